@@ -1,0 +1,238 @@
+//! Sessions one after the other, and events of one millisecond put in order.
+
+use alloc::vec::Vec;
+
+use gloaming_signal::cbor::{self, Cbor, Error, Reader, Writer};
+use gloaming_signal::{Event, cbor_record, insertion_sort, limits};
+
+use crate::config::Config;
+use crate::definitions::{SESSION_IDLE_MS, SESSION_MAX_MS};
+use crate::features::Features;
+use crate::session::Session;
+
+/// Events of one millisecond that are put in order before they count. A page makes one or two; a
+/// 65th begins a second round, after which the order of that millisecond is the order of arrival.
+const SAME_TIME: usize = 64;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// What the device remembers of earlier sessions: three numbers, no list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct History {
+    /// Whether there was a session before.
+    seen: bool,
+    /// When the last one began, ms since 1970.
+    last_ms: u64,
+}
+
+cbor_record!(History { seen, last_ms });
+
+/// Follows one device on one site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracker {
+    config: Config,
+    history: History,
+    session: Option<Session>,
+    finished: Option<Features>,
+    now_ms: u64,
+    same_time: [Event; SAME_TIME],
+    same_time_len: usize,
+}
+
+/// Days since 1970 of a month's number, by Hinnant's `civil_from_days`
+/// (howardhinnant.github.io/date_algorithms.html).
+fn month(at_ms: u64) -> u64 {
+    let z = at_ms / DAY_MS + 719_468;
+    let era = z / 146_097;
+    let doe = z % 146_097;
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    // March is month 0 of this calendar's year; one number that grows by one a month is all we need.
+    (era * 400 + yoe) * 12 + mp
+}
+
+/// Weeks since the Monday before 1970-01-01, which was a Thursday.
+fn week(at_ms: u64) -> u64 {
+    (at_ms / DAY_MS + 3) / 7
+}
+
+impl Tracker {
+    /// A tracker that has seen nothing.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let none = Event::new(0, gloaming_signal::EventKind::Visit, 0);
+        Self {
+            config,
+            history: History::default(),
+            session: None,
+            finished: None,
+            now_ms: 0,
+            same_time: [none; SAME_TIME],
+            same_time_len: 0,
+        }
+    }
+
+    /// Takes an event. A time before the last one's counts as the last one's: device clocks step back.
+    pub fn push(&mut self, mut event: Event) {
+        event.at_ms = event.at_ms.max(self.now_ms);
+        if event.at_ms > self.now_ms || self.same_time_len == SAME_TIME {
+            self.apply_same_time();
+            self.now_ms = event.at_ms;
+        }
+        self.same_time[self.same_time_len] = event;
+        self.same_time_len += 1;
+    }
+
+    fn apply_same_time(&mut self) {
+        let mut events = self.same_time;
+        let events = &mut events[..core::mem::take(&mut self.same_time_len)];
+        insertion_sort(events, |one, other| one < other);
+        for event in events {
+            self.apply(event);
+        }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        let over = self
+            .session
+            .as_ref()
+            .is_some_and(|s| event.at_ms - s.last_ms > SESSION_IDLE_MS || event.at_ms - s.started_ms > SESSION_MAX_MS);
+        if over || self.session.is_none() {
+            if let Some(session) = self.session.as_ref() {
+                self.finished = Some(session.features(true));
+            }
+            let mut next = Session::begin(event.at_ms, self.session.as_ref());
+            let (last, now) = (self.history.last_ms, event.at_ms);
+            let first = |same: bool| !(self.history.seen && same);
+            next.set_history(
+                self.history.seen,
+                first(last / DAY_MS == now / DAY_MS),
+                first(week(last) == week(now)),
+                first(month(last) == month(now)),
+            );
+            self.history = History { seen: true, last_ms: now };
+            self.session = Some(next);
+        }
+        if let Some(session) = &mut self.session {
+            session.apply(&self.config, event);
+        }
+    }
+
+    /// The running session's features; with `leaving`, as they stand when the page is left now.
+    #[must_use]
+    pub fn features(&self, leaving: bool) -> Features {
+        if self.same_time_len == 0 {
+            return self.session.as_ref().map_or(Features::EMPTY, |s| s.features(leaving));
+        }
+        let mut ahead = self.clone();
+        ahead.apply_same_time();
+        ahead.session.as_ref().map_or(Features::EMPTY, |s| s.features(leaving))
+    }
+
+    /// When the running session began, ms; the session's name on this device.
+    #[must_use]
+    pub fn session_started_ms(&self) -> Option<u64> {
+        let mut ahead = self.clone();
+        ahead.apply_same_time();
+        ahead.session.map(|s| s.started_ms)
+    }
+
+    /// Features of the session that ended since this was last asked.
+    pub fn take_finished(&mut self) -> Option<Features> {
+        self.finished.take()
+    }
+
+    /// State as bytes; [`Tracker::restore`] goes on as if there had been no break.
+    #[must_use]
+    pub fn store(&self) -> Vec<u8> {
+        cbor::to_vec(&State {
+            history: self.history,
+            session: self.session,
+            finished: self.finished,
+            now_ms: self.now_ms,
+            same_time: self.same_time[..self.same_time_len].to_vec(),
+        })
+    }
+
+    /// Takes up stored state under a (possibly newer) policy's config.
+    ///
+    /// # Errors
+    /// When the bytes are not a tracker's state of this version; begin anew then.
+    pub fn restore(config: Config, bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() > limits::STATE_BYTES {
+            return Err(Error::Limit(limits::STATE_BYTES));
+        }
+        let state: State = cbor::from_slice(bytes)?;
+        let mut tracker = Self::new(config);
+        if state.same_time.len() > SAME_TIME {
+            return Err(Error::Limit(0));
+        }
+        tracker.history = state.history;
+        tracker.session = state.session;
+        tracker.finished = state.finished;
+        tracker.now_ms = state.now_ms;
+        tracker.same_time[..state.same_time.len()].copy_from_slice(&state.same_time);
+        tracker.same_time_len = state.same_time.len();
+        Ok(tracker)
+    }
+}
+
+/// What is stored: everything but the config, which comes from the policy.
+struct State {
+    history: History,
+    session: Option<Session>,
+    finished: Option<Features>,
+    now_ms: u64,
+    same_time: Vec<Event>,
+}
+
+impl Cbor for State {
+    fn encode(&self, writer: &mut Writer) {
+        writer.list(6);
+        1u8.encode(writer);
+        self.history.encode(writer);
+        self.session.encode(writer);
+        self.finished.encode(writer);
+        self.now_ms.encode(writer);
+        self.same_time.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.record(6, |reader| {
+            if u8::decode(reader)? != 1 {
+                return Err(reader.limit());
+            }
+            let state = Self {
+                history: Cbor::decode(reader)?,
+                session: Cbor::decode(reader)?,
+                finished: Cbor::decode(reader)?,
+                now_ms: Cbor::decode(reader)?,
+                same_time: Cbor::decode(reader)?,
+            };
+            // Times that contradict each other would underflow later; such bytes are not ours.
+            let sound = state.session.is_none_or(|s| s.started_ms <= s.last_ms && s.last_ms <= state.now_ms)
+                && state.same_time.iter().all(|e| e.at_ms == state.now_ms);
+            if sound { Ok(state) } else { Err(reader.limit()) }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_and_weeks_turn_where_the_calendar_does() {
+        // 2024-02-29 23:59:59.999 UTC and a millisecond later.
+        let end = 1_709_251_199_999;
+        assert_eq!(month(end) + 1, month(end + 1));
+        // 2026-01-01 00:00 UTC.
+        let year = 1_767_225_600_000;
+        assert_eq!(month(year - 1) + 1, month(year));
+        // 2026-11-23 is a Monday.
+        let monday = 1_795_392_000_000;
+        assert_eq!(week(monday - 1) + 1, week(monday));
+        assert_eq!(week(monday), week(monday + 7 * DAY_MS - 1));
+    }
+}

@@ -1,0 +1,54 @@
+//! What a centre is told at start.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gloaming_http::Assets;
+use gloaming_policy::author::{PublicKey, SignError};
+
+/// The centre's time, ms since 1970: for "received" columns and expiry, never for windows.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// See the fields.
+pub struct Config {
+    /// The database file.
+    pub store: PathBuf,
+    /// The key each site's policies must be signed with.
+    pub pins: BTreeMap<String, PublicKey>,
+    /// Signed policies: all versions of which batches may still come.
+    pub policies: Vec<Vec<u8>>,
+    /// The key each edge signs with, by the edge's name.
+    pub edges: BTreeMap<String, PublicKey>,
+    /// The password for reading, under any user name; `None` on loopback only.
+    pub password: Option<String>,
+    /// `dashboard/…`.
+    pub assets: Assets,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// Why a centre did not start, or could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CentralError {
+    /// A policy's signature, form or date.
+    #[error("a policy was refused: {0}")]
+    Policy(#[from] SignError),
+    /// A policy for a site without a pinned key.
+    #[error("there is no pinned key for a policy in the list; add its site to [sites]")]
+    NoPin,
+    /// Two policies bear the same site and version.
+    #[error(
+        "site {0} has two different policies of version {1}; give the later one a higher version and sign it again"
+    )]
+    TwoPolicies(String, u32),
+    /// Reading would be open to everybody.
+    #[error("the centre listens beyond this machine and has no password; set `password_file`, or listen on 127.0.0.1")]
+    NoPassword,
+    /// The database.
+    #[error("the database: {0}")]
+    Store(#[from] sqlx::Error),
+    /// The listener.
+    #[error("cannot listen: {0}")]
+    Listen(#[from] std::io::Error),
+}

@@ -1,0 +1,80 @@
+//! What makes a batch one that may be stored: all of it pure.
+
+use std::collections::BTreeMap;
+
+use gloaming_policy::Policy;
+use gloaming_policy::author::{PublicKey, verify_batch};
+use gloaming_signal::{ReleaseState, SealedBatch, cbor};
+
+/// Policies by site and version, each with its hash.
+pub(crate) type Policies = BTreeMap<(String, u32), (Policy, [u8; 32])>;
+
+/// Why a batch is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not a delivery, not signed by a known edge, or changed on the way.
+    Signature,
+    /// Signed by one edge in the name of another.
+    OtherEdge,
+    /// Not a batch.
+    Malformed,
+    /// The policy it speaks of is not known here.
+    UnknownPolicy,
+    /// The edge is not among the policy's home edges.
+    NotHome,
+    /// Its releases are not those the policy declares.
+    Undeclared,
+}
+
+impl Refusal {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Signature => "signature",
+            Self::OtherEdge => "other-edge",
+            Self::Malformed => "malformed",
+            Self::UnknownPolicy => "unknown-policy",
+            Self::NotHome => "not-a-home-edge",
+            Self::Undeclared => "undeclared",
+        }
+    }
+
+    pub(crate) fn remedy(self) -> &'static str {
+        match self {
+            Self::Signature => {
+                "add the edge's public key to the centre's [edges], or look for what changes bodies on the way"
+            }
+            Self::OtherEdge => "give the edge the name under which its key stands in the centre's [edges]",
+            Self::Malformed => "run an edge of this version",
+            Self::UnknownPolicy => "give the centre the signed policy that the edge uses",
+            Self::NotHome => "add the edge to `home_edges` in the policy and sign it again",
+            Self::Undeclared => "give edge and centre the same signed policy",
+        }
+    }
+}
+
+/// Believes a delivery or says why not.
+pub(crate) fn accept(
+    delivery: &[u8],
+    edges: &BTreeMap<String, PublicKey>,
+    policies: &Policies,
+) -> Result<SealedBatch, Refusal> {
+    let trusted: Vec<PublicKey> = edges.values().copied().collect();
+    let bytes = verify_batch(delivery, &trusted).map_err(|_| Refusal::Signature)?;
+    let batch: SealedBatch = cbor::from_slice(&bytes).map_err(|_| Refusal::Malformed)?;
+    let own = edges.get(&batch.edge).ok_or(Refusal::OtherEdge)?;
+    verify_batch(delivery, &[*own]).map_err(|_| Refusal::OtherEdge)?;
+    let (policy, hash) = policies.get(&(batch.site.clone(), batch.policy_version)).ok_or(Refusal::UnknownPolicy)?;
+    if *hash != batch.policy_hash {
+        return Err(Refusal::UnknownPolicy);
+    }
+    if !policy.home_edges.contains(&batch.edge) {
+        return Err(Refusal::NotHome);
+    }
+    let declared = policy.metrics.iter().filter(|m| m.span_ms == batch.span_ms);
+    let fits = declared.clone().count() == batch.releases.len()
+        && declared.zip(&batch.releases).all(|(metric, release)| {
+            let cells = if release.state == ReleaseState::Released { metric.cells() as usize } else { 0 };
+            release.metric == metric.id && release.values.len() == cells
+        });
+    if fits && !batch.releases.is_empty() { Ok(batch) } else { Err(Refusal::Undeclared) }
+}

@@ -1,0 +1,21 @@
+//! The centre: stores sealed batches exactly once, and answers what they say.
+//!
+//! Nothing arrives here but noised cells, signed by an edge. A batch becomes one ledger row and its
+//! cells in one transaction; the same batch again is welcome and changes nothing; another batch under
+//! the same name is refused and raises an alarm, because two noised answers to one question are one
+//! answer too many. The site is part of every key.
+//!
+//! What it is not: a place to correct noise. Negative cells stay negative; rounding them away would bias
+//! every sum made from them.
+#![forbid(unsafe_code)]
+
+mod config;
+mod ingest;
+mod overview;
+mod server;
+mod store;
+
+pub use config::{CentralError, Clock, Config};
+pub use overview::{Budget, MetricView, Overview, SiteRow, Total, WindowView, overview};
+pub use server::{Running, openapi, start};
+pub use store::{ReleaseRow, Store, Stored};

@@ -1,0 +1,290 @@
+//! The centre over HTTP: batches in, overviews out, and the page that shows them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use gloaming_http::{Assets, Limits, serve};
+use gloaming_policy::Policy;
+use gloaming_policy::author::{PublicKey, Signed};
+use gloaming_signal::{hash, limits};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use utoipa::{OpenApi, ToSchema};
+
+use crate::config::{CentralError, Clock, Config};
+use crate::ingest::{Policies, accept};
+use crate::overview::{Overview, SiteRow, bounded, overview};
+use crate::store::{Store, Stored};
+
+struct Context {
+    store: Store,
+    policies: Policies,
+    edges: BTreeMap<String, PublicKey>,
+    /// SHA-256 of the password: comparing hashes takes the same time wherever they differ first.
+    password: Option<[u8; 32]>,
+    assets: Assets,
+    clock: Clock,
+}
+
+impl Context {
+    /// A site's newest policy.
+    fn newest(&self, site: &str) -> Option<&Policy> {
+        self.policies
+            .range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX))
+            .next_back()
+            .map(|(_, (policy, _))| policy)
+    }
+}
+
+/// A started centre.
+pub struct Running {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    store: Store,
+}
+
+impl Running {
+    /// Stops taking requests, finishes those that are open, closes the database.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.task.await;
+        self.store.close().await;
+    }
+}
+
+/// Starts a centre on a listener.
+///
+/// # Errors
+/// Whatever keeps it from starting, said before it listens.
+pub async fn start(config: Config, listener: TcpListener) -> Result<Running, CentralError> {
+    let Config { store, pins, policies: signed, edges, password, assets, clock } = config;
+    if password.is_none() && !listener.local_addr()?.ip().is_loopback() {
+        return Err(CentralError::NoPassword);
+    }
+    let mut policies = Policies::new();
+    for bytes in &signed {
+        // Batches released before a policy expired may come after: what counts here is the signature.
+        let (_, policy) = pins
+            .values()
+            .find_map(|pin| Signed::verify(bytes, pin, 0).ok().filter(|(_, p)| pins.get(&p.site) == Some(pin)))
+            .map_or_else(|| Err(why(bytes, &pins)), Ok)?;
+        let (name, hash) = ((policy.site.clone(), policy.version), policy.hash());
+        if policies.insert(name.clone(), (policy, hash)).is_some_and(|(_, other)| other != hash) {
+            return Err(CentralError::TwoPolicies(name.0, name.1));
+        }
+    }
+    let store = Store::open(&store).await?;
+    let password = password.map(|p| hash::sha256(p.as_bytes()));
+    let context = Arc::new(Context { store: store.clone(), policies, edges, password, assets, clock });
+    let (stop, mut stopped) = watch::channel(false);
+    let until = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let task = tokio::spawn(serve(listener, routes(context), Limits::default(), until));
+    Ok(Running { stop, task, store })
+}
+
+/// Why no pin fits.
+fn why(bytes: &[u8], pins: &BTreeMap<String, PublicKey>) -> CentralError {
+    match pins.values().next() {
+        None => CentralError::NoPin,
+        Some(pin) => Signed::verify(bytes, pin, 0).err().map_or(CentralError::NoPin, CentralError::Policy),
+    }
+}
+
+fn routes(context: Arc<Context>) -> Router {
+    let reading = Router::new()
+        .route("/", get(|state, headers| page(state, Path("index.html".to_owned()), headers)))
+        .route("/{file}", get(page))
+        .route("/api/v1/sites", get(sites))
+        .route("/api/v1/sites/{site}/overview", get(site_overview))
+        .route("/api/v1/openapi.json", get(|| async { Json(openapi()) }))
+        .layer(from_fn_with_state(Arc::clone(&context), password));
+    Router::new()
+        .route("/api/v1/batches", post(batches))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .layer(DefaultBodyLimit::max(limits::BATCH_BYTES + 256))
+        .merge(reading)
+        .with_state(context)
+}
+
+/// The hash of the password a request gives.
+fn given(headers: &HeaderMap) -> Option<[u8; 32]> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let pair = String::from_utf8(STANDARD.decode(value.strip_prefix("Basic ")?).ok()?).ok()?;
+    Some(hash::sha256(pair.split_once(':')?.1.as_bytes()))
+}
+
+/// Whoever reads gives the password, under any user name. Edges sign instead.
+async fn password(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    if context.password.is_some() && context.password != given(request.headers()) {
+        let mut response = (
+            StatusCode::UNAUTHORIZED,
+            "a password is needed: the one in the centre's `password_file`, under any user name\n",
+        )
+            .into_response();
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"gloaming\""));
+        return response;
+    }
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn page(State(context): State<Arc<Context>>, Path(file): Path<String>, request: HeaderMap) -> Response<Body> {
+    context.assets.respond(&format!("dashboard/{file}"), &request)
+}
+
+/// An answer that is not the one hoped for.
+#[derive(Debug, Serialize, ToSchema)]
+struct Problem {
+    /// A word for programs.
+    reason: String,
+    /// A sentence for people.
+    remedy: String,
+}
+
+fn problem(status: StatusCode, reason: &str, remedy: &str) -> Response {
+    (status, Json(Problem { reason: reason.to_owned(), remedy: remedy.to_owned() })).into_response()
+}
+
+/// Takes one sealed batch.
+#[utoipa::path(
+    post,
+    path = "/api/v1/batches",
+    request_body(content = Vec<u8>, content_type = "application/cbor", description = "A delivery: the sealed batch with the edge's signature."),
+    responses(
+        (status = 201, description = "Stored"),
+        (status = 200, description = "Stored before, byte for byte"),
+        (status = 409, description = "Another batch bears this name, or the window came before: an alarm", body = Problem),
+        (status = 413, description = "Too large", body = Problem),
+        (status = 422, description = "Not believed, or not what the policy declares", body = Problem),
+        (status = 503, description = "The database failed; come again", body = Problem),
+    )
+)]
+async fn batches(State(context): State<Arc<Context>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let Ok(delivery) = body else {
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "run an edge of this version");
+    };
+    let batch = match accept(&delivery, &context.edges, &context.policies) {
+        Ok(batch) => batch,
+        Err(refusal) => {
+            tracing::warn!(reason = refusal.word(), remedy = refusal.remedy(), "a batch was refused");
+            return problem(StatusCode::UNPROCESSABLE_ENTITY, refusal.word(), refusal.remedy());
+        }
+    };
+    match context.store.put(&batch, &delivery, (context.clock)()).await {
+        Ok(Stored::Now) => (StatusCode::CREATED, "stored\n").into_response(),
+        Ok(Stored::Before) => (StatusCode::OK, "stored before\n").into_response(),
+        Ok(Stored::Conflict) => {
+            tracing::error!(
+                edge = batch.edge,
+                epoch = batch.epoch,
+                seq = batch.seq,
+                "a batch conflicts with a stored one"
+            );
+            problem(
+                StatusCode::CONFLICT,
+                "conflict",
+                "the edge's store was copied or rolled back: start it with a fresh one",
+            )
+        }
+        Err(error) => {
+            tracing::error!(%error, "a batch could not be stored");
+            let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again");
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        }
+    }
+}
+
+/// Sites known here.
+#[utoipa::path(get, path = "/api/v1/sites", responses((status = 200, body = Vec<SiteRow>)))]
+async fn sites(State(context): State<Arc<Context>>) -> Json<Vec<SiteRow>> {
+    let mut newest = BTreeMap::new();
+    for (site, version) in context.policies.keys() {
+        newest.insert(site.clone(), *version);
+    }
+    Json(newest.into_iter().map(|(site, policy_version)| SiteRow { site, policy_version }).collect())
+}
+
+/// How much of the past to read.
+#[derive(Debug, Deserialize)]
+struct Last {
+    last: Option<u32>,
+}
+
+/// Everything released about a site.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sites/{site}/overview",
+    params(
+        ("site" = String, Path, description = "The site's name"),
+        ("last" = Option<u32>, Query, description = "Newest windows of each metric, 1 to 1000; 100 when left out"),
+    ),
+    responses((status = 200, body = Overview), (status = 404, body = Problem), (status = 503, body = Problem))
+)]
+async fn site_overview(
+    State(context): State<Arc<Context>>,
+    Path(site): Path<String>,
+    Query(query): Query<Last>,
+) -> Response {
+    let Some(policy) = context.newest(&site) else {
+        return problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known");
+    };
+    match overview(&context.store, policy, bounded(query.last), (context.clock)()).await {
+        Ok(found) => Json(found).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an overview could not be read");
+            problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")
+        }
+    }
+}
+
+async fn ready(State(context): State<Arc<Context>>) -> Response {
+    match context.store.ping().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Gloaming centre",
+        description = "Noised counts by site, metric and window. Nothing here is about a person."
+    ),
+    paths(batches, sites, site_overview),
+    components(schemas(Overview, SiteRow, Problem))
+)]
+struct Document;
+
+/// The API's description.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}

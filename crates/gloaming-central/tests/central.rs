@@ -1,0 +1,188 @@
+//! The centre on a real socket and a real file: exactly once, or not at all.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gloaming_central::{Config, openapi, start};
+use gloaming_http::{Assets, Client};
+use gloaming_policy::Policy;
+use gloaming_policy::author::{Key, Signed, batch_signature, compile, template};
+use gloaming_signal::{Release, ReleaseState, SealedBatch, cbor};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+const NOW: u64 = 1_800_000_000_000;
+
+fn policy() -> Policy {
+    let text = template("blog", "blog.example", "https://blog.example", "2027-12-01").unwrap();
+    compile(&text, NOW / 86_400_000, &|_| Err("no models here".to_owned())).unwrap()
+}
+
+fn config(folder: &Path, owner: &Key, edge: &Key) -> Config {
+    Config {
+        store: folder.join("central.sqlite"),
+        pins: BTreeMap::from([("blog.example".to_owned(), owner.public())]),
+        policies: vec![Signed::sign(&policy(), &[owner]).to_bytes()],
+        edges: BTreeMap::from([("edge-1".to_owned(), edge.public())]),
+        password: None,
+        assets: Assets::from_files([("dashboard/index.html".to_owned(), Bytes::from_static(b"<!doctype html>"))]),
+        clock: Arc::new(|| NOW),
+    }
+}
+
+fn batch(seq: u64, window: u64) -> SealedBatch {
+    let policy = policy();
+    let releases = policy
+        .metrics
+        .iter()
+        .map(|metric| match metric.id {
+            3 => Release { metric: 3, state: ReleaseState::BelowK, values: Vec::new() },
+            id => Release {
+                metric: id,
+                state: ReleaseState::Released,
+                values: (0..i64::from(metric.cells())).map(|cell| 10 * cell - 5).collect(),
+            },
+        })
+        .collect();
+    SealedBatch {
+        site: "blog.example".to_owned(),
+        edge: "edge-1".to_owned(),
+        epoch: u64::MAX - 7,
+        seq,
+        policy_version: 1,
+        policy_hash: policy.hash(),
+        span_ms: 86_400_000,
+        window,
+        releases,
+    }
+}
+
+fn deliver(key: &Key, batch: &SealedBatch) -> Bytes {
+    Bytes::from(batch_signature(key, &cbor::to_vec(batch)))
+}
+
+#[tokio::test]
+async fn a_batch_counts_once_and_what_conflicts_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, edge, stranger) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]), Key::from_seed(&[3; 32]));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let running = start(config(folder.path(), &owner, &edge), listener).await.unwrap();
+    let client = Client::new(Duration::from_secs(5));
+    let post = async |body: Bytes| client.post(&format!("{base}/api/v1/batches"), body).await.unwrap();
+    let overview = async || -> Value {
+        let (status, _, body) = client.get(&format!("{base}/api/v1/sites/blog.example/overview")).await.unwrap();
+        assert_eq!(status, 200);
+        serde_json::from_slice(&body).unwrap()
+    };
+
+    let first = deliver(&edge, &batch(0, 20_000));
+    assert_eq!(post(first.clone()).await.0, 201);
+    assert_eq!(post(first.clone()).await.0, 200, "again, byte for byte");
+    let before = overview().await;
+    assert_eq!(before["alarms"], 0);
+    let metric = &before["metrics"][1];
+    assert_eq!(metric["windows"][0]["state"], "released");
+    assert_eq!(metric["windows"][0]["values"][0], -5, "negative cells stay negative");
+    assert_eq!(before["metrics"][2]["windows"][0]["state"], "below-k");
+    assert_eq!(before["metrics"][2]["windows"][0]["values"].as_array().unwrap().len(), 0);
+
+    // The same number with other bytes; the same window under another number.
+    for (conflict, alarms) in [(batch(0, 20_001), 1), (batch(1, 20_000), 2)] {
+        let (status, _, body) = post(deliver(&edge, &conflict)).await;
+        assert_eq!(status, 409, "{}", String::from_utf8_lossy(&body));
+        assert_eq!(overview().await["alarms"], alarms);
+    }
+
+    let mut other_edge = batch(5, 20_005);
+    other_edge.edge = "edge-2".to_owned();
+    let mut other_policy = batch(5, 20_005);
+    other_policy.policy_hash[0] ^= 1;
+    let mut too_many = batch(5, 20_005);
+    too_many.releases[0].values.push(1);
+    let mut changed = deliver(&edge, &batch(5, 20_005)).to_vec();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    for (body, reason) in [
+        (deliver(&stranger, &batch(5, 20_005)), "signature"),
+        (Bytes::from(changed), "signature"),
+        (deliver(&edge, &other_edge), "other-edge"),
+        (deliver(&edge, &other_policy), "unknown-policy"),
+        (deliver(&edge, &too_many), "undeclared"),
+        (Bytes::from(batch_signature(&edge, b"\x80")), "malformed"),
+    ] {
+        let (status, _, answer) = post(body).await;
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!((status.as_u16(), answer["reason"].as_str().unwrap()), (422, reason));
+        assert!(!answer["remedy"].as_str().unwrap().is_empty());
+    }
+    assert_eq!(post(Bytes::from(vec![0; 8 << 20])).await.0, 413);
+
+    let after = overview().await;
+    assert_eq!(after["metrics"], before["metrics"], "nothing that was refused left a trace in the cells");
+
+    // Noise adds up as its variance does: two windows, root two.
+    assert_eq!(post(deliver(&edge, &batch(1, 20_001))).await.0, 201);
+    running.stop().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let running = start(config(folder.path(), &owner, &edge), listener).await.unwrap();
+    let (_, _, body) = client.get(&format!("{base}/api/v1/sites/blog.example/overview?last=5")).await.unwrap();
+    let kept: Value = serde_json::from_slice(&body).unwrap();
+    let metric = &kept["metrics"][1];
+    assert_eq!(metric["total"]["windows"], 2);
+    assert_eq!(metric["total"]["values"][1], 10);
+    let (one, both) = (metric["half_width"][0].as_f64().unwrap(), metric["total"]["half_width"][0].as_f64().unwrap());
+    assert!((both / one - 2f64.sqrt()).abs() < 1e-9);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn reading_off_this_machine_needs_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, edge) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]));
+    let open = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let refused = start(config(folder.path(), &owner, &edge), open).await;
+    assert!(refused.is_err_and(|e| e.to_string().contains("password_file")));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let mut config = config(folder.path(), &owner, &edge);
+    config.password = Some("correct horse".to_owned());
+    let running = start(config, listener).await.unwrap();
+    let client = Client::new(Duration::from_secs(5));
+    for path in ["/", "/api/v1/sites", "/api/v1/openapi.json", "/api/v1/sites/blog.example/overview"] {
+        assert_eq!(client.get(&format!("{base}{path}")).await.unwrap().0, 401, "{path}");
+    }
+    let signed = deliver(&edge, &batch(0, 20_000));
+    assert_eq!(client.post(&format!("{base}/api/v1/batches"), signed).await.unwrap().0, 201, "edges sign instead");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_that_nobody_vouches_for_keeps_the_centre_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, edge, stranger) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]), Key::from_seed(&[3; 32]));
+    let mut config = config(folder.path(), &owner, &edge);
+    config.policies.push(Signed::sign(&policy(), &[&stranger]).to_bytes());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refused = start(config, listener).await;
+    assert!(refused.is_err_and(|e| e.to_string().contains("not signed by the pinned key")));
+}
+
+#[test]
+fn every_route_and_every_field_is_described() {
+    let document = serde_json::to_value(openapi()).unwrap();
+    let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+    assert_eq!(paths, ["/api/v1/batches", "/api/v1/sites", "/api/v1/sites/{site}/overview"]);
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for schema in ["Overview", "MetricView", "WindowView", "Total", "Budget", "SiteRow", "Problem"] {
+        let properties = schemas[schema]["properties"].as_object().unwrap();
+        let described = |p: &Value| p["description"].is_string() || p["$ref"].is_string() || p["allOf"].is_array();
+        assert!(properties.values().all(described), "{schema}");
+    }
+}

@@ -1,0 +1,459 @@
+//! One device on one site: what a worker does with events, as a state machine without a browser.
+
+use gloaming_behavior::definitions::{DEFINITIONS, Kind};
+use gloaming_behavior::{Features, NONE, Tracker};
+use gloaming_policy::{ModelState, PageFeature, Policy, campaign_of, group_of, referrer_class, score_steps};
+use gloaming_privacy::{DAY_MS, DeviceAccountant};
+use gloaming_signal::cbor::{self, Bytes, Cbor, Error, Reader, Writer};
+use gloaming_signal::{Contribution, Event, EventKind, Submission, cbor_record, hash, insertion_sort, limits};
+use serde::Deserialize;
+
+/// Lines of the ledger kept on the device; the oldest goes first.
+const LEDGER: usize = 200;
+
+/// What the page tells about itself and the person's decision.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Setup {
+    /// Purposes the person agreed to.
+    pub purposes: Vec<String>,
+    /// The page's host name.
+    pub host: String,
+    /// 0 phone, 1 tablet, 2 desktop, 3 other.
+    pub device_class: u32,
+    /// Width of the window, CSS pixels.
+    pub width: u32,
+    /// Local weekday, 0 Monday.
+    pub weekday: u32,
+    /// Local hour.
+    pub hour: u32,
+    /// The check lane: judged and answered by the edge, counted by nobody.
+    pub check: bool,
+}
+
+/// A line of the ledger: something that left this device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    at_ms: u64,
+    metric: u32,
+    window: u64,
+    cell: u32,
+    value: u32,
+}
+
+cbor_record!(Line { at_ms, metric, window, cell, value });
+
+/// What is kept between pages.
+#[derive(Clone, Debug)]
+struct State {
+    policy_hash: [u8; 32],
+    tracker: Bytes,
+    account: DeviceAccountant,
+    /// Session (its start) whose contributions were sent, and the metrics sent for it.
+    sent_session: u64,
+    sent_metrics: Vec<u32>,
+    ledger: Vec<Line>,
+    scores: Vec<u32>,
+}
+
+impl Cbor for State {
+    fn encode(&self, writer: &mut Writer) {
+        writer.list(8);
+        1u8.encode(writer);
+        self.policy_hash.encode(writer);
+        self.tracker.encode(writer);
+        self.account.encode(writer);
+        self.sent_session.encode(writer);
+        self.sent_metrics.encode(writer);
+        self.ledger.encode(writer);
+        self.scores.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.record(8, |reader| {
+            if u8::decode(reader)? != 1 {
+                return Err(reader.limit());
+            }
+            Ok(Self {
+                policy_hash: Cbor::decode(reader)?,
+                tracker: Cbor::decode(reader)?,
+                account: Cbor::decode(reader)?,
+                sent_session: Cbor::decode(reader)?,
+                sent_metrics: Cbor::decode(reader)?,
+                ledger: Cbor::decode(reader)?,
+                scores: Cbor::decode(reader)?,
+            })
+        })
+    }
+}
+
+/// See [`crate::Prepared`].
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// State when the visit goes on.
+    pub kept: Vec<u8>,
+    /// State when `submission` is sent.
+    pub sent: Vec<u8>,
+    /// A submission, or nothing.
+    pub submission: Option<Vec<u8>>,
+}
+
+/// What sending changes.
+#[derive(Clone, Debug, Default)]
+struct Sending {
+    account: DeviceAccountant,
+    session: u64,
+    metrics: Vec<u32>,
+    lines: Vec<Line>,
+}
+
+/// See the module's page.
+pub struct Device {
+    policy: Policy,
+    policy_hash: [u8; 32],
+    setup: Setup,
+    /// Purpose by index, whether agreed to.
+    granted: Vec<bool>,
+    tracker: Tracker,
+    account: DeviceAccountant,
+    sent_session: u64,
+    sent_metrics: Vec<u32>,
+    ledger: Vec<Line>,
+    scores: Vec<u32>,
+    seed: [u8; 32],
+    drawn: u64,
+    pending: Option<Sending>,
+    unknown_events: u32,
+}
+
+impl Device {
+    /// See [`crate::Collector::new`].
+    ///
+    /// # Errors
+    /// When the policy cannot be read or the seed is not 32 bytes.
+    pub fn new(policy: &[u8], setup: Setup, state: &[u8], seed: &[u8]) -> Result<Self, String> {
+        let policy_hash = hash::sha256(policy);
+        let policy = Policy::from_bytes(policy).map_err(|error| format!("the policy: {error}"))?;
+        let seed: [u8; 32] = seed.try_into().map_err(|_| "a seed has 32 bytes".to_owned())?;
+        let granted = policy.purposes.iter().map(|p| setup.purposes.contains(&p.id)).collect();
+        let mut device = Self {
+            tracker: Tracker::new(policy.behavior.clone()),
+            account: DeviceAccountant::default(),
+            sent_session: 0,
+            sent_metrics: Vec::new(),
+            ledger: Vec::new(),
+            scores: vec![NONE; policy.models.len()],
+            policy,
+            policy_hash,
+            setup,
+            granted,
+            seed,
+            drawn: 0,
+            pending: None,
+            unknown_events: 0,
+        };
+        if let Ok(state) = cbor::from_slice::<State>(state) {
+            device.restore(state);
+        }
+        Ok(device)
+    }
+
+    /// Takes up kept state. The account and the ledger outlive a change of policy; a session in the
+    /// middle of it does not, because its groups and funnels may mean something else now.
+    fn restore(&mut self, state: State) {
+        if state.policy_hash == self.policy_hash {
+            if let Ok(tracker) = Tracker::restore(self.policy.behavior.clone(), &state.tracker.0) {
+                self.tracker = tracker;
+            }
+            if state.scores.len() == self.scores.len() {
+                self.scores = state.scores;
+            }
+        }
+        self.account = state.account;
+        self.sent_session = state.sent_session;
+        self.sent_metrics = state.sent_metrics;
+        self.ledger = state.ledger;
+    }
+
+    /// See [`crate::Collector::page`].
+    pub fn page(&mut self, at_ms: u64, nav: u32, path: &str, referrer_host: &str, campaign: &str) {
+        let setup = &self.setup;
+        let viewport = [576, 768, 992, 1200].iter().filter(|edge| setup.width >= **edge).count();
+        let visit = Event {
+            at_ms,
+            kind: EventKind::Visit,
+            a: referrer_class(referrer_host, &setup.host),
+            b: setup.device_class.min(3) + 16 * u32::try_from(viewport).unwrap_or(0),
+            c: campaign_of(&self.policy, campaign) << 8 | setup.weekday.min(6) << 5 | setup.hour.min(23),
+        };
+        self.tracker.push(visit);
+        let group = group_of(&self.policy, path);
+        self.tracker.push(Event { at_ms, kind: EventKind::PageView, a: group, b: nav, c: 0 });
+    }
+
+    /// An event as numbers; an unknown kind is counted.
+    pub fn push(&mut self, at_ms: u64, kind: u32, a: u32, b: u32, c: u32) {
+        // Custom events and page features come by name, so that only declared ones get in.
+        match u8::try_from(kind).ok().and_then(EventKind::from_number) {
+            None | Some(EventKind::Custom | EventKind::PageFeature) => self.unknown_events += 1,
+            Some(kind) => self.tracker.push(Event { at_ms, kind, a, b, c }),
+        }
+    }
+
+    /// See [`crate::Collector::custom`].
+    pub fn custom(&mut self, at_ms: u64, name: &str) -> bool {
+        let found = self.policy.events.iter().position(|e| e == name).and_then(|i| u32::try_from(i).ok());
+        if let Some(index) = found {
+            self.tracker.push(Event::new(at_ms, EventKind::Custom, index));
+        } else {
+            self.unknown_events += 1;
+        }
+        found.is_some()
+    }
+
+    /// See [`crate::Collector::feature_number`].
+    pub fn feature(&mut self, at_ms: u64, id: &str, steps: impl Fn(&PageFeature) -> Option<u32>) -> bool {
+        let found = self.policy.page_features.iter().position(|f| f.id == id);
+        let value = found.and_then(|i| {
+            let feature = &self.policy.page_features[i];
+            let agreed = self.granted.get(feature.purpose as usize) == Some(&true);
+            Some((u32::try_from(i).ok()?, agreed.then(|| steps(feature)).flatten()?))
+        });
+        if let Some((index, steps)) = value {
+            self.tracker.push(Event { at_ms, kind: EventKind::PageFeature, a: index, b: steps, c: 0 });
+        } else {
+            self.unknown_events += 1;
+        }
+        value.is_some()
+    }
+
+    /// See [`crate::Collector::model_inputs`]. Empty when the person did not agree to the model's purpose.
+    #[must_use]
+    pub fn model_inputs(&self, model: usize) -> Vec<f32> {
+        let Some(model) = self.policy.models.get(model) else { return Vec::new() };
+        if self.granted.get(model.purpose as usize) != Some(&true) {
+            return Vec::new();
+        }
+        let features = self.tracker.features(false);
+        model.inputs.iter().map(|input| features.model_input(*input as usize)).collect()
+    }
+
+    /// See [`crate::Collector::set_score`].
+    pub fn set_score(&mut self, model: usize, score: f32) -> bool {
+        let Some((declared, slot)) = self.policy.models.get(model).zip(self.scores.get_mut(model)) else {
+            return false;
+        };
+        if self.granted.get(declared.purpose as usize) != Some(&true) {
+            return false;
+        }
+        *slot = score_steps(score).unwrap_or(NONE);
+        *slot != NONE && declared.state == ModelState::Experiment
+    }
+
+    /// See [`crate::Collector::models`].
+    #[must_use]
+    pub fn models(&self) -> String {
+        let agreed = |model: &&gloaming_policy::Model| self.granted.get(model.purpose as usize) == Some(&true);
+        let listed = self.policy.models.iter().filter(agreed).map(|model| {
+            let index = self.policy.models.iter().position(|m| m.id == model.id).unwrap_or(0);
+            let (manifest, onnx) = (hash::hex(&model.manifest_sha256), hash::hex(&model.onnx_sha256));
+            format!("{{\"index\":{index},\"id\":\"{}\",\"manifest\":\"{manifest}\",\"onnx\":\"{onnx}\"}}", model.id)
+        });
+        format!("[{}]", listed.collect::<Vec<_>>().join(","))
+    }
+
+    /// 32 bytes of the seed's stream: SHA-256 of seed and counter.
+    fn draw(&mut self) -> [u8; 32] {
+        self.drawn += 1;
+        hash::sha256(&[&self.seed[..], &self.drawn.to_le_bytes()].concat())
+    }
+
+    /// See [`crate::Collector::prepare`].
+    pub fn prepare(&mut self, edge_ms: u64) -> Prepared {
+        let features = self.tracker.features(true);
+        let session = self.tracker.session_started_ms().unwrap_or(0);
+        let mut sending = Sending {
+            account: self.account.clone(),
+            session,
+            // A check shows all that this visit would say, whether or not it was said already.
+            metrics: if session == self.sent_session && !self.setup.check {
+                self.sent_metrics.clone()
+            } else {
+                Vec::new()
+            },
+            lines: Vec::new(),
+        };
+        let mut contributions = Vec::new();
+        if self.tracker.session_started_ms().is_some() {
+            self.contribute(&features, edge_ms, &mut sending, &mut contributions);
+        }
+        let kept = self.state(&self.account, self.sent_session, &self.sent_metrics, &[]);
+        if contributions.is_empty() {
+            self.pending = None;
+            return Prepared { sent: kept.clone(), kept, submission: None };
+        }
+        let submission = Submission {
+            site: self.policy.site.clone(),
+            policy_version: self.policy.version,
+            policy_hash: self.policy_hash,
+            check: self.setup.check,
+            contributions,
+        };
+        let sent = if self.setup.check {
+            // A check is charged to nobody: nothing of it is kept.
+            kept.clone()
+        } else {
+            let sent = self.state(&sending.account, sending.session, &sending.metrics, &sending.lines);
+            self.pending = Some(sending);
+            sent
+        };
+        Prepared { kept, sent, submission: Some(cbor::to_vec(&submission)) }
+    }
+
+    /// Makes the contributions that the person agreed to and the account pays for. When not all fit the
+    /// day (a policy changed within it), which ones go is drawn anew, so that none is always the loser.
+    fn contribute(
+        &mut self,
+        features: &Features,
+        edge_ms: u64,
+        sending: &mut Sending,
+        contributions: &mut Vec<Contribution>,
+    ) {
+        let mut order: Vec<([u8; 32], usize)> = (0..self.policy.metrics.len()).map(|i| (self.draw(), i)).collect();
+        insertion_sort(&mut order, |one, other| one < other);
+        for (random, index) in order {
+            let metric = &self.policy.metrics[index];
+            if contributions.len() == limits::CONTRIBUTIONS
+                || self.granted.get(metric.purpose as usize) != Some(&true)
+                || sending.metrics.contains(&metric.id)
+            {
+                continue;
+            }
+            let Some(cell) = metric.cell_of(features, &self.scores) else { continue };
+            // A demo's day is as short as a test: the price is real, the day is the edge's.
+            if !self.setup.check
+                && sending.account.charge(edge_ms / DAY_MS, self.policy.budget, metric.charge()).is_err()
+            {
+                continue;
+            }
+            let mut id = [0; 16];
+            id.copy_from_slice(&random[16..]);
+            let window = edge_ms / metric.span_ms;
+            contributions.push(Contribution { id, metric: metric.id, window, cell: cell.cell, value: cell.value });
+            sending.metrics.push(metric.id);
+            sending.lines.push(Line { at_ms: edge_ms, metric: metric.id, window, cell: cell.cell, value: cell.value });
+        }
+        insertion_sort(contributions, |one, other| one.metric < other.metric);
+    }
+
+    /// Goes on after the prepared submission was sent.
+    pub fn commit_sent(&mut self) {
+        if let Some(sending) = self.pending.take() {
+            self.account = sending.account;
+            self.sent_session = sending.session;
+            self.sent_metrics = sending.metrics;
+            self.ledger = joined(&self.ledger, &sending.lines);
+        }
+    }
+
+    fn state(&self, account: &DeviceAccountant, session: u64, metrics: &[u32], lines: &[Line]) -> Vec<u8> {
+        cbor::to_vec(&State {
+            policy_hash: self.policy_hash,
+            tracker: Bytes(self.tracker.store()),
+            account: account.clone(),
+            sent_session: session,
+            sent_metrics: metrics.to_vec(),
+            ledger: joined(&self.ledger, lines),
+            scores: self.scores.clone(),
+        })
+    }
+
+    /// See [`crate::Collector::feature_bytes`].
+    #[must_use]
+    pub fn feature_bytes(&self) -> Vec<u8> {
+        self.tracker.features(true).to_bytes()
+    }
+
+    /// See [`crate::Collector::status`].
+    #[must_use]
+    pub fn status(&self) -> String {
+        let features = self.tracker.features(false);
+        let listed = DEFINITIONS.iter().enumerate().filter_map(|(index, definition)| {
+            let value = features.value(index);
+            match definition.kind {
+                Kind::Number { unit, scale, .. } => {
+                    let (whole, part) = (value / scale, value % scale * 100 / scale);
+                    Some(format!(
+                        "{{\"id\":\"{}@{}\",\"value\":{whole}.{part:02},\"unit\":\"{unit}\"}}",
+                        definition.name, definition.version
+                    ))
+                }
+                Kind::Category { labels: gloaming_behavior::definitions::Labels::Fixed(words), .. } => {
+                    let word = words.get(value as usize)?;
+                    Some(format!(
+                        "{{\"id\":\"{}@{}\",\"value\":\"{word}\",\"unit\":\"\"}}",
+                        definition.name, definition.version
+                    ))
+                }
+                Kind::Category { .. } => None,
+            }
+        });
+        let scores = self.policy.models.iter().zip(&self.scores).filter(|(_, s)| **s != NONE).map(|(model, steps)| {
+            format!(
+                "{{\"model\":\"{}\",\"score\":0.{:06},\"shown\":{}}}",
+                model.id,
+                (*steps).min(999_999),
+                model.state == ModelState::Experiment
+            )
+        });
+        format!(
+            "{{\"policyVersion\":{},\"unknownEvents\":{},\"features\":[{}],\"scores\":[{}]}}",
+            self.policy.version,
+            self.unknown_events,
+            listed.collect::<Vec<_>>().join(","),
+            scores.collect::<Vec<_>>().join(",")
+        )
+    }
+
+    /// See [`crate::Collector::ledger`].
+    #[must_use]
+    pub fn ledger(&self) -> String {
+        let lines = self.ledger.iter().map(|line| {
+            let metric = self.policy.metric(line.metric);
+            let label = metric.and_then(|m| m.labels().get(line.cell as usize).cloned()).unwrap_or_default();
+            let name = metric.map_or("", |m| m.name.as_str());
+            let purpose = metric.and_then(|m| self.policy.purposes.get(m.purpose as usize)).map_or("", |p| p.id.as_str());
+            let micro = metric.map_or(0, |m| m.rho.micro());
+            format!(
+                "{{\"time_ms\":{},\"metric\":{},\"name\":{},\"window\":{},\"cell\":{},\"label\":{},\"value\":{},\"rho\":{}.{:06},\"purpose\":{}}}",
+                line.at_ms, line.metric, quoted(name), line.window, line.cell, quoted(&label), line.value,
+                micro / 1_000_000, micro % 1_000_000, quoted(purpose)
+            )
+        });
+        format!("[{}]", lines.collect::<Vec<_>>().join(","))
+    }
+}
+
+fn joined(old: &[Line], new: &[Line]) -> Vec<Line> {
+    let all = old.iter().chain(new);
+    let surplus = (old.len() + new.len()).saturating_sub(LEDGER);
+    all.skip(surplus).cloned().collect()
+}
+
+/// A JSON string; labels are the policy author's and may hold anything.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(character);
+            }
+            control if (control as u32) < 0x20 => out.push(' '),
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}

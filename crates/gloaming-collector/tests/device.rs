@@ -1,0 +1,150 @@
+//! The device without a browser: what it sends, keeps, refuses, and never overspends.
+#![allow(clippy::unwrap_used)]
+
+use gloaming_collector::device::{Device, Setup};
+use gloaming_policy::Policy;
+use gloaming_policy::author::{compile, template};
+use gloaming_signal::{EventKind, Submission, cbor};
+use proptest::prelude::*;
+
+const DAY: u64 = 86_400_000;
+const NOW: u64 = 20_781 * DAY + 1_000;
+
+fn policy() -> Policy {
+    let text = template("saas", "app.example", "https://app.example", "2027-03-01").unwrap();
+    compile(&text, 20_781, &|_| Err("none".into())).unwrap()
+}
+
+fn setup(purposes: &[&str]) -> Setup {
+    let purposes = purposes.iter().map(ToString::to_string).collect();
+    Setup { purposes, host: "app.example".into(), device_class: 2, width: 1_300, weekday: 1, hour: 11, check: false }
+}
+
+fn device(setup: Setup, state: &[u8]) -> Device {
+    Device::new(&policy().to_bytes(), setup, state, &[7; 32]).unwrap()
+}
+
+fn read(submission: Option<Vec<u8>>) -> Submission {
+    cbor::from_slice(&submission.expect("a submission")).unwrap()
+}
+
+#[test]
+fn a_visit_contributes_each_agreed_metric_once() {
+    let mut device = device(setup(&["measurement"]), &[]);
+    assert!(device.prepare(NOW).submission.is_none(), "nothing happened yet");
+    device.page(1_000, 0, "/pricing", "www.google.com", "");
+    device.push(2_000, EventKind::Scroll.number().into(), 80, 0, 0);
+    let prepared = device.prepare(NOW);
+    let sent = read(prepared.submission.clone());
+    assert_eq!(
+        sent.contributions.iter().map(|c| (c.metric, c.cell)).collect::<Vec<_>>(),
+        [(1, 0), (2, 1), (3, 1), (4, 3), (5, 0), (6, 1), (7, 0)]
+    );
+    assert!(sent.contributions.iter().all(|c| c.value == 1));
+    assert_eq!(sent.contributions[0].window, 20_781);
+    assert_eq!(sent.contributions[6].window, 20_781 / 7, "a weekly window");
+    let mut ids: Vec<_> = sent.contributions.iter().map(|c| c.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 7);
+    // The same visit, later: nothing more to say.
+    device.commit_sent();
+    device.push(3_000, EventKind::Scroll.number().into(), 100, 0, 0);
+    assert!(device.prepare(NOW).submission.is_none());
+    assert_eq!(device.ledger().matches("\"metric\"").count(), 7);
+    // And the state that was to be kept when sending says the same.
+    let again = self::device(setup(&["measurement"]), &prepared.sent);
+    assert_eq!(again.ledger(), device.ledger());
+}
+
+#[test]
+fn without_agreement_there_is_no_contribution() {
+    let mut device = device(setup(&["another"]), &[]);
+    device.page(1_000, 0, "/", "", "");
+    assert!(device.prepare(NOW).submission.is_none());
+}
+
+#[test]
+fn a_second_visit_of_the_day_is_held_to_per_day() {
+    let mut first = device(setup(&["measurement"]), &[]);
+    first.page(1_000, 0, "/", "", "");
+    let state = first.prepare(NOW).sent;
+    let mut second = device(setup(&["measurement"]), &state);
+    second.page(10_000_000, 0, "/", "", "");
+    let sent = read(second.prepare(NOW + 10_000_000).submission);
+    assert_eq!(
+        sent.contributions.iter().map(|c| c.metric).collect::<Vec<_>>(),
+        [1],
+        "visits has per_day 3, the others 1"
+    );
+    let mut tomorrow = device(setup(&["measurement"]), &state);
+    tomorrow.page(10_000_000, 0, "/", "", "");
+    assert_eq!(read(tomorrow.prepare(NOW + DAY).submission).contributions.len(), 7);
+}
+
+#[test]
+fn a_check_is_marked_and_costs_nothing() {
+    let mut check = device(Setup { check: true, ..setup(&["measurement"]) }, &[]);
+    check.page(1_000, 0, "/", "", "");
+    let prepared = check.prepare(NOW);
+    assert!(read(prepared.submission).check);
+    assert_eq!(prepared.sent, prepared.kept);
+    // Even of a visit that was told already.
+    let mut real = device(setup(&["measurement"]), &[]);
+    real.page(1_000, 0, "/", "", "");
+    let mut check = device(Setup { check: true, ..setup(&["measurement"]) }, &real.prepare(NOW).sent);
+    assert_eq!(read(check.prepare(NOW).submission).contributions.len(), 7);
+}
+
+#[test]
+fn state_that_cannot_be_read_is_begun_anew_and_policies_must_be_real() {
+    let mut device = device(setup(&["measurement"]), &[1, 2, 3]);
+    device.page(1, 0, "/", "", "");
+    assert!(device.prepare(NOW).submission.is_some());
+    assert!(Device::new(&[1], setup(&[]), &[], &[0; 32]).is_err());
+    assert!(Device::new(&policy().to_bytes(), setup(&[]), &[], &[0; 31]).is_err());
+}
+
+#[test]
+fn unknown_events_and_undeclared_features_are_counted_not_taken() {
+    let mut device = device(setup(&["measurement"]), &[]);
+    device.push(1, 200, 0, 0, 0);
+    device.push(1, EventKind::PageFeature.number().into(), 0, 5, 0);
+    assert!(!device.custom(1, "no-such-event"));
+    assert!(!device.feature(1, "no-such-feature", |_| Some(1)));
+    assert!(device.status().contains("\"unknownEvents\":4"));
+}
+
+proptest! {
+    /// Random histories of visits, with policies that change under way: what leaves in a day never
+    /// costs more than the declared budget, counted here from the submissions alone.
+    #[test]
+    fn no_history_of_visits_overspends_a_day(visits in prop::collection::vec((0u64..40_000_000, 0u32..6, any::<bool>()), 1..40), factor in 1u64..3) {
+        let mut dear = policy();
+        for metric in &mut dear.metrics {
+            metric.rho = gloaming_privacy::Rho::from_micro(metric.rho.micro() / factor);
+        }
+        dear.version = 2;
+        let policies = [policy(), dear];
+        let (mut state, mut at) = (Vec::new(), NOW);
+        let mut spent: std::collections::BTreeMap<u64, u64> = std::collections::BTreeMap::new();
+        for (gap, scroll, second) in visits {
+            at += gap;
+            let policy = &policies[usize::from(second)];
+            let mut device = Device::new(&policy.to_bytes(), setup(&["measurement"]), &state, &[3; 32]).unwrap();
+            device.page(at, 0, "/", "", "");
+            device.push(at + 1, EventKind::Scroll.number().into(), scroll * 20, 0, 0);
+            let prepared = device.prepare(at);
+            if let Some(bytes) = prepared.submission {
+                let sent: Submission = cbor::from_slice(&bytes).unwrap();
+                for contribution in sent.contributions {
+                    *spent.entry(at / DAY).or_default() += policy.metric(contribution.metric).unwrap().rho.micro();
+                }
+            }
+            state = prepared.sent;
+        }
+        for cost in spent.values() {
+            prop_assert!(*cost <= policies[0].budget.micro());
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What an edge is told at start.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use gloaming_policy::author::{Key, PublicKey};
+use gloaming_window::WrappingKey;
+
+/// Edge time, ms since 1970.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Fills a buffer with random bytes.
+pub type EntropySource = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// The system's clock as it was at start, carried on by the monotonic one: steps while running are not seen.
+#[must_use]
+pub fn system_clock() -> Clock {
+    let (start, instant) = (SystemTime::now(), Instant::now());
+    Arc::new(move || {
+        let now = start + instant.elapsed();
+        now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    })
+}
+
+/// The operating system's entropy.
+///
+/// # Panics
+/// When the operating system has none: noise and keys made without it would protect nobody, and no
+/// caller could do better than stop.
+#[must_use]
+pub fn system_entropy() -> EntropySource {
+    Box::new(|buffer| {
+        if let Err(error) = getrandom::fill(buffer) {
+            panic!("the operating system gives no entropy: {error}");
+        }
+    })
+}
+
+/// See the fields.
+pub struct Config {
+    /// This edge's name, as policies call it in `home_edges`.
+    pub name: String,
+    /// The log's file.
+    pub store: PathBuf,
+    /// Signs deliveries.
+    pub key: Key,
+    /// Wraps window keys; from a file outside the store.
+    pub wrapping: WrappingKey,
+    /// The key each site's policies must be signed with.
+    pub pins: BTreeMap<String, PublicKey>,
+    /// Signed policies to put in force at start.
+    pub policies: Vec<Vec<u8>>,
+    /// The folding component's bytes.
+    pub component: Vec<u8>,
+    /// Where deliveries go, tried in turn: `http://host:port`.
+    pub central: Vec<String>,
+    /// Whether both listeners are on this machine only; windows shorter than an hour need it.
+    pub loopback: bool,
+    /// Edge time.
+    pub clock: Clock,
+    /// Entropy for seeds and keys.
+    pub entropy: EntropySource,
+}

@@ -1,0 +1,21 @@
+//! The edge: takes contributions over HTTP, folds them in a wasm component, releases windows with noise.
+//!
+//! All decisions are `gloaming-window`'s; here are the sockets, the wasm host, the log on disk, and one
+//! thread that owns the state and commits in groups. An address is read by nobody and written nowhere;
+//! logs and metrics carry no site, no payload, no address.
+//!
+//! What it is not: the end of TLS, nor a place to look at data. Exact cells lie here encrypted until
+//! their window is released, and whoever operates this process could read them: tier `edge` says so.
+
+mod config;
+mod engine;
+mod guest;
+mod log;
+mod server;
+
+pub use config::{Clock, Config, EntropySource, system_clock, system_entropy};
+pub use engine::{Engine, EngineError};
+pub use gloaming_http::{Asset, Assets};
+pub use guest::{HostLimits, WasmGuest, WasmGuestError};
+pub use log::RedbStorage;
+pub use server::{Running, start};

@@ -1,0 +1,181 @@
+//! The durable log: redb, one transaction for each of the storage trait's methods.
+//!
+//! Chunks are appended, never updated: keys grow within a window, so a group commit touches the right
+//! edge of one tree. Durability is redb's default, an fsync before `commit` returns.
+
+use std::path::Path;
+
+use gloaming_privacy::EdgeLedger;
+use gloaming_signal::cbor;
+use gloaming_window::{
+    Chunk, Cursor, OutboxRow, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, WindowName, WrappedKey,
+};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const POLICIES: TableDefinition<'_, (&str, u32), (u64, &[u8])> = TableDefinition::new("policies");
+const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("keys");
+const CHUNKS: TableDefinition<'_, (&[u8], u64), &[u8]> = TableDefinition::new("chunks");
+const CURSORS: TableDefinition<'_, (&str, u32, u64), u64> = TableDefinition::new("cursors");
+const LEDGERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ledgers");
+const OUTBOX: TableDefinition<'_, (u64, &str, u64), &[u8]> = TableDefinition::new("outbox");
+const NEXT_SEQ: TableDefinition<'_, &str, u64> = TableDefinition::new("next_seq");
+
+/// See the module's page.
+pub struct RedbStorage {
+    database: Database,
+}
+
+fn failed(error: impl std::fmt::Display) -> StorageError {
+    StorageError(error.to_string())
+}
+
+fn named(bytes: &[u8]) -> Result<WindowName, StorageError> {
+    cbor::from_slice(bytes).map_err(failed)
+}
+
+impl RedbStorage {
+    /// Opens or creates the file.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or another process has it open.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        Ok(Self { database: Database::create(path).map_err(failed)? })
+    }
+
+    fn write<T>(&mut self, work: impl FnOnce(&WriteTransaction) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let transaction = self.database.begin_write().map_err(failed)?;
+        let value = work(&transaction)?;
+        transaction.commit().map_err(failed)?;
+        Ok(value)
+    }
+}
+
+impl Storage for RedbStorage {
+    fn load(&mut self, new_epoch: u64) -> Result<Snapshot, StorageError> {
+        // Creates the tables and, in a new store, mints the epoch.
+        let epoch = self.write(|transaction| {
+            transaction.open_table(POLICIES).map_err(failed)?;
+            transaction.open_table(KEYS).map_err(failed)?;
+            transaction.open_table(CHUNKS).map_err(failed)?;
+            transaction.open_table(CURSORS).map_err(failed)?;
+            transaction.open_table(LEDGERS).map_err(failed)?;
+            transaction.open_table(OUTBOX).map_err(failed)?;
+            transaction.open_table(NEXT_SEQ).map_err(failed)?;
+            let mut meta = transaction.open_table(META).map_err(failed)?;
+            let known = meta.get("epoch").map_err(failed)?.map(|epoch| epoch.value());
+            match known {
+                Some(epoch) => Ok(epoch),
+                None => {
+                    meta.insert("epoch", new_epoch).map_err(failed)?;
+                    Ok(new_epoch)
+                }
+            }
+        })?;
+        let read = self.database.begin_read().map_err(failed)?;
+        let mut snapshot = Snapshot { epoch, ..Snapshot::default() };
+        for row in read.open_table(POLICIES).map_err(failed)?.iter().map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            let ((site, version), (since_ms, signed)) = (key.value(), value.value());
+            snapshot.policies.insert((site.into(), version), PolicyRow { signed: signed.to_vec(), since_ms });
+        }
+        for row in read.open_table(KEYS).map_err(failed)?.iter().map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            snapshot.keys.insert(named(key.value())?, WrappedKey(value.value().to_vec()));
+        }
+        for row in read.open_table(CHUNKS).map_err(failed)?.iter().map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            let (name, number) = key.value();
+            let sealed = value.value().to_vec();
+            snapshot.chunks.push(Chunk { name: named(name)?, number, key: None, sealed });
+        }
+        for row in read.open_table(CURSORS).map_err(failed)?.iter().map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            let (site, version, span_ms) = key.value();
+            snapshot.cursors.insert(Cursor { site: site.into(), version, span_ms }, value.value());
+        }
+        for row in read.open_table(LEDGERS).map_err(failed)?.iter().map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            let ledger: EdgeLedger = cbor::from_slice(value.value()).map_err(failed)?;
+            snapshot.ledgers.insert(key.value().into(), ledger);
+        }
+        for row in read.open_table(OUTBOX).map_err(failed)?.iter().map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            let (epoch, site, seq) = key.value();
+            snapshot.outbox.push(OutboxRow { site: site.into(), epoch, seq, bytes: value.value().to_vec() });
+        }
+        for row in read.open_table(NEXT_SEQ).map_err(failed)?.iter().map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            snapshot.next_seq.insert(key.value().into(), value.value());
+        }
+        Ok(snapshot)
+    }
+
+    fn append(&mut self, chunks: &[Chunk]) -> Result<(), StorageError> {
+        self.write(|transaction| {
+            let mut keys = transaction.open_table(KEYS).map_err(failed)?;
+            let mut table = transaction.open_table(CHUNKS).map_err(failed)?;
+            for chunk in chunks {
+                let name = cbor::to_vec(&chunk.name);
+                if let Some(key) = &chunk.key {
+                    keys.insert(&name[..], &key.0[..]).map_err(failed)?;
+                }
+                table.insert((&name[..], chunk.number), &chunk.sealed[..]).map_err(failed)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn release(&mut self, commit: &ReleaseCommit) -> Result<(), StorageError> {
+        let name = cbor::to_vec(&commit.name);
+        self.write(|transaction| {
+            transaction.open_table(KEYS).map_err(failed)?.remove(&name[..]).map_err(failed)?;
+            let mut chunks = transaction.open_table(CHUNKS).map_err(failed)?;
+            chunks.retain_in((&name[..], 0)..=(&name[..], u64::MAX), |_, _| false).map_err(failed)?;
+            let WindowName { site, version, span_ms, .. } = &commit.name;
+            let delivery = &commit.delivery;
+            let mut cursors = transaction.open_table(CURSORS).map_err(failed)?;
+            cursors.insert((site.as_str(), *version, *span_ms), commit.next_window).map_err(failed)?;
+            let mut ledgers = transaction.open_table(LEDGERS).map_err(failed)?;
+            ledgers.insert(site.as_str(), &cbor::to_vec(&commit.ledger)[..]).map_err(failed)?;
+            let mut next = transaction.open_table(NEXT_SEQ).map_err(failed)?;
+            next.insert(site.as_str(), delivery.seq + 1).map_err(failed)?;
+            let mut outbox = transaction.open_table(OUTBOX).map_err(failed)?;
+            outbox.insert((delivery.epoch, site.as_str(), delivery.seq), &delivery.bytes[..]).map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    fn put_policy(
+        &mut self,
+        site: &str,
+        version: u32,
+        row: &PolicyRow,
+        cursors: &[(Cursor, u64)],
+        below: u32,
+    ) -> Result<(), StorageError> {
+        self.write(|transaction| {
+            let mut policies = transaction.open_table(POLICIES).map_err(failed)?;
+            policies.retain_in((site, 0)..(site, below), |_, _| false).map_err(failed)?;
+            policies.insert((site, version), (row.since_ms, &row.signed[..])).map_err(failed)?;
+            let mut table = transaction.open_table(CURSORS).map_err(failed)?;
+            table.retain_in((site, 0, 0)..(site, below, 0), |_, _| false).map_err(failed)?;
+            for (cursor, next) in cursors {
+                table.insert((site, version, cursor.span_ms), *next).map_err(failed)?;
+            }
+            // Windows of versions that are gone: their keys go, and with them what they hold.
+            let gone = |name: &[u8]| named(name).is_ok_and(|n| n.site == site && n.version < below);
+            transaction.open_table(KEYS).map_err(failed)?.retain(|name, _| !gone(name)).map_err(failed)?;
+            transaction.open_table(CHUNKS).map_err(failed)?.retain(|(name, _), _| !gone(name)).map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    fn acknowledged(&mut self, site: &str, epoch: u64, seq: u64) -> Result<(), StorageError> {
+        self.write(|transaction| {
+            let mut outbox = transaction.open_table(OUTBOX).map_err(failed)?;
+            outbox.remove((epoch, site, seq)).map_err(failed)?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,335 @@
+//! The edge over HTTP: what browsers load and post, what operators look at, what the centre is sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use gloaming_http::{Client, Limits, serve};
+use gloaming_signal::{Reason, limits};
+use gloaming_window::Delivered;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::{Clock, Config};
+use crate::engine::{Engine, EngineError, Served};
+use gloaming_http::Assets;
+
+/// Edge time in answers, ms since 1970: devices name windows by it.
+static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
+
+struct Context {
+    engine: Engine,
+    assets: Assets,
+    clock: Clock,
+    ready: std::sync::atomic::AtomicBool,
+}
+
+impl Context {
+    fn served(&self, site: &str) -> Option<Served> {
+        self.engine.served.read().ok()?.iter().find(|s| s.site == site).cloned()
+    }
+
+    /// The request's origin when a policy here allows it; `Err` when it names another one.
+    fn origin(&self, request: &HeaderMap) -> Result<Option<HeaderValue>, ()> {
+        let Some(origin) = request.get(header::ORIGIN) else { return Ok(None) };
+        let allowed = self
+            .engine
+            .served
+            .read()
+            .is_ok_and(|served| served.iter().any(|s| s.origins.iter().any(|o| origin.as_bytes() == o.as_bytes())));
+        if allowed { Ok(Some(origin.clone())) } else { Err(()) }
+    }
+}
+
+/// A started edge.
+pub struct Running {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    context: Arc<Context>,
+}
+
+impl Running {
+    /// Stops taking requests, finishes those that are open, commits, and ends.
+    pub async fn stop(self) {
+        self.context.ready.store(false, Ordering::Relaxed);
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        let context = self.context;
+        let _ = tokio::task::spawn_blocking(move || context.engine.stop()).await;
+    }
+}
+
+/// Starts an edge on two listeners: one for the world, one for operators.
+///
+/// # Errors
+/// Whatever keeps it from starting, said before it listens.
+pub async fn start(
+    config: Config,
+    assets: Assets,
+    public: TcpListener,
+    admin: TcpListener,
+) -> Result<Running, EngineError> {
+    let (clock, central) = (Arc::clone(&config.clock), config.central.clone());
+    let engine = tokio::task::spawn_blocking(move || Engine::start(config)).await.map_err(|_| EngineError::Busy)??;
+    let context = Arc::new(Context { engine, assets, clock, ready: true.into() });
+    let (stop, stopped) = watch::channel(false);
+    let until = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let tasks = vec![
+        tokio::spawn(serve(public, public_routes(Arc::clone(&context)), Limits::default(), until(stopped.clone()))),
+        tokio::spawn(serve(admin, admin_routes(Arc::clone(&context)), Limits::default(), until(stopped.clone()))),
+        tokio::spawn(deliver(Arc::clone(&context), central, stopped)),
+    ];
+    Ok(Running { stop, tasks, context })
+}
+
+fn public_routes(context: Arc<Context>) -> Router {
+    Router::new()
+        .route("/g/v1/contributions", post(contributions))
+        .route("/g/v1/notice/{site}", get(notice))
+        .route("/g/v1/policy/{site}", get(policy))
+        .route("/g/v1/windows/{site}", get(windows))
+        .route("/g/models/{model}/{file}", get(model))
+        .route("/g/{file}", get(file))
+        .layer(DefaultBodyLimit::max(limits::SUBMISSION_BYTES.div_ceil(3) * 4))
+        .with_state(context)
+}
+
+fn admin_routes(context: Arc<Context>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(context)
+}
+
+/// Headers that every answer to a page carries. No policy of the page's kind among them: a worker whose
+/// response has no Content-Security-Policy may run wasm under the page's strictest one.
+fn finish(context: &Context, request: &HeaderMap, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(TIME.clone(), HeaderValue::from((context.clock)()));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(Some(origin)) = context.origin(request) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-gloaming-time"));
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+async fn file(State(context): State<Arc<Context>>, Path(file): Path<String>, request: HeaderMap) -> Response {
+    let response = context.assets.respond(&format!("g/{file}"), &request);
+    finish(&context, &request, response)
+}
+
+async fn model(
+    State(context): State<Arc<Context>>,
+    Path((model, file)): Path<(String, String)>,
+    request: HeaderMap,
+) -> Response {
+    let response = context.assets.respond(&format!("models/{model}/{file}"), &request);
+    finish(&context, &request, response)
+}
+
+fn document(body: Bytes, media_type: &'static str) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn unknown_site(site: &str) -> Response {
+    let body = serde_json::json!({ "reason": Reason::UnknownSite.word(), "site": site, "remedy": Reason::UnknownSite.remedy() });
+    (StatusCode::NOT_FOUND, axum::Json(body)).into_response()
+}
+
+async fn notice(State(context): State<Arc<Context>>, Path(site): Path<String>, request: HeaderMap) -> Response {
+    let response = match context.served(&site) {
+        Some(served) => document(served.notice, "application/json"),
+        None => unknown_site(&site),
+    };
+    finish(&context, &request, response)
+}
+
+async fn policy(State(context): State<Arc<Context>>, Path(site): Path<String>, request: HeaderMap) -> Response {
+    let response = match context.served(&site) {
+        Some(served) => document(served.policy, "application/cbor"),
+        None => unknown_site(&site),
+    };
+    finish(&context, &request, response)
+}
+
+/// When the open windows close: for the check overlay. Says nothing of what is in them.
+async fn windows(State(context): State<Arc<Context>>, Path(site): Path<String>, request: HeaderMap) -> Response {
+    let now = (context.clock)();
+    let response = match context.served(&site) {
+        Some(served) => {
+            let windows: Vec<_> = served
+                .windows
+                .iter()
+                .map(|(span, grace)| {
+                    let window = now / span;
+                    serde_json::json!({ "span_ms": span, "window": window, "closes_ms": (window + 1) * span + grace, "now_ms": now })
+                })
+                .collect();
+            axum::Json(serde_json::json!({ "windows": windows })).into_response()
+        }
+        None => unknown_site(&site),
+    };
+    finish(&context, &request, response)
+}
+
+async fn contributions(
+    State(context): State<Arc<Context>>,
+    request: HeaderMap,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Response {
+    if context.origin(&request).is_err() {
+        let body = serde_json::json!({ "reason": "origin", "remedy": "add the page's origin to `origins` in the policy and sign it again" });
+        return (StatusCode::FORBIDDEN, axum::Json(body)).into_response();
+    }
+    // What a page can post without a preflight is text: base64. Any other type is taken for the bytes.
+    let is_text = request.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let body = body.map(|body| if is_text { STANDARD.decode(&body).map_or(body, Bytes::from) } else { body });
+    let response = match body {
+        Ok(body) if body.len() > limits::SUBMISSION_BYTES => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
+        Err(_) => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
+        Ok(body) => match context.engine.ingest(body).await {
+            Ok(answer) if answer.whole == Reason::Accepted => {
+                let each: Vec<&str> = answer.each.iter().map(|r| r.word()).collect();
+                let accepted = answer.each.iter().filter(|r| matches!(r, Reason::Accepted | Reason::Duplicate)).count();
+                axum::Json(serde_json::json!({ "accepted": accepted, "each": each })).into_response()
+            }
+            Ok(answer) => refused(status(answer.whole), answer.whole),
+            Err(_) => {
+                let mut response = (StatusCode::SERVICE_UNAVAILABLE, "busy; come again\n").into_response();
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+            }
+        },
+    };
+    finish(&context, &request, response)
+}
+
+fn status(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Reason::UnknownSite => StatusCode::NOT_FOUND,
+        Reason::UnknownPolicy => StatusCode::CONFLICT,
+        Reason::Fault => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn refused(status: StatusCode, reason: Reason) -> Response {
+    (status, axum::Json(serde_json::json!({ "reason": reason.word(), "remedy": reason.remedy() }))).into_response()
+}
+
+async fn ready(State(context): State<Arc<Context>>) -> Response {
+    if context.ready.load(Ordering::Relaxed) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
+    }
+}
+
+/// Prometheus text. Totals of this process only: no site, no metric, no address.
+async fn metrics(State(context): State<Arc<Context>>) -> Response {
+    let gauges = context.engine.gauges.read().map(|g| g.clone()).unwrap_or_default();
+    let mut text = String::from(
+        "# HELP gloaming_contributions_total Contributions judged, by reason.\n# TYPE gloaming_contributions_total counter\n",
+    );
+    for reason in Reason::ALL {
+        let count = gauges.tally.reasons.get(reason).copied().unwrap_or(0);
+        text.push_str(&format!("gloaming_contributions_total{{reason=\"{}\"}} {count}\n", reason.word()));
+    }
+    let rows = [
+        ("gloaming_windows_released_total", "counter", "Windows released.", gauges.tally.windows),
+        (
+            "gloaming_windows_skipped_total",
+            "counter",
+            "Windows skipped because the edge was away too long.",
+            gauges.tally.skipped_windows,
+        ),
+        ("gloaming_guest_calls_total", "counter", "Calls the edge component answered.", gauges.guest_calls),
+        (
+            "gloaming_guest_replaced_total",
+            "counter",
+            "Instances of the edge component replaced after a trap.",
+            gauges.guest_replaced,
+        ),
+        ("gloaming_guest_failures_total", "counter", "Folds that failed.", gauges.tally.guest_failures),
+        (
+            "gloaming_storage_failures_total",
+            "counter",
+            "Rounds or releases that could not be stored.",
+            gauges.storage_failures,
+        ),
+        (
+            "gloaming_delivery_conflicts_total",
+            "counter",
+            "Deliveries the centre holds with other bytes: an alarm.",
+            gauges.delivery_conflicts,
+        ),
+        (
+            "gloaming_undelivered_batches",
+            "gauge",
+            "Batches the centre has not acknowledged.",
+            gauges.undelivered as u64,
+        ),
+    ];
+    for (name, kind, help, value) in rows {
+        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// Delivers batches in order, to one address after the other, for as long as the edge runs.
+async fn deliver(context: Arc<Context>, central: Vec<String>, mut stopped: watch::Receiver<bool>) {
+    let client = Client::new(Duration::from_secs(10));
+    let turn = AtomicUsize::new(0);
+    if central.is_empty() {
+        return;
+    }
+    loop {
+        let pause = tokio::time::sleep(Duration::from_millis(100));
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = pause => {}
+        }
+        while let Some(row) = context.engine.next_delivery().await {
+            let address = &central[turn.load(Ordering::Relaxed) % central.len()];
+            let outcome = match client.post(&format!("{address}/api/v1/batches"), Bytes::from(row.bytes)).await {
+                Ok((status, _, _)) if status.is_success() => Delivered::Yes,
+                Ok((StatusCode::CONFLICT, _, _)) => Delivered::Conflict,
+                Ok((status, retry, body)) => {
+                    tracing::warn!(%status, answer = %String::from_utf8_lossy(&body), "the centre did not take a batch");
+                    Delivered::Later(retry.map(|seconds| seconds.saturating_mul(1_000)))
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the centre could not be reached");
+                    Delivered::Later(None)
+                }
+            };
+            if outcome != Delivered::Yes {
+                turn.fetch_add(1, Ordering::Relaxed);
+            }
+            context.engine.delivered(outcome).await;
+        }
+    }
+}

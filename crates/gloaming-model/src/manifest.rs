@@ -1,0 +1,152 @@
+//! The manifest's file format.
+
+use gloaming_signal::hash;
+use serde::Deserialize;
+
+/// Longest manifest, bytes: 64 reference rows of 256 features take a tenth of it.
+const MANIFEST_BYTES: usize = 1024 * 1024;
+/// Most features of a model.
+const FEATURES: usize = 256;
+
+/// Why a manifest is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Larger than 1 MiB.
+    #[error("the manifest is longer than {MANIFEST_BYTES} bytes; ship fewer reference rows")]
+    TooLarge,
+    /// Not JSON of this form.
+    #[error("the manifest cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// JSON of this form that says something impossible.
+    #[error("the manifest's {what}: {why}")]
+    Field {
+        /// Which part.
+        what: &'static str,
+        /// What is wrong and how to mend it.
+        why: String,
+    },
+}
+
+/// What a model must be. Further keys (training, evidence, owner) are for the model card.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Manifest {
+    format: u32,
+    /// The model's name.
+    pub id: String,
+    /// Grows with every training.
+    pub version: u32,
+    /// The model file.
+    pub onnx: Onnx,
+    /// Its input.
+    pub input: Input,
+    /// Its output.
+    pub output: Output,
+    /// 19 interior edges of 20 score bins.
+    pub score_edges: Vec<f64>,
+    /// Rows to check.
+    pub reference: Reference,
+}
+
+/// The model file as it must be.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Onnx {
+    /// File name beside the manifest.
+    pub file: String,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Length.
+    pub bytes: u64,
+    /// Version by domain.
+    pub opsets: std::collections::BTreeMap<String, i64>,
+    /// Op types, sorted.
+    pub ops: Vec<String>,
+}
+
+/// The one input.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Input {
+    /// Its name in the graph.
+    pub name: String,
+    /// `[1, features]`.
+    pub shape: Vec<usize>,
+    /// `name@version` of each feature, in order.
+    pub features: Vec<String>,
+}
+
+/// The one output.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Output {
+    /// Its name in the graph.
+    pub name: String,
+    /// `[1, 1]`.
+    pub shape: Vec<usize>,
+    /// What the probability is of.
+    pub meaning: String,
+}
+
+/// Rows and what they give.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Reference {
+    /// Input rows.
+    pub inputs: Vec<Vec<f32>>,
+    /// The trainer's output for each.
+    pub outputs: Vec<f32>,
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MANIFEST_BYTES {
+            return Err(ManifestError::TooLarge);
+        }
+        let manifest: Self = serde_json::from_slice(bytes)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let wrong = |what, why: String| Err(ManifestError::Field { what, why });
+        let width = self.input.features.len();
+        if self.format != 1 {
+            return wrong("format", format!("{} is not 1, the only one there is", self.format));
+        }
+        if hash::unhex::<32>(&self.onnx.sha256).is_none() {
+            return wrong("onnx.sha256", "not 64 hexadecimal digits".into());
+        }
+        if self.onnx.file.contains(['/', '\\']) || self.onnx.file.starts_with('.') {
+            return wrong("onnx.file", format!("`{}` must be a file beside the manifest", self.onnx.file));
+        }
+        if width == 0 || width > FEATURES || self.input.shape != [1, width] {
+            return wrong("input.shape", format!("{:?} is not [1, {width}], one for each feature", self.input.shape));
+        }
+        if self.output.shape != [1, 1] {
+            return wrong("output.shape", format!("{:?} is not [1, 1]: one probability", self.output.shape));
+        }
+        if self.score_edges.len() != 19
+            || !self.score_edges.is_sorted_by(|a, b| b - a >= 1e-6)
+            || !self.score_edges.iter().all(|e| *e > 0.0 && *e < 1.0)
+        {
+            return wrong(
+                "score_edges",
+                "must be 19 growing numbers between 0 and 1, a millionth apart at least".into(),
+            );
+        }
+        let rows = &self.reference;
+        if rows.inputs.len() < 8 || rows.inputs.len() != rows.outputs.len() {
+            return wrong("reference", "needs 8 rows at least, and an output for each".into());
+        }
+        if rows.inputs.iter().any(|row| row.len() != width) {
+            return wrong("reference.inputs", format!("every row needs {width} numbers"));
+        }
+        Ok(())
+    }
+
+    /// The model file's hash.
+    #[must_use]
+    pub fn onnx_sha256(&self) -> [u8; 32] {
+        hash::unhex(&self.onnx.sha256).unwrap_or_default()
+    }
+}

@@ -1,0 +1,58 @@
+//! The shipped model, and what happens to a changed one.
+#![allow(clippy::unwrap_used)]
+
+use gloaming_model::{Model, ModelError};
+
+const MANIFEST: &[u8] = include_bytes!("../../../models/purchase-intent/manifest.json");
+const ONNX: &[u8] = include_bytes!("../../../models/purchase-intent/model.onnx");
+
+fn refused(manifest: &str, onnx: &[u8]) -> String {
+    Model::load(manifest.as_bytes(), onnx).err().expect("refused").to_string()
+}
+
+fn text() -> String {
+    String::from_utf8(MANIFEST.to_vec()).unwrap()
+}
+
+#[test]
+fn the_shipped_model_computes_what_its_trainer_did() {
+    let model = Model::load(MANIFEST, ONNX).unwrap();
+    let features = &model.manifest().input.features;
+    for feature in features {
+        assert!(gloaming_behavior::Definition::find(feature).is_some(), "{feature}");
+    }
+    let none = model.score(&[0.0; 8]).unwrap();
+    assert!((0.0..=1.0).contains(&none));
+}
+
+#[test]
+fn one_changed_byte_is_refused_wherever_it_is() {
+    for at in (0..ONNX.len()).step_by(41) {
+        let mut changed = ONNX.to_vec();
+        changed[at] ^= 1;
+        assert!(matches!(Model::load(MANIFEST, &changed), Err(ModelError::Hash { .. })));
+    }
+}
+
+#[test]
+fn what_differs_from_the_manifest_is_named() {
+    assert!(
+        refused(&text().replacen("\"features\"", "\"feature\"", 1), ONNX).contains("the model's input is features")
+    );
+    assert!(refused(&text().replacen("\"ai.onnx\": 17", "\"ai.onnx\": 16", 1), ONNX).contains("op set"));
+    assert!(refused(&text().replacen("\"Gemm\"", "\"Conv\"", 1), ONNX).contains("list of ops"));
+    assert!(refused(&text().replacen("\"format\": 1", "\"format\": 2", 1), ONNX).contains("format"));
+    assert!(refused("{", ONNX).contains("cannot be read"));
+    let mut manifest: serde_json::Value = serde_json::from_slice(MANIFEST).unwrap();
+    manifest["reference"]["outputs"][3] = 0.9.into();
+    assert!(refused(&manifest.to_string(), ONNX).contains("reference row 3"));
+    manifest["score_edges"][3] = 0.0.into();
+    assert!(refused(&manifest.to_string(), ONNX).contains("score_edges"));
+}
+
+#[test]
+fn inputs_that_are_not_numbers_are_refused() {
+    let model = Model::load(MANIFEST, ONNX).unwrap();
+    assert!(matches!(model.score(&[0.0; 7]), Err(ModelError::Input { .. })));
+    assert!(matches!(model.score(&[f32::NAN; 8]), Err(ModelError::Input { .. })));
+}

@@ -1,0 +1,81 @@
+//! What changed between two policies, in sentences for the people who sign.
+
+use std::collections::BTreeMap;
+
+use super::date_of;
+use crate::document::{Metric, Policy};
+
+fn lists<T, K: Ord + Clone>(old: &[T], new: &[T], key: impl Fn(&T) -> K) -> (Vec<K>, Vec<K>) {
+    let (before, after): (Vec<K>, Vec<K>) = (old.iter().map(&key).collect(), new.iter().map(&key).collect());
+    let gone = before.iter().filter(|k| !after.contains(k)).cloned().collect();
+    let come = after.iter().filter(|k| !before.contains(k)).cloned().collect();
+    (gone, come)
+}
+
+fn metric_changes(old: &Metric, new: &Metric) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut changed = |what: &str, before: String, after: String| {
+        if before != after {
+            lines.push(format!("metric {} `{}`: {what} {before} -> {after}", new.id, new.name));
+        }
+    };
+    changed("name", old.name.clone(), new.name.clone());
+    changed("of", old.of.clone(), new.of.clone());
+    changed("kind", old.kind.clone(), new.kind.clone());
+    changed("per_day", old.per_day.to_string(), new.per_day.to_string());
+    changed("rho", old.rho.as_f64().to_string(), new.rho.as_f64().to_string());
+    changed("k", old.k.to_string(), new.k.to_string());
+    changed("window (ms)", old.span_ms.to_string(), new.span_ms.to_string());
+    changed("noise", format!("{:?}", old.mechanism), format!("{:?}", new.mechanism));
+    if old.axes != new.axes {
+        lines.push(format!("metric {} `{}`: its cells changed; earlier windows cannot be compared", new.id, new.name));
+    }
+    lines
+}
+
+/// Differences from `old` to `new`, one sentence each; empty when there are none but the version.
+#[must_use]
+pub fn diff(old: &Policy, new: &Policy) -> Vec<String> {
+    let mut lines = Vec::new();
+    if old.site != new.site {
+        lines.push(format!("another site: {} -> {}", old.site, new.site));
+    }
+    if new.version <= old.version {
+        lines.push(format!("version {} does not grow from {}: edges will refuse it", new.version, old.version));
+    }
+    if old.expires_day != new.expires_day {
+        lines.push(format!("expires {} -> {}", date_of(old.expires_day), date_of(new.expires_day)));
+    }
+    if old.budget != new.budget {
+        lines.push(format!("budget a day: rho {} -> {}", old.budget.as_f64(), new.budget.as_f64()));
+    }
+    if old.declared() != new.declared() {
+        lines.push(format!("declared a day: rho {} -> {}", old.declared().as_f64(), new.declared().as_f64()));
+    }
+    let purpose = |p: &crate::Purpose| (p.id.clone(), p.texts.clone());
+    let (gone, come) = lists(&old.purposes, &new.purposes, purpose);
+    lines.extend(gone.iter().map(|(id, _)| format!("purpose `{id}` removed or reworded: people are asked again")));
+    lines.extend(come.iter().map(|(id, _)| format!("purpose `{id}` added or reworded: people are asked again")));
+    let (gone, come) = lists(&old.page_features, &new.page_features, |f| f.id.clone());
+    lines.extend(gone.iter().map(|id| format!("page-given feature `{id}` removed")));
+    lines.extend(come.iter().map(|id| format!("page-given feature `{id}` added")));
+    let (gone, come) = lists(&old.origins, &new.origins, Clone::clone);
+    lines.extend(gone.iter().map(|o| format!("origin {o} may no longer post")));
+    lines.extend(come.iter().map(|o| format!("origin {o} may post")));
+    let before: BTreeMap<u32, &Metric> = old.metrics.iter().map(|m| (m.id, m)).collect();
+    let after: BTreeMap<u32, &Metric> = new.metrics.iter().map(|m| (m.id, m)).collect();
+    for (id, metric) in &before {
+        match after.get(id) {
+            None => lines.push(format!("metric {id} `{}` removed", metric.name)),
+            Some(now) => lines.extend(metric_changes(metric, now)),
+        }
+    }
+    for (id, metric) in after.iter().filter(|(id, _)| !before.contains_key(id)) {
+        lines.push(format!("metric {id} `{}` added: {} of {}", metric.name, metric.kind, metric.of));
+    }
+    let model = |m: &crate::Model| (m.id.clone(), m.state.number(), m.onnx_sha256);
+    let (gone, come) = lists(&old.models, &new.models, model);
+    lines.extend(gone.iter().map(|(id, ..)| format!("model `{id}`: this state or file removed")));
+    lines.extend(come.iter().map(|(id, ..)| format!("model `{id}`: new state or file")));
+    lines
+}

@@ -1,0 +1,322 @@
+//! Keys, signatures, and the bundle an edge is given.
+//!
+//! ```text
+//! signed = [ 1, policy: bytes, notice: bytes, [ [ key_id: bytes .size 8, over_policy: bytes .size 64,
+//!                                                 over_notice: bytes .size 64 ]… ] ]
+//! ```
+//! A signature is pure Ed25519 (RFC 8032) over a context line and the bytes, so that a signature over
+//! one kind of thing never counts for another. A key's id is the first 8 bytes of the SHA-256 of its
+//! public key. A bundle may carry several signatures: that is how keys are rotated.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use gloaming_signal::cbor::{self, Bytes, Cbor, Error, Reader, Writer};
+use gloaming_signal::{cbor_record, hash, limits};
+use serde::Serialize;
+
+use super::date_of;
+use crate::Policy;
+
+const POLICY: &[u8] = b"gloaming policy 1\n";
+/// The loader prepends the same line.
+const NOTICE: &[u8] = b"gloaming notice 1\n";
+const BATCH: &[u8] = b"gloaming batch 1\n";
+
+/// First 8 bytes of the SHA-256 of a public key.
+pub type KeyId = [u8; 8];
+
+/// Why a bundle or batch is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// Not a bundle.
+    #[error("not a signed policy: {0}")]
+    Format(#[from] Error),
+    /// No signature by the key that is pinned for the site.
+    #[error("not signed by the pinned key {0}; sign it with that key, or change the pin")]
+    NoSignature(String),
+    /// There is one, and it does not hold.
+    #[error("the signature by key {0} does not hold: the bytes were changed after signing")]
+    BadSignature(String),
+    /// The notice speaks of another policy.
+    #[error("the notice does not belong to the policy: {0}; sign both together again")]
+    NoticeMismatch(&'static str),
+    /// Past its date.
+    #[error("the policy expired on {0}; sign a new version with a later date")]
+    Expired(String),
+    /// A key file or text that is no key.
+    #[error("not an ed25519 key: {0}")]
+    Key(&'static str),
+}
+
+/// A signing key.
+pub struct Key(SigningKey);
+
+impl Key {
+    /// From 32 bytes of entropy, which the caller draws.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(seed))
+    }
+
+    /// From a key file: 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// When the text is anything else.
+    pub fn from_text(text: &str) -> Result<Self, SignError> {
+        let seed = hash::unhex(text.trim()).ok_or(SignError::Key("a key file holds 64 hexadecimal digits"))?;
+        Ok(Self::from_seed(&seed))
+    }
+
+    /// What a key file holds. Secret.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        format!("{}\n", hash::hex(&self.0.to_bytes()))
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key())
+    }
+
+    fn sign(&self, context: &[u8], bytes: &[u8]) -> [u8; 64] {
+        self.0.sign(&[context, bytes].concat()).to_bytes()
+    }
+}
+
+/// A verifying key, as pinned in snippets and configurations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// From base64, as in `data-key`.
+    ///
+    /// # Errors
+    /// When the text is not 32 bytes of a curve point.
+    pub fn from_text(text: &str) -> Result<Self, SignError> {
+        let bytes = STANDARD.decode(text.trim()).map_err(|_| SignError::Key("a public key is written in base64"))?;
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| SignError::Key("a public key has 32 bytes"))?;
+        VerifyingKey::from_bytes(&bytes).map(Self).map_err(|_| SignError::Key("the bytes are no point of the curve"))
+    }
+
+    /// As written in `data-key`.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        STANDARD.encode(self.0.to_bytes())
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        let mut id = [0; 8];
+        id.copy_from_slice(&hash::sha256(&self.0.to_bytes())[..8]);
+        id
+    }
+
+    fn verify(&self, context: &[u8], bytes: &[u8], signature: &[u8; 64]) -> Result<(), SignError> {
+        self.0
+            .verify_strict(&[context, bytes].concat(), &Signature::from_bytes(signature))
+            .map_err(|_| SignError::BadSignature(hash::hex(&self.id())))
+    }
+}
+
+/// Signatures of one key over both halves of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pair {
+    key_id: KeyId,
+    over_policy: [u8; 64],
+    over_notice: [u8; 64],
+}
+
+cbor_record!(Pair { key_id, over_policy, over_notice });
+
+/// A policy with its notice, signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    policy: Vec<u8>,
+    notice: Vec<u8>,
+    signatures: Vec<Pair>,
+}
+
+impl Cbor for Signed {
+    fn encode(&self, writer: &mut Writer) {
+        writer.list(4);
+        1u8.encode(writer);
+        writer.bytes(&self.policy);
+        writer.bytes(&self.notice);
+        self.signatures.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.record(4, |reader| {
+            if u8::decode(reader)? != 1 {
+                return Err(reader.limit());
+            }
+            Ok(Self {
+                policy: reader.bytes(limits::POLICY_BYTES)?,
+                notice: reader.bytes(limits::POLICY_BYTES)?,
+                signatures: Cbor::decode(reader)?,
+            })
+        })
+    }
+}
+
+/// The signed, human part of a policy: all that a browser fetches before consent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// The site.
+    pub site: String,
+    /// Version of the policy.
+    pub version: u32,
+    /// SHA-256 of the policy, hexadecimal.
+    pub policy: String,
+    /// First day on which it no longer holds, `YYYY-MM-DD`.
+    pub expires: String,
+    /// What a person may agree to.
+    pub purposes: Vec<NoticePurpose>,
+}
+
+/// One purpose as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NoticePurpose {
+    /// Its name.
+    pub id: String,
+    /// Text by language.
+    pub text: std::collections::BTreeMap<String, String>,
+}
+
+impl Notice {
+    fn of(policy: &Policy) -> Self {
+        Self {
+            site: policy.site.clone(),
+            version: policy.version,
+            policy: hash::hex(&policy.hash()),
+            expires: date_of(policy.expires_day),
+            purposes: policy
+                .purposes
+                .iter()
+                .map(|p| NoticePurpose { id: p.id.clone(), text: p.texts.iter().cloned().collect() })
+                .collect(),
+        }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let Ok(text) = serde_json::to_string(self) else { unreachable!("texts and numbers always serialise") };
+        // ASCII only, so that a loader may take base64 for text without a decoder.
+        let mut bytes = Vec::with_capacity(text.len());
+        for character in text.chars() {
+            if character.is_ascii() {
+                bytes.push(character as u8);
+            } else {
+                let mut pair = [0; 2];
+                for unit in character.encode_utf16(&mut pair) {
+                    bytes.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+                }
+            }
+        }
+        bytes
+    }
+}
+
+impl Signed {
+    /// Signs a policy and the notice made from it.
+    #[must_use]
+    pub fn sign(policy: &Policy, keys: &[&Key]) -> Self {
+        let (policy, notice) = (policy.to_bytes(), Notice::of(policy).to_bytes());
+        let signatures = keys
+            .iter()
+            .map(|key| Pair {
+                key_id: key.public().id(),
+                over_policy: key.sign(POLICY, &policy),
+                over_notice: key.sign(NOTICE, &notice),
+            })
+            .collect();
+        Self { policy, notice, signatures }
+    }
+
+    /// The file's bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        cbor::to_vec(self)
+    }
+
+    /// Reads a file and believes it only if `pinned` signed both halves, they belong together and the
+    /// date has not come. `today` is in days since 1970.
+    ///
+    /// # Errors
+    /// The first of these that fails.
+    pub fn verify(bytes: &[u8], pinned: &PublicKey, today: u64) -> Result<(Self, Policy), SignError> {
+        if bytes.len() > 2 * limits::POLICY_BYTES + 4_096 {
+            return Err(SignError::Format(Error::Limit(2 * limits::POLICY_BYTES)));
+        }
+        let signed: Self = cbor::from_slice(bytes)?;
+        let id = pinned.id();
+        let pair = signed
+            .signatures
+            .iter()
+            .find(|pair| pair.key_id == id)
+            .ok_or_else(|| SignError::NoSignature(hash::hex(&id)))?;
+        pinned.verify(POLICY, &signed.policy, &pair.over_policy)?;
+        pinned.verify(NOTICE, &signed.notice, &pair.over_notice)?;
+        let policy = Policy::from_bytes(&signed.policy)?;
+        if signed.notice != Notice::of(&policy).to_bytes() {
+            return Err(SignError::NoticeMismatch("its purposes, site, version, date or hash differ"));
+        }
+        if policy.expires_day <= today {
+            return Err(SignError::Expired(date_of(policy.expires_day)));
+        }
+        Ok((signed, policy))
+    }
+
+    /// The policy's bytes, as browsers are served them.
+    #[must_use]
+    pub fn policy_bytes(&self) -> &[u8] {
+        &self.policy
+    }
+
+    /// `notice.json`: the notice in base64 with its signatures.
+    #[must_use]
+    pub fn notice_json(&self) -> String {
+        let signatures: Vec<_> = self
+            .signatures
+            .iter()
+            .map(|pair| serde_json::json!({ "keyid": hash::hex(&pair.key_id), "sig": STANDARD.encode(pair.over_notice) }))
+            .collect();
+        serde_json::json!({ "payload": STANDARD.encode(&self.notice), "signatures": signatures }).to_string()
+    }
+}
+
+/// A sealed batch's bytes as they are delivered: with the edge's signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Delivery {
+    batch: Bytes,
+    key_id: KeyId,
+    signature: [u8; 64],
+}
+
+cbor_record!(Delivery { batch, key_id, signature });
+
+/// Signs a sealed batch's bytes with the edge's key; the result is what is delivered, again and again.
+#[must_use]
+pub fn batch_signature(key: &Key, batch: &[u8]) -> Vec<u8> {
+    let signature = key.sign(BATCH, batch);
+    cbor::to_vec(&Delivery { batch: Bytes(batch.to_vec()), key_id: key.public().id(), signature })
+}
+
+/// Checks a delivery against the keys the centre trusts; returns the batch's bytes.
+///
+/// # Errors
+/// When it is no delivery, of an unknown key, or changed.
+pub fn verify_batch(delivery: &[u8], trusted: &[PublicKey]) -> Result<Vec<u8>, SignError> {
+    if delivery.len() > limits::BATCH_BYTES + 256 {
+        return Err(SignError::Format(Error::Limit(limits::BATCH_BYTES)));
+    }
+    let delivery: Delivery = cbor::from_slice(delivery)?;
+    let key = trusted
+        .iter()
+        .find(|key| key.id() == delivery.key_id)
+        .ok_or_else(|| SignError::NoSignature(hash::hex(&delivery.key_id)))?;
+    key.verify(BATCH, &delivery.batch.0, &delivery.signature)?;
+    Ok(delivery.batch.0)
+}

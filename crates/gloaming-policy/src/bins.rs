@@ -1,0 +1,126 @@
+//! From features to cells: the arithmetic a device does before it contributes.
+
+use gloaming_behavior::{Category, Features, NONE, definitions};
+use gloaming_signal::limits;
+
+use crate::document::{Axis, Bins, Metric, PageFeature, PageFeatureKind, Source};
+
+/// A score in millionths; scores are probabilities.
+///
+/// Not a number gives `None`: a model that answers NaN has no score.
+#[must_use]
+pub fn score_steps(score: f32) -> Option<u32> {
+    // The cast truncates and saturates; a score is within 0..=1 after the clamp.
+    (!score.is_nan()).then(|| (f64::from(score.clamp(0.0, 1.0)) * 1e6) as u32)
+}
+
+/// Scores of the policy's models in millionths, by model index; [`NONE`] where there is none.
+pub type Scores = [u32];
+
+/// Where one contribution goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// Which cell.
+    pub cell: u32,
+    /// How much: 1, or a sum's value.
+    pub value: u32,
+}
+
+impl Axis {
+    fn value(&self, features: &Features, scores: &Scores) -> u32 {
+        match self.source {
+            Source::Feature(index) => features.value(index as usize),
+            Source::Score(index) => scores.get(index as usize).copied().unwrap_or(NONE),
+            Source::Page(index) => features.page_feature(index as usize),
+            Source::Funnel(index) => features.funnel(index as usize),
+        }
+    }
+
+    /// Only a journey has a bin for "nothing happened": the last of its map.
+    fn is_journey(&self) -> bool {
+        let Source::Feature(index) = self.source else { return false };
+        let kind = definitions::DEFINITIONS.get(index as usize).map(|d| d.kind);
+        matches!(kind, Some(definitions::Kind::Category { category: Category::JourneyPair, .. }))
+    }
+
+    /// The bin of the value that the session has here, if it has one.
+    #[must_use]
+    pub fn bin(&self, features: &Features, scores: &Scores) -> Option<u32> {
+        let value = self.value(features, scores);
+        match &self.bins {
+            Bins::Map(map) if value == NONE => self.is_journey().then(|| map.last().copied()).flatten(),
+            _ if value == NONE => None,
+            Bins::Map(map) => map.get(value as usize).copied(),
+            Bins::Edges(edges) => {
+                let inner = &edges[1..edges.len() - 1];
+                u32::try_from(inner.partition_point(|edge| *edge <= value)).ok()
+            }
+            Bins::Sum { .. } => None,
+        }
+    }
+}
+
+impl Metric {
+    /// The cell this session contributes to, or `None` when it has no value for the metric.
+    #[must_use]
+    pub fn cell_of(&self, features: &Features, scores: &Scores) -> Option<Cell> {
+        match self.axes.as_slice() {
+            [axis] => match axis.bins {
+                Bins::Sum { max, scale } => {
+                    let steps = axis.value(features, scores);
+                    (steps != NONE).then(|| Cell { cell: 1, value: (steps / scale).min(max) })
+                }
+                _ => axis.bin(features, scores).map(|cell| Cell { cell, value: 1 }),
+            },
+            [rows, columns] => {
+                let (row, column) = (rows.bin(features, scores)?, columns.bin(features, scores)?);
+                let width = u32::try_from(columns.labels.len()).ok()?;
+                Some(Cell { cell: row * width + column, value: 1 })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a contribution to `cell` with `value` is one an honest device can make.
+    pub fn admits(&self, cell: u32, value: u32) -> Result<(), gloaming_signal::Reason> {
+        use gloaming_signal::Reason;
+        match self.sum_max() {
+            Some(_) if cell != 1 => Err(Reason::UnknownCell),
+            Some(max) if value > max.min(limits::VALUE) => Err(Reason::CapExceeded),
+            Some(_) => Ok(()),
+            None if cell >= self.cells() => Err(Reason::UnknownCell),
+            None if value != 1 => Err(Reason::CapExceeded),
+            None => Ok(()),
+        }
+    }
+}
+
+impl PageFeature {
+    /// A number the page gave, as steps; `None` for what is not a number. Clipped to the declared range.
+    #[must_use]
+    pub fn steps(&self, value: f64) -> Option<u32> {
+        match &self.kind {
+            PageFeatureKind::Number { min, max_steps } => {
+                if value.is_nan() {
+                    return None;
+                }
+                // Half-way cases go up; `as` saturates at both ends.
+                let steps = value * 100.0 - *min as f64 + 0.5;
+                Some((steps as u32).min(*max_steps))
+            }
+            PageFeatureKind::Category(_) => None,
+        }
+    }
+
+    /// A word the page gave, as an index; the last declared word when it is `other`, else `None`.
+    #[must_use]
+    pub fn word(&self, word: &str) -> Option<u32> {
+        match &self.kind {
+            PageFeatureKind::Category(words) => {
+                let found = words.iter().position(|w| w == word).or_else(|| words.iter().position(|w| w == "other"));
+                found.and_then(|i| u32::try_from(i).ok())
+            }
+            PageFeatureKind::Number { .. } => None,
+        }
+    }
+}

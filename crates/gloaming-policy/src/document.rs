@@ -1,0 +1,458 @@
+//! The compiled policy and its bytes.
+//!
+//! ```text
+//! policy = [ 1, site, version, expires_day, budget_rho, delta_nano, [origin…], [home_edge…],
+//!            [purpose…], [page-group…], [campaign…], [event-name…], [page-feature…],
+//!            behavior-config, [metric…], [model…] ]
+//! ```
+//! Every list is an ordinary CBOR array, every record an array of its fields in the order of the
+//! structs below. The hash of these bytes is the policy's name in submissions and batches.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use gloaming_behavior::Config;
+use gloaming_privacy::{Charge, Mechanism, Rho, Scale, scale};
+use gloaming_signal::cbor::{self, Cbor, Error, Reader, Writer};
+use gloaming_signal::{cbor_enum, cbor_record, hash, limits};
+
+/// A purpose a person may agree to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purpose {
+    /// Its name in metrics, features and models.
+    pub id: String,
+    /// Language and text, as shown.
+    pub texts: Vec<(String, String)>,
+}
+
+cbor_record!(Purpose { id, texts });
+
+/// Pages counted under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageGroup {
+    /// Its name.
+    pub id: String,
+    /// Paths: exact, or a prefix when ending in `*`. The first group that matches wins.
+    pub paths: Vec<String>,
+}
+
+cbor_record!(PageGroup { id, paths });
+
+/// What values a page-given feature may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageFeatureKind {
+    /// `min + steps / 100`, with this many steps at most; `min` in hundredths.
+    Number {
+        /// Smallest value, hundredths.
+        min: i64,
+        /// Largest value, in steps above the smallest.
+        max_steps: u32,
+    },
+    /// One of these words.
+    Category(Vec<String>),
+}
+
+impl Cbor for PageFeatureKind {
+    fn encode(&self, writer: &mut Writer) {
+        match self {
+            Self::Number { min, max_steps } => {
+                writer.list(2);
+                min.encode(writer);
+                max_steps.encode(writer);
+            }
+            Self::Category(words) => {
+                writer.list(1);
+                words.encode(writer);
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        if reader.record_or(2)? {
+            let kind = Self::Number { min: Cbor::decode(reader)?, max_steps: Cbor::decode(reader)? };
+            reader.leave();
+            Ok(kind)
+        } else {
+            let kind = Self::Category(Cbor::decode(reader)?);
+            reader.leave();
+            Ok(kind)
+        }
+    }
+}
+
+/// A feature the page gives, typed and bounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageFeature {
+    /// Its name.
+    pub id: String,
+    /// Its values.
+    pub kind: PageFeatureKind,
+    /// Unit, for people.
+    pub unit: String,
+    /// Index of the purpose it serves.
+    pub purpose: u32,
+}
+
+cbor_record!(PageFeature { id, kind, unit, purpose });
+
+/// Where an axis of a metric takes its value from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A feature or outcome: index into `gloaming_behavior::definitions::DEFINITIONS`.
+    Feature(u32),
+    /// A model's score: index into [`Policy::models`].
+    Score(u32),
+    /// A page-given feature: index into [`Policy::page_features`].
+    Page(u32),
+    /// Steps reached of a funnel: index into the behaviour config's funnels.
+    Funnel(u32),
+}
+
+impl Cbor for Source {
+    fn encode(&self, writer: &mut Writer) {
+        let pair: (u8, u32) = match *self {
+            Self::Feature(i) => (0, i),
+            Self::Score(i) => (1, i),
+            Self::Page(i) => (2, i),
+            Self::Funnel(i) => (3, i),
+        };
+        pair.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let (tag, index) = <(u8, u32)>::decode(reader)?;
+        match tag {
+            0 => Ok(Self::Feature(index)),
+            1 => Ok(Self::Score(index)),
+            2 => Ok(Self::Page(index)),
+            3 => Ok(Self::Funnel(index)),
+            _ => Err(reader.limit()),
+        }
+    }
+}
+
+/// How a value becomes a bin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bins {
+    /// `edges` in steps, increasing: bin `i` holds `edges[i] <= value < edges[i + 1]`; values outside
+    /// count in the first and last bin.
+    Edges(Vec<u32>),
+    /// The value is an index into this map of bins; values beyond it have none.
+    Map(Vec<u32>),
+    /// A clipped sum: at most `max` whole units, of `scale` steps each.
+    Sum {
+        /// Largest value of one contribution, in units.
+        max: u32,
+        /// Steps in one unit.
+        scale: u32,
+    },
+}
+
+impl Cbor for Bins {
+    fn encode(&self, writer: &mut Writer) {
+        let pair: (u8, Vec<u32>) = match self {
+            Self::Edges(edges) => (0, edges.clone()),
+            Self::Map(map) => (1, map.clone()),
+            Self::Sum { max, scale } => (2, alloc::vec![*max, *scale]),
+        };
+        pair.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let (tag, numbers) = <(u8, Vec<u32>)>::decode(reader)?;
+        match (tag, numbers.as_slice()) {
+            (0, edges) if edges.len() >= 2 && edges.is_sorted_by(|a, b| a < b) => Ok(Self::Edges(numbers)),
+            (1, [_, ..]) => Ok(Self::Map(numbers)),
+            (2, &[max, scale]) if max <= limits::VALUE && max > 0 && scale > 0 => Ok(Self::Sum { max, scale }),
+            _ => Err(reader.limit()),
+        }
+    }
+}
+
+/// One dimension of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Axis {
+    /// Where the value comes from.
+    pub source: Source,
+    /// How it becomes a bin.
+    pub bins: Bins,
+    /// A word for each bin.
+    pub labels: Vec<String>,
+}
+
+cbor_record!(Axis { source, bins, labels });
+
+/// A declared count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its number, unique in the policy and kept over versions.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// `of` as the author wrote it, for people.
+    pub of: String,
+    /// Kind as the author wrote it: histogram, category, sum, joint, funnel, journey.
+    pub kind: String,
+    /// Index of the purpose.
+    pub purpose: u32,
+    /// Window length, ms.
+    pub span_ms: u64,
+    /// Contributions a device may make a day.
+    pub per_day: u32,
+    /// Price of one contribution.
+    pub rho: Rho,
+    /// Smallest noised crowd that is released.
+    pub k: u32,
+    /// Which noise.
+    pub mechanism: Mechanism,
+    /// One axis, or two for joint metrics.
+    pub axes: Vec<Axis>,
+}
+
+cbor_record!(Metric { id, name, of, kind, purpose, span_ms, per_day, rho, k, mechanism, axes });
+
+impl Metric {
+    /// Whether it is a clipped sum: cell 0 counts reports, cell 1 adds values.
+    #[must_use]
+    pub fn sum_max(&self) -> Option<u32> {
+        match self.axes.first().map(|axis| &axis.bins) {
+            Some(Bins::Sum { max, .. }) => Some(*max),
+            _ => None,
+        }
+    }
+
+    /// Declared cells.
+    #[must_use]
+    pub fn cells(&self) -> u32 {
+        if self.sum_max().is_some() {
+            return 2;
+        }
+        self.axes.iter().map(|axis| u32::try_from(axis.labels.len()).unwrap_or(u32::MAX)).fold(1, u32::saturating_mul)
+    }
+
+    /// The noise's scale for each cell. A sum pays half its price for the report count and half for
+    /// the sum; all other contributions touch one cell.
+    #[must_use]
+    pub fn scales(&self) -> Vec<Scale> {
+        match self.sum_max() {
+            Some(max) => {
+                let half = Rho::from_micro(self.rho.micro() / 2);
+                alloc::vec![scale(self.per_day, 1, half), scale(self.per_day, max, half)]
+            }
+            None => alloc::vec![scale(self.per_day, 1, self.rho); self.cells() as usize],
+        }
+    }
+
+    /// What an account is charged for one contribution.
+    #[must_use]
+    pub fn charge(&self) -> Charge {
+        Charge { metric: self.id, per_day: self.per_day, rho: self.rho }
+    }
+
+    /// The noised number of reports that `k` is compared with: all cells, or a sum's report count.
+    #[must_use]
+    pub fn crowd(&self, noised: &[i64]) -> i64 {
+        let counted = if self.sum_max().is_some() { &noised[..1.min(noised.len())] } else { noised };
+        counted.iter().fold(0i64, |sum, v| sum.saturating_add(*v))
+    }
+
+    /// How long contributions are taken after the window's end, ms: a twelfth of the window, an hour
+    /// at most. A device writes on leaving the page, so what comes later is a retry.
+    #[must_use]
+    pub fn grace_ms(&self) -> u64 {
+        grace_ms(self.span_ms)
+    }
+
+    /// A word for each cell; for two axes `row | column`.
+    #[must_use]
+    pub fn labels(&self) -> Vec<String> {
+        match self.axes.as_slice() {
+            [rows, columns] => rows
+                .labels
+                .iter()
+                .flat_map(|row| columns.labels.iter().map(move |column| alloc::format!("{row} | {column}")))
+                .collect(),
+            [axis] => axis.labels.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Grace of windows of this length, ms.
+#[must_use]
+pub fn grace_ms(span_ms: u64) -> u64 {
+    (span_ms / 12).clamp(1_000, 60 * 60 * 1000)
+}
+
+/// How far a model has come through the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelState {
+    /// Scores are computed and counted; no page ever sees one.
+    Shadow,
+    /// Pages receive scores within an experiment.
+    Experiment,
+}
+
+cbor_enum!(ModelState { Shadow = 0, Experiment = 1 });
+
+/// A model in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Its name, and the folder it is served from.
+    pub id: String,
+    /// State in the gate.
+    pub state: ModelState,
+    /// Index of the purpose.
+    pub purpose: u32,
+    /// SHA-256 of the manifest file.
+    pub manifest_sha256: [u8; 32],
+    /// SHA-256 of the ONNX file.
+    pub onnx_sha256: [u8; 32],
+    /// Features it takes, in order: indices into the definitions.
+    pub inputs: Vec<u32>,
+    /// Interior edges of its score bins, millionths, increasing.
+    pub score_edges: Vec<u32>,
+}
+
+cbor_record!(Model { id, state, purpose, manifest_sha256, onnx_sha256, inputs, score_edges });
+
+/// The whole document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The site it is for.
+    pub site: String,
+    /// Grows with every change.
+    pub version: u32,
+    /// First day (days since 1970, UTC) on which it no longer holds.
+    pub expires_day: u64,
+    /// What a device may spend a day on everything together.
+    pub budget: Rho,
+    /// The delta that epsilon is printed at, in 1e-12.
+    pub delta_pico: u64,
+    /// Origins whose pages may post.
+    pub origins: Vec<String>,
+    /// Names of the edges that fold this site.
+    pub home_edges: Vec<String>,
+    /// Purposes.
+    pub purposes: Vec<Purpose>,
+    /// Page groups, first match wins.
+    pub groups: Vec<PageGroup>,
+    /// Declared campaigns.
+    pub campaigns: Vec<String>,
+    /// The site's own events.
+    pub events: Vec<String>,
+    /// Features the page gives.
+    pub page_features: Vec<PageFeature>,
+    /// What the tracker needs.
+    pub behavior: Config,
+    /// Metrics, by growing id.
+    pub metrics: Vec<Metric>,
+    /// Models.
+    pub models: Vec<Model>,
+}
+
+impl Cbor for Policy {
+    fn encode(&self, writer: &mut Writer) {
+        writer.list(16);
+        1u8.encode(writer);
+        self.site.encode(writer);
+        self.version.encode(writer);
+        self.expires_day.encode(writer);
+        self.budget.encode(writer);
+        self.delta_pico.encode(writer);
+        self.origins.encode(writer);
+        self.home_edges.encode(writer);
+        self.purposes.encode(writer);
+        self.groups.encode(writer);
+        self.campaigns.encode(writer);
+        self.events.encode(writer);
+        self.page_features.encode(writer);
+        self.behavior.encode(writer);
+        self.metrics.encode(writer);
+        self.models.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.record(16, |reader| {
+            if u8::decode(reader)? != 1 {
+                return Err(reader.limit());
+            }
+            let policy = Self {
+                site: Cbor::decode(reader)?,
+                version: Cbor::decode(reader)?,
+                expires_day: Cbor::decode(reader)?,
+                budget: Cbor::decode(reader)?,
+                delta_pico: Cbor::decode(reader)?,
+                origins: Cbor::decode(reader)?,
+                home_edges: Cbor::decode(reader)?,
+                purposes: Cbor::decode(reader)?,
+                groups: Cbor::decode(reader)?,
+                campaigns: Cbor::decode(reader)?,
+                events: Cbor::decode(reader)?,
+                page_features: Cbor::decode(reader)?,
+                behavior: Cbor::decode(reader)?,
+                metrics: Cbor::decode(reader)?,
+                models: Cbor::decode(reader)?,
+            };
+            if policy.sound() { Ok(policy) } else { Err(reader.limit()) }
+        })
+    }
+}
+
+impl Policy {
+    /// Reads a compiled policy.
+    ///
+    /// # Errors
+    /// When the bytes are too large, not canonical, or break a rule that [`Policy::sound`] checks.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() > limits::POLICY_BYTES {
+            return Err(Error::Limit(limits::POLICY_BYTES));
+        }
+        cbor::from_slice(bytes)
+    }
+
+    /// The bytes that are hashed, signed and served.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        cbor::to_vec(self)
+    }
+
+    /// The policy's name: SHA-256 of its bytes.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        hash::sha256(&self.to_bytes())
+    }
+
+    /// What all metrics together may cost a device on a day.
+    #[must_use]
+    pub fn declared(&self) -> Rho {
+        self.metrics.iter().fold(Rho::default(), |sum, m| sum.plus(m.rho.times(u64::from(m.per_day))))
+    }
+
+    /// The delta that epsilon is printed at.
+    #[must_use]
+    pub fn delta(&self) -> f64 {
+        self.delta_pico as f64 / 1e12
+    }
+
+    /// The metric with this id.
+    #[must_use]
+    pub fn metric(&self, id: u32) -> Option<&Metric> {
+        self.metrics.binary_search_by_key(&id, |m| m.id).ok().map(|i| &self.metrics[i])
+    }
+
+    /// Different window lengths, shortest first.
+    #[must_use]
+    pub fn spans(&self) -> Vec<u64> {
+        let mut spans: Vec<u64> = self.metrics.iter().map(|m| m.span_ms).collect();
+        spans.sort_unstable();
+        spans.dedup();
+        spans
+    }
+
+    /// Whether a window is shorter than an hour: a demonstration, for loopback only.
+    #[must_use]
+    pub fn is_demo(&self) -> bool {
+        self.metrics.iter().any(|m| m.span_ms < 60 * 60 * 1000)
+    }
+}

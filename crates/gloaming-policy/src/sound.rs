@@ -1,0 +1,52 @@
+//! The rules that compiled bytes must keep whoever wrote or signed them.
+
+use gloaming_signal::limits;
+
+use crate::document::{Axis, Bins, Metric, Policy, Source};
+
+impl Policy {
+    /// What every reader may rely on, however the bytes came to be: ids grow, indices point at
+    /// something, cells and prices are within limits, and the budget holds.
+    #[must_use]
+    pub fn sound(&self) -> bool {
+        let purposes = self.purposes.len();
+        let points = |index: u32, len: usize| (index as usize) < len;
+        let sources = |source: &Source| match *source {
+            Source::Feature(i) => points(i, gloaming_behavior::definitions::DEFINITIONS.len()),
+            Source::Score(i) => points(i, self.models.len()),
+            Source::Page(i) => points(i, self.page_features.len()),
+            Source::Funnel(i) => points(i, self.behavior.funnels.len()),
+        };
+        let axis = |axis: &Axis| {
+            let bins = match &axis.bins {
+                Bins::Edges(edges) => edges.len() - 1,
+                Bins::Map(map) => map.iter().max().map_or(0, |m| *m as usize + 1),
+                Bins::Sum { .. } => 2,
+            };
+            sources(&axis.source) && bins == axis.labels.len()
+        };
+        let metric = |metric: &Metric| {
+            let alone = metric.axes.len() == 1;
+            points(metric.purpose, purposes)
+                && metric.span_ms > 0
+                && (1..=255).contains(&metric.per_day)
+                && metric.rho.micro() >= 2
+                && (1..=2).contains(&metric.axes.len())
+                && metric.axes.iter().all(axis)
+                && metric.axes.iter().all(|a| alone || !matches!(a.bins, Bins::Sum { .. }))
+                && (1..=limits::CELLS).contains(&metric.cells())
+        };
+        self.site.len() <= limits::SITE_BYTES
+            && self.metrics.len() <= limits::METRICS
+            && self.metrics.is_sorted_by(|a, b| a.id < b.id)
+            && self.metrics.iter().all(metric)
+            && self.models.iter().all(|m| points(m.purpose, purposes) && m.score_edges.is_sorted_by(|a, b| a < b))
+            && self.page_features.len() <= gloaming_behavior::MAX_PAGE_FEATURES
+            && self.page_features.iter().all(|f| points(f.purpose, purposes))
+            && self.groups.len() == self.behavior.groups.len()
+            && self.groups.len() <= gloaming_behavior::MAX_GROUPS
+            && self.behavior.funnels.len() <= gloaming_behavior::MAX_FUNNELS
+            && self.behavior.funnels.iter().all(|f| f.len() <= gloaming_behavior::MAX_STEPS)
+            && self.declared() <= self.budget
+    }
+}

@@ -1,0 +1,240 @@
+//! Policies: what compiles, what is refused and with which words, signatures and their failures.
+#![allow(clippy::unwrap_used)]
+
+use gloaming_behavior::{NONE, Tracker};
+use gloaming_policy::author::{
+    Key, ManifestFacts, SignError, Signed, TEMPLATES, batch_signature, compile, diff, template, verify_batch,
+};
+use gloaming_policy::{Bins, Cell, Policy, group_of, score_steps};
+use gloaming_signal::{Event, EventKind, Reason};
+
+const TODAY: u64 = 20_781;
+
+fn manifest(path: &str) -> Result<ManifestFacts, String> {
+    if path != "models/purchase-intent/manifest.json" {
+        return Err(format!("there is no file {path}"));
+    }
+    Ok(ManifestFacts {
+        manifest_sha256: [1; 32],
+        onnx_sha256: [2; 32],
+        id: "purchase-intent".into(),
+        inputs: vec!["pages@1".into(), "returning@1".into()],
+        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+    })
+}
+
+fn shop() -> String {
+    template("shop", "shop.example", "https://shop.example", "2027-03-01").unwrap()
+}
+
+fn compiled(text: &str) -> Policy {
+    compile(text, TODAY, &manifest).unwrap_or_else(|problems| {
+        panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })
+}
+
+/// The one problem of a text, as `line: cause / remedy`.
+fn problem(text: &str) -> String {
+    let problems = compile(text, TODAY, &manifest).expect_err("refused");
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    format!("{}: {} / {}", problems[0].line, problems[0].cause, problems[0].remedy)
+}
+
+#[test]
+fn every_template_compiles_and_comes_back_from_its_bytes() {
+    for name in TEMPLATES {
+        let text = template(name, "shop.example", "https://shop.example", "2027-03-01").unwrap();
+        let policy = compiled(&text);
+        assert_eq!(Policy::from_bytes(&policy.to_bytes()).unwrap(), policy, "{name}");
+        assert!(policy.declared() <= policy.budget);
+    }
+    assert!(template("bank", "a", "b", "c").is_none());
+}
+
+#[test]
+fn a_session_finds_its_cells() {
+    let policy = compiled(&shop());
+    let mut tracker = Tracker::new(policy.behavior.clone());
+    for (at, path) in [(1, "/"), (2_000, "/c/lamps"), (5_000, "/p/dusk")] {
+        tracker.push(Event::new(at, EventKind::PageView, group_of(&policy, path)));
+    }
+    tracker.push(Event::new(6_000, EventKind::ViewItem, 0));
+    tracker.push(Event::new(7_000, EventKind::Scroll, 90));
+    tracker.push(Event {
+        at_ms: 7_001,
+        kind: EventKind::PageFeature,
+        a: 0,
+        b: policy.page_features[0].steps(59.9).unwrap(),
+        c: 0,
+    });
+    let features = tracker.features(true);
+    let cell = |name: &str, scores: &[u32]| {
+        let metric = policy.metrics.iter().find(|m| m.name == name).unwrap();
+        metric.cell_of(&features, scores).map(|c| (metric.labels()[c.cell as usize].clone(), c.value))
+    };
+    assert_eq!(cell("landing-page", &[]), Some(("home".into(), 1)));
+    assert_eq!(cell("scroll-depth", &[]), Some(("90-100".into(), 1)));
+    assert_eq!(cell("shopping-funnel", &[]), Some(("view_item".into(), 1)));
+    assert_eq!(cell("first-step", &[]), Some(("home > listing".into(), 1)));
+    assert_eq!(cell("cart-value", &[]), Some(("sum".into(), 59)));
+    assert_eq!(cell("purchase-calibration", &[NONE]), None, "no score, no contribution");
+    assert_eq!(cell("purchase-calibration", &[50_000]), Some(("0.050-0.100 | no".into(), 1)));
+    assert_eq!(cell("purchase-calibration", &[1_000_000]), Some(("0.950-1.000 | no".into(), 1)));
+}
+
+#[test]
+fn the_cells_of_an_honest_device_are_admitted_and_no_others() {
+    let policy = compiled(&shop());
+    for metric in &policy.metrics {
+        let max = metric.sum_max();
+        for cell in 0..metric.cells() + 2 {
+            let ok = if max.is_some() { cell == 1 } else { cell < metric.cells() };
+            assert_eq!(metric.admits(cell, 1).is_ok(), ok, "{} {cell}", metric.name);
+        }
+        let cell = u32::from(max.is_some());
+        assert_eq!(metric.admits(cell, max.unwrap_or(1) + 1), Err(Reason::CapExceeded));
+        assert_eq!(metric.scales().len(), metric.cells() as usize);
+    }
+}
+
+#[test]
+fn histogram_bins_are_half_open_and_clip() {
+    let policy = compiled(&shop());
+    let metric = policy.metrics.iter().find(|m| m.name == "engaged-time").unwrap();
+    assert_eq!(metric.axes[0].bins, Bins::Edges(vec![0, 5_000, 15_000, 30_000, 60_000, 180_000, 600_000]));
+    let bin = |ms: u32| {
+        let mut tracker = Tracker::new(policy.behavior.clone());
+        (0..ms / 50_000).for_each(|i| tracker.push(Event::new(u64::from(i), EventKind::EngagedTime, 50_000)));
+        tracker.push(Event::new(99, EventKind::EngagedTime, ms % 50_000));
+        metric.cell_of(&tracker.features(false), &[]).unwrap()
+    };
+    for (ms, cell) in [(0, 0), (4_999, 0), (5_000, 1), (599_999, 5), (600_000, 5), (5_000_000, 5)] {
+        assert_eq!(bin(ms), Cell { cell, value: 1 }, "{ms}");
+    }
+    assert_eq!((score_steps(f32::NAN), score_steps(-1.0), score_steps(2.0)), (None, Some(0), Some(1_000_000)));
+}
+
+#[test]
+fn page_given_numbers_are_bounded_and_nan_is_none() {
+    let policy = compiled(&shop());
+    let feature = &policy.page_features[0];
+    assert_eq!(feature.steps(f64::NAN), None);
+    assert_eq!(feature.steps(f64::INFINITY), Some(50_000));
+    assert_eq!(feature.steps(-3.0), Some(0));
+    assert_eq!(feature.steps(12.345), Some(1_235));
+    assert_eq!(feature.word("x"), None);
+}
+
+#[test]
+fn every_fault_is_named_with_its_line_and_remedy() {
+    let swap = |from: &str, to: &str| {
+        let text = shop();
+        assert!(text.contains(from), "{from}");
+        problem(&text.replacen(from, to, 1))
+    };
+    let cases = [
+        (swap("version = 1 ", "verison = 1\nversion = 1 "), "did you mean `version`"),
+        (swap("rho = 0.02", "rho = 0.2"), "all metrics together cost rho"),
+        (swap("tier = \"edge\"", "tier = \"local\""), "not built yet"),
+        (swap("expires = \"2027-03-01\"", "expires = \"2026-11-24\""), "expired on 2026-11-24"),
+        (swap("expires = \"2027-03-01\"", "expires = \"soon\""), "is not a date"),
+        (swap("feature:max-scroll@1", "feature:max-scrol@1"), "did you mean feature:max-scroll@1?"),
+        (swap("k = 50", "k = 5"), "must be a whole number from 20"),
+        (swap("window = \"day\"", "window = \"5s\""), "demonstrations on this machine only"),
+        (swap("default = \"deny\"", "default = \"allow\""), "no purpose is on before"),
+        (
+            swap(
+                "\"home\", \"listing\", \"product\", \"search\", \"help\", \"other\"",
+                "\"home\", \"other\", \"produkt\"",
+            ),
+            "did you mean `product`",
+        ),
+        (swap("state = \"shadow\"", "state = \"live\""), "gate"),
+        (swap("models/purchase-intent/manifest.json", "nowhere.json"), "there is no file nowhere.json"),
+        (swap("joint = [20, 2]", "joint = [10, 2]"), "this has 20 bins, not 10"),
+        (swap("edges = [0, 25, 50, 75, 90, 100]", "edges = [0, 50, 25]"), "growing"),
+        (swap("\"add_to_cart\", \"begin", "\"add_to_kart\", \"begin"), "did you mean `add_to_cart`"),
+        (swap("id = 2\n", "id = 1\n"), "share an id"),
+        (swap("origins = [\"https://shop.example\"]", "origins = [\"http://shop.example\"]"), "is not an origin"),
+        (swap("of = [\"score:purchase-intent\"", "of = [\"score:purchase\""), "did you mean score:purchase-intent?"),
+    ];
+    for (got, want) in &cases {
+        assert!(got.contains(want), "{got}\n  lacks: {want}");
+    }
+}
+
+#[test]
+fn syntax_errors_have_their_line_too() {
+    assert!(problem("site = \"a\"\nversion = \n").starts_with("2: not TOML"));
+}
+
+#[test]
+fn many_problems_come_together() {
+    let text = shop().replacen("version = 1 ", "version = 0 ", 1).replacen("k = 50", "k = 1", 1);
+    assert_eq!(compile(&text, TODAY, &manifest).expect_err("two").len(), 2);
+}
+
+#[test]
+fn a_signed_policy_is_believed_only_as_it_was_signed() {
+    let policy = compiled(&shop());
+    let (key, other) = (Key::from_seed(&[7; 32]), Key::from_seed(&[8; 32]));
+    let bytes = Signed::sign(&policy, &[&key]).to_bytes();
+    let (signed, read) = Signed::verify(&bytes, &key.public(), TODAY).unwrap();
+    assert_eq!(read, policy);
+    assert!(signed.notice_json().contains("\"keyid\""));
+    assert!(matches!(Signed::verify(&bytes, &other.public(), TODAY), Err(SignError::NoSignature(_))));
+    assert!(matches!(Signed::verify(&bytes, &key.public(), policy.expires_day), Err(SignError::Expired(_))));
+    assert!(matches!(Signed::verify(&bytes[..99], &key.public(), TODAY), Err(SignError::Format(_))));
+    let unsigned = Signed::sign(&policy, &[]).to_bytes();
+    assert!(matches!(Signed::verify(&unsigned, &key.public(), TODAY), Err(SignError::NoSignature(_))));
+    // Rotation: two signatures, either key is enough.
+    let both = Signed::sign(&policy, &[&key, &other]).to_bytes();
+    assert!(Signed::verify(&both, &other.public(), TODAY).is_ok());
+    // Any changed byte is refused.
+    for at in (0..bytes.len()).step_by(7) {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1;
+        assert!(Signed::verify(&bad, &key.public(), TODAY).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn keys_are_read_as_written() {
+    let key = Key::from_seed(&[7; 32]);
+    assert_eq!(Key::from_text(&key.to_text()).unwrap().public(), key.public());
+    assert!(Key::from_text("abc").is_err());
+    assert!(gloaming_policy::author::PublicKey::from_text("!!").is_err());
+}
+
+#[test]
+fn deliveries_are_believed_of_trusted_edges_only() {
+    let key = Key::from_seed(&[7; 32]);
+    let delivery = batch_signature(&key, b"batch");
+    assert_eq!(verify_batch(&delivery, &[key.public()]).unwrap(), b"batch");
+    assert!(matches!(verify_batch(&delivery, &[]), Err(SignError::NoSignature(_))));
+    let mut bad = delivery.clone();
+    bad[3] ^= 1;
+    assert!(verify_batch(&bad, &[key.public()]).is_err());
+}
+
+#[test]
+fn differences_are_told_in_sentences() {
+    let old = compiled(&shop());
+    let text = shop().replace("version = 1 ", "version = 2 ").replacen("k = 50", "k = 60", 1);
+    assert_eq!(diff(&old, &compiled(&text)), ["metric 1 `visits`: k 50 -> 60"]);
+    assert!(diff(&old, &old).iter().any(|l| l.contains("does not grow")));
+}
+
+#[test]
+fn bytes_that_overspend_or_point_nowhere_are_refused_whoever_signed_them() {
+    let policy = compiled(&shop());
+    let mut over = policy.clone();
+    over.metrics[0].per_day = 200;
+    assert!(Policy::from_bytes(&over.to_bytes()).is_err());
+    let mut nowhere = policy.clone();
+    nowhere.metrics[0].purpose = 9;
+    assert!(Policy::from_bytes(&nowhere.to_bytes()).is_err());
+    let mut twice = policy.clone();
+    twice.metrics[1].id = twice.metrics[0].id;
+    assert!(Policy::from_bytes(&twice.to_bytes()).is_err());
+}

@@ -1,0 +1,42 @@
+//! Every bound on what crosses a boundary, in one place.
+//!
+//! A limit is enforced where bytes are first decoded, before anything is allocated for them.
+
+/// Largest body of a `POST /v1/contributions`, bytes. 64 contributions take about 3 kB; 16 KiB leaves
+/// room for growth and stays below the 64 KiB that browsers allow all `keepalive` requests together.
+pub const SUBMISSION_BYTES: usize = 16 * 1024;
+
+/// Contributions in one submission. The host marks duplicates in one 64-bit mask, hence 64.
+pub const CONTRIBUTIONS: usize = 64;
+
+/// Longest site name, bytes: that of a DNS name (RFC 1035, section 2.3.4).
+pub const SITE_BYTES: usize = 253;
+
+/// Submissions folded in one call of the edge component.
+pub const FOLD_ITEMS: usize = 1_024;
+
+/// Bytes of one fold input: what 1,024 ordinary submissions of 2 kB need, and half of what the
+/// component may keep in memory at once with its output.
+pub const FOLD_BYTES: usize = 4 * 1024 * 1024;
+
+/// Cells one metric may declare. A joint of 64 x 64 fits; each cell is released and stored for every
+/// window, so more would be noise by the row.
+pub const CELLS: u32 = 4_096;
+
+/// Metrics one policy may declare; all share one day's budget, so few sites will pass 40.
+pub const METRICS: usize = 256;
+
+/// Largest value one contribution may carry (a clipped sum's `max`).
+pub const VALUE: u32 = 1_000_000;
+
+/// Bytes of a compiled policy.
+pub const POLICY_BYTES: usize = 256 * 1024;
+
+/// Bytes of a sealed batch: 256 metrics of a hundred cells at nine bytes each, twice over.
+pub const BATCH_BYTES: usize = 1024 * 1024;
+
+/// Bytes of collector state kept on the device. Browsers give an origin about 5 MB of local storage.
+pub const STATE_BYTES: usize = 64 * 1024;
+
+/// Deepest nesting of any message here: batch, release list, release, values.
+pub const DEPTH: usize = 8;

@@ -1,0 +1,139 @@
+//! The codec against the examples of RFC 8949 and against hostile bytes.
+#![allow(clippy::unwrap_used)]
+
+use gloaming_signal::cbor::{self, Bytes, Error};
+use gloaming_signal::{CellKey, Contribution, Fold, FoldItem, Release, ReleaseState, SealedBatch, Submission, limits};
+use proptest::prelude::*;
+
+fn submission() -> Submission {
+    Submission {
+        site: "shop.example".into(),
+        policy_version: 7,
+        policy_hash: [9; 32],
+        check: false,
+        contributions: vec![Contribution { id: [1; 16], metric: 12, window: 20_782, cell: 3, value: 1 }],
+    }
+}
+
+#[test]
+fn numbers_have_the_encodings_of_rfc_8949_appendix_a() {
+    let unsigned: [(u64, &[u8]); 8] = [
+        (0, &[0x00]),
+        (23, &[0x17]),
+        (24, &[0x18, 0x18]),
+        (255, &[0x18, 0xff]),
+        (1000, &[0x19, 0x03, 0xe8]),
+        (1_000_000, &[0x1a, 0x00, 0x0f, 0x42, 0x40]),
+        (1_000_000_000_000, &[0x1b, 0x00, 0x00, 0x00, 0xe8, 0xd4, 0xa5, 0x10, 0x00]),
+        (u64::MAX, &[0x1b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+    ];
+    for (value, bytes) in unsigned {
+        assert_eq!(cbor::to_vec(&value), bytes);
+        assert_eq!(cbor::from_slice::<u64>(bytes), Ok(value));
+    }
+    let signed: [(i64, &[u8]); 4] =
+        [(-1, &[0x20]), (-10, &[0x29]), (-100, &[0x38, 0x63]), (-1000, &[0x39, 0x03, 0xe7])];
+    for (value, bytes) in signed {
+        assert_eq!(cbor::to_vec(&value), bytes);
+        assert_eq!(cbor::from_slice::<i64>(bytes), Ok(value));
+    }
+    assert_eq!(cbor::from_slice::<i64>(&cbor::to_vec(&i64::MIN)), Ok(i64::MIN));
+}
+
+#[test]
+fn each_kind_of_bad_bytes_has_its_own_error() {
+    let good = cbor::to_vec(&submission());
+    assert_eq!(cbor::from_slice::<Submission>(&good[..good.len() - 1]), Err(Error::Truncated));
+    let mut longer = good.clone();
+    longer.push(0);
+    assert_eq!(cbor::from_slice::<Submission>(&longer), Err(Error::Trailing));
+    // 7 written as 0x18 0x07: well-formed, understood, and refused.
+    let mut lax = good.clone();
+    let at = 2 + 1 + 12;
+    assert_eq!(lax[at], 7);
+    lax.splice(at..=at, [0x18, 0x07]);
+    assert_eq!(cbor::from_slice::<Submission>(&lax), Err(Error::NotCanonical));
+    // Another format number.
+    let mut other = good.clone();
+    other[1] = 2;
+    assert!(matches!(cbor::from_slice::<Submission>(&other), Err(Error::Limit(_))));
+    assert!(matches!(cbor::from_slice::<Submission>(&[0xa0]), Err(Error::Type(_))));
+    assert!(matches!(cbor::from_slice::<Submission>(&[0xff]), Err(Error::Type(_))));
+    assert!(matches!(cbor::from_slice::<Submission>(&[0x9f]), Err(Error::Type(_))));
+    assert!(matches!(cbor::from_slice::<Submission>(&[0x1c]), Err(Error::Syntax(_))));
+    // A list that claims 2^40 items allocates nothing.
+    assert_eq!(cbor::from_slice::<Vec<u64>>(&[0x9b, 0, 0, 1, 0, 0, 0, 0, 0]), Err(Error::Truncated));
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    type Deep = Vec<Vec<Vec<Vec<Vec<Vec<Vec<Vec<Vec<u64>>>>>>>>>;
+    let mut bytes = vec![0x81; 9];
+    bytes.push(0);
+    assert_eq!(cbor::from_slice::<Deep>(&bytes), Err(Error::Depth));
+}
+
+#[test]
+fn too_many_contributions_are_refused() {
+    let mut many = submission();
+    many.contributions = vec![many.contributions[0]; limits::CONTRIBUTIONS + 1];
+    assert!(matches!(cbor::from_slice::<Submission>(&cbor::to_vec(&many)), Err(Error::Limit(_))));
+    many.site = "x".repeat(limits::SITE_BYTES + 1);
+    many.contributions.clear();
+    assert!(matches!(cbor::from_slice::<Submission>(&cbor::to_vec(&many)), Err(Error::Limit(_))));
+}
+
+prop_compose! {
+    fn any_contribution()(id: [u8; 16], metric: u32, window: u64, cell: u32, value: u32) -> Contribution {
+        Contribution { id, metric, window, cell, value }
+    }
+}
+
+proptest! {
+    #[test]
+    fn submissions_come_back(site in "[a-z.]{1,60}", policy_version: u32, policy_hash: [u8; 32], check: bool,
+                             contributions in prop::collection::vec(any_contribution(), 0..64)) {
+        let submission = Submission { site, policy_version, policy_hash, check, contributions };
+        prop_assert_eq!(cbor::from_slice::<Submission>(&cbor::to_vec(&submission)).unwrap(), submission);
+    }
+
+    #[test]
+    fn batches_come_back(epoch: u64, seq: u64, window: u64, values in prop::collection::vec(any::<i64>(), 0..50)) {
+        let batch = SealedBatch {
+            site: "s".into(), edge: "e".into(), epoch, seq, policy_version: 1, policy_hash: [0; 32], span_ms: 1, window,
+            releases: vec![Release { metric: 3, state: ReleaseState::Released, values },
+                           Release { metric: 4, state: ReleaseState::BelowK, values: vec![] }],
+        };
+        prop_assert_eq!(cbor::from_slice::<SealedBatch>(&cbor::to_vec(&batch)).unwrap(), batch);
+    }
+
+    /// Whatever decodes is the one encoding of what it decodes to; nothing panics.
+    #[test]
+    fn any_bytes_are_canonical_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(submission) = cbor::from_slice::<Submission>(&bytes) {
+            prop_assert_eq!(cbor::to_vec(&submission), bytes.clone());
+        }
+        if let Ok(keys) = cbor::from_slice::<Vec<(CellKey, u64)>>(&bytes) {
+            prop_assert_eq!(cbor::to_vec(&keys), bytes);
+        }
+    }
+
+    /// One changed byte never yields another reading of the same value.
+    #[test]
+    fn a_changed_byte_is_refused_or_another_value(at in 0usize..80, to: u8) {
+        let good = cbor::to_vec(&submission());
+        let mut bad = good.clone();
+        let at = at % bad.len();
+        bad[at] = to;
+        match cbor::from_slice::<Submission>(&bad) {
+            Ok(value) if bad != good => prop_assert_ne!(value, submission()),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn folds_come_back(bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 0..10), skip: u64) {
+        let fold = Fold { items: bodies.into_iter().map(|b| FoldItem { submission: Bytes(b), skip }).collect() };
+        prop_assert_eq!(cbor::from_slice::<Fold>(&cbor::to_vec(&fold)).unwrap(), fold);
+    }
+}

@@ -1,0 +1,30 @@
+//! The edge without IO: windows, duplicates, closing, release, sealing and delivery.
+//!
+//! [`Edge`] is a state machine. Time, entropy, storage and the folding guest are arguments, so the same
+//! code runs under a real clock over a real log and under a simulator over a failing one. It keeps
+//! three promises:
+//!
+//! 1. *Acknowledged means durable.* [`Edge::ingest`] returns only after [`Storage::append`] has.
+//! 2. *Noise once.* A window's batch, its debit, its place in the sequence and the deletion of its exact
+//!    cells and key are one [`Storage::release`]; before it nothing has left, after it the same bytes go.
+//! 3. *Nothing by accident.* Windows are released by policy and clock, never because data came: that a
+//!    batch exists says nothing about whether anybody was there.
+//!
+//! What it is not: a server. `gloaming-edge` gives it sockets, wasmtime and redb.
+#![forbid(unsafe_code)]
+
+mod delivery;
+mod edge;
+mod guest;
+mod release;
+mod storage;
+mod vault;
+
+pub use delivery::{Backoff, Delivered};
+pub use edge::{Answer, Edge, EdgeError, LoadPolicyError, Tally, bounds};
+pub use guest::{Guest, GuestError};
+pub use storage::{
+    Chunk, Cursor, MemoryStorage, OutboxRow, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, WindowName,
+    WrappedKey,
+};
+pub use vault::{Entropy, WrappingKey};

@@ -1,0 +1,237 @@
+//! What must survive a crash, and the two ways it changes.
+//!
+//! ```text
+//! policies  site, version            -> signed bundle, activation time
+//! keys      window name              -> its key, wrapped
+//! chunks    window name, number      -> ids and cells of one group commit, sealed with that key
+//! cursors   site, version, span      -> next window to release
+//! ledgers   site                     -> what each day has cost
+//! outbox    site, epoch, seq         -> delivery bytes
+//! meta      epoch; next seq of each site
+//! ```
+
+use gloaming_privacy::EdgeLedger;
+use gloaming_signal::cbor_record;
+use std::collections::BTreeMap;
+
+/// One window of one policy version of one site: the unit that has a key, chunks and a release.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WindowName {
+    /// The site.
+    pub site: String,
+    /// Policy version its contributions name.
+    pub version: u32,
+    /// Window length, ms.
+    pub span_ms: u64,
+    /// Window index.
+    pub window: u64,
+}
+
+cbor_record!(WindowName { site, version, span_ms, window });
+
+/// A window's key, encrypted under the wrapping key that lies outside the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedKey(pub Vec<u8>);
+
+/// Ids and cells of one window from one group commit, sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Which window.
+    pub name: WindowName,
+    /// Grows within the window.
+    pub number: u64,
+    /// The window's key, when this is its first chunk.
+    pub key: Option<WrappedKey>,
+    /// Sealed `[ [id…], [ [cell-key, value]… ] ]`.
+    pub sealed: Vec<u8>,
+}
+
+/// A policy in force, as it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRow {
+    /// The signed bundle's bytes.
+    pub signed: Vec<u8>,
+    /// Edge time at which it came into force, ms.
+    pub since_ms: u64,
+}
+
+/// How far the windows of one length are released.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// The site.
+    pub site: String,
+    /// Policy version.
+    pub version: u32,
+    /// Window length, ms.
+    pub span_ms: u64,
+}
+
+/// A delivery that the centre has not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// The site.
+    pub site: String,
+    /// The store's epoch.
+    pub epoch: u64,
+    /// Number within site and epoch.
+    pub seq: u64,
+    /// The signed bytes, the same at every try.
+    pub bytes: Vec<u8>,
+}
+
+/// Everything that changes when a window is released: all of it or none.
+#[derive(Clone, Debug)]
+pub struct ReleaseCommit {
+    /// The window; its chunks and key are destroyed.
+    pub name: WindowName,
+    /// What is delivered.
+    pub delivery: OutboxRow,
+    /// The site's ledger after the debit.
+    pub ledger: EdgeLedger,
+    /// The next window of this length to release.
+    pub next_window: u64,
+}
+
+/// All there is, read at start.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Minted when the store was created.
+    pub epoch: u64,
+    /// Policies in force by site and version.
+    pub policies: BTreeMap<(String, u32), PolicyRow>,
+    /// Wrapped keys.
+    pub keys: BTreeMap<WindowName, WrappedKey>,
+    /// Chunks in the order of their numbers.
+    pub chunks: Vec<Chunk>,
+    /// Next window by cursor.
+    pub cursors: BTreeMap<Cursor, u64>,
+    /// Ledgers by site.
+    pub ledgers: BTreeMap<String, EdgeLedger>,
+    /// Undelivered rows, oldest first.
+    pub outbox: Vec<OutboxRow>,
+    /// Next sequence number by site.
+    pub next_seq: BTreeMap<String, u64>,
+}
+
+/// The store failed; nothing of the call is durable, and nothing may be acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[error("the edge's store failed: {0}")]
+pub struct StorageError(pub String);
+
+/// Durable storage. Each method is one transaction, durable when it returns `Ok`.
+pub trait Storage {
+    /// Reads everything. A fresh store gets `new_epoch`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn load(&mut self, new_epoch: u64) -> Result<Snapshot, StorageError>;
+
+    /// Appends the chunks of one group commit.
+    ///
+    /// # Errors
+    /// When they are not durable.
+    fn append(&mut self, chunks: &[Chunk]) -> Result<(), StorageError>;
+
+    /// Replaces a window by its release.
+    ///
+    /// # Errors
+    /// When nothing changed.
+    fn release(&mut self, commit: &ReleaseCommit) -> Result<(), StorageError>;
+
+    /// Puts a policy in force, with its cursors, and takes away versions `below`.
+    ///
+    /// # Errors
+    /// When nothing changed.
+    fn put_policy(
+        &mut self,
+        site: &str,
+        version: u32,
+        row: &PolicyRow,
+        cursors: &[(Cursor, u64)],
+        below: u32,
+    ) -> Result<(), StorageError>;
+
+    /// Forgets an acknowledged delivery.
+    ///
+    /// # Errors
+    /// When it is still there.
+    fn acknowledged(&mut self, site: &str, epoch: u64, seq: u64) -> Result<(), StorageError>;
+}
+
+/// Storage in memory, for tests and simulation of the parts around it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStorage {
+    state: Option<Snapshot>,
+    /// When set, the next call fails and changes nothing.
+    pub fail_next: bool,
+}
+
+impl MemoryStorage {
+    fn state(&mut self) -> Result<&mut Snapshot, StorageError> {
+        if std::mem::take(&mut self.fail_next) {
+            return Err(StorageError("told to fail".into()));
+        }
+        Ok(self.state.get_or_insert_with(Snapshot::default))
+    }
+
+    /// What is stored.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.state.as_ref()
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn load(&mut self, new_epoch: u64) -> Result<Snapshot, StorageError> {
+        if self.state.is_none() {
+            self.state = Some(Snapshot { epoch: new_epoch, ..Snapshot::default() });
+        }
+        self.state().cloned()
+    }
+
+    fn append(&mut self, chunks: &[Chunk]) -> Result<(), StorageError> {
+        let state = self.state()?;
+        for chunk in chunks {
+            if let Some(key) = &chunk.key {
+                state.keys.insert(chunk.name.clone(), key.clone());
+            }
+            state.chunks.push(chunk.clone());
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, commit: &ReleaseCommit) -> Result<(), StorageError> {
+        let state = self.state()?;
+        state.keys.remove(&commit.name);
+        state.chunks.retain(|chunk| chunk.name != commit.name);
+        let WindowName { site, version, span_ms, .. } = commit.name.clone();
+        state.next_seq.insert(site.clone(), commit.delivery.seq + 1);
+        state.ledgers.insert(site.clone(), commit.ledger.clone());
+        state.cursors.insert(Cursor { site, version, span_ms }, commit.next_window);
+        state.outbox.push(commit.delivery.clone());
+        Ok(())
+    }
+
+    fn put_policy(
+        &mut self,
+        site: &str,
+        version: u32,
+        row: &PolicyRow,
+        cursors: &[(Cursor, u64)],
+        below: u32,
+    ) -> Result<(), StorageError> {
+        let state = self.state()?;
+        state.policies.retain(|(s, v), _| s != site || *v >= below);
+        state.cursors.retain(|cursor, _| cursor.site != site || cursor.version >= below);
+        state.policies.insert((site.to_owned(), version), row.clone());
+        for (cursor, next) in cursors {
+            state.cursors.insert(cursor.clone(), *next);
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, site: &str, epoch: u64, seq: u64) -> Result<(), StorageError> {
+        self.state()?.outbox.retain(|row| !(row.site == site && row.epoch == epoch && row.seq == seq));
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! What each subcommand does.
+
+pub mod demo;
+pub mod doctor;
+pub mod model;
+pub mod plan;
+pub mod policy;
+pub mod service;

@@ -1,0 +1,113 @@
+//! `gloaming plan`: what the noise means at a site's traffic.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use gloaming_policy::{Metric, Policy};
+use gloaming_privacy::plan::{empty_release_chance, smallest_visible_share, visits_for_release, visits_in};
+
+use crate::files;
+
+const SPANS: [(&str, u64); 3] = [("hour", 3_600_000), ("day", 86_400_000), ("week", 604_800_000)];
+
+/// Cells that `k` is compared with: a sum's report count, or all of them.
+fn crowd_cells(metric: &Metric) -> u32 {
+    if metric.sum_max().is_some() { 1 } else { metric.cells() }
+}
+
+/// The shortest window in which `visits_per_day` reaches `k` reliably and a fifth of the visits stands
+/// out of the noise; the longest when none does.
+fn advised(metric: &Metric, visits_per_day: f64) -> Option<&'static str> {
+    let scale = metric.scales().first().copied()?;
+    let needed = visits_for_release(metric.k, scale, metric.mechanism, crowd_cells(metric));
+    SPANS
+        .iter()
+        .find(|(_, span)| {
+            let visits = visits_in(*span, visits_per_day);
+            visits >= needed && smallest_visible_share(scale, metric.mechanism, visits) <= 0.2
+        })
+        .map(|(name, _)| *name)
+}
+
+fn span_name(span_ms: u64) -> String {
+    SPANS
+        .iter()
+        .find(|(_, ms)| *ms == span_ms)
+        .map_or_else(|| format!("{} s", span_ms / 1_000), |(n, _)| (*n).to_owned())
+}
+
+/// The plan's text.
+#[must_use]
+pub fn text(policy: &Policy, visits_per_day: f64) -> String {
+    let mut out = format!(
+        "{} version {} at {visits_per_day} consenting visits a day\n\n{:<22} {:<7} {:>5} {:>9} {:>9} {:>10} {:>9} {:>8}  {}\n",
+        policy.site,
+        policy.version,
+        "metric",
+        "window",
+        "cells",
+        "sigma",
+        "+-95 %",
+        "visible",
+        "release",
+        "empty",
+        "choose"
+    );
+    for metric in &policy.metrics {
+        let scales = metric.scales();
+        let visits = visits_in(metric.span_ms, visits_per_day);
+        for (cell, scale) in scales.iter().enumerate().take(if metric.sum_max().is_some() { 2 } else { 1 }) {
+            let name = match (metric.sum_max(), cell) {
+                (Some(_), 0) => format!("{} reports", metric.name),
+                (Some(max), _) => format!("{} (max {max})", metric.name),
+                _ => metric.name.clone(),
+            };
+            // A sum is compared with the most it can be.
+            let scale_of_one = f64::from(metric.sum_max().filter(|_| cell == 1).unwrap_or(1));
+            let share = smallest_visible_share(*scale, metric.mechanism, visits * scale_of_one);
+            let needed = visits_for_release(metric.k, scales[0], metric.mechanism, crowd_cells(metric));
+            let released = if visits >= needed { "yes" } else { "rarely" };
+            out += &format!(
+                "{:<22} {:<7} {:>5} {:>9.1} {:>9.1} {:>9.1}% {:>9} {:>7.1}%  {}\n",
+                name,
+                span_name(metric.span_ms),
+                metric.cells(),
+                scale.deviation(metric.mechanism),
+                scale.half_width_95(metric.mechanism),
+                100.0 * share,
+                released,
+                100.0 * empty_release_chance(metric.k, scales[0], metric.mechanism, crowd_cells(metric)),
+                advised(metric, visits_per_day).unwrap_or("nothing: too few visits even in a week")
+            );
+        }
+    }
+    let (declared, delta) = (policy.declared(), policy.delta());
+    let epsilon = |days: u64| declared.times(days).epsilon(delta);
+    out += &format!(
+        "\nsigma    standard deviation of each cell's noise in one window\nvisible  smallest share of a window's visits whose cell stands out by three sigma\nrelease  whether a window reaches k ({} visits at most) nearly always\nempty    chance that a window nobody visited passes k on noise alone: private, and worth nothing; raise k\n\nA device spends at most rho {} a day of {}. That is epsilon {:.2} a day, {:.1} in 30 days, {:.1} in a year (delta {delta:e}),\nfor a device that visits every day and contributes all it may. The numbers are upper bounds.\n",
+        policy
+            .metrics
+            .iter()
+            .map(|m| m.scales().first().map_or(0.0, |s| visits_for_release(m.k, *s, m.mechanism, crowd_cells(m))))
+            .fold(0.0, f64::max)
+            .ceil(),
+        declared.as_f64(),
+        policy.budget.as_f64(),
+        epsilon(1),
+        epsilon(30),
+        epsilon(365)
+    );
+    out
+}
+
+/// Prints the plan of a policy file.
+///
+/// # Errors
+/// When the policy does not compile.
+pub fn run(policy: &Path, models: Option<&Path>, visits_per_day: f64) -> Result<()> {
+    if !(visits_per_day.is_finite() && visits_per_day > 0.0) {
+        bail!("--visits-per-day must be more than zero; count consenting visits only");
+    }
+    print!("{}", text(&files::compile_policy(policy, models)?, visits_per_day));
+    Ok(())
+}

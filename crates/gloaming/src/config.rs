@@ -1,0 +1,248 @@
+//! Configuration: TOML, each value overridable by an environment variable, unknown keys refused.
+//!
+//! `GLOAMING_EDGE_LISTEN` overrides `listen` in `[edge]`; lists are separated by commas.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use gloaming_policy::author::PublicKey;
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::files;
+
+/// A working configuration with every key explained.
+pub const EXAMPLE: &str = r#"# Gloaming. Every value can be overridden: GLOAMING_EDGE_LISTEN overrides `listen` below [edge],
+# GLOAMING_CENTRAL_PASSWORD_FILE `password_file` below [central]. Paths are relative to this file.
+
+[edge]
+name = "edge-1"                            # as policies call it in `home_edges`
+listen = "127.0.0.1:8787"                  # for the world; a proxy in front ends TLS
+admin = "127.0.0.1:8789"                   # /healthz /readyz /metrics; keep it private
+store = "edge.redb"                        # encrypted open windows
+key_file = "edge.key"                      # made by `gloaming policy key --out edge.key`
+wrapping_key_file = "wrapping.key"         # made on first start; back it up apart from the store
+policies = ["policy.signed"]               # made by `gloaming policy sign`
+central = ["http://127.0.0.1:8790"]        # tried in turn
+
+[edge.sites]                               # the key each site's policies must be signed with
+# "shop.example" = "<public key, base64>"
+
+[central]
+listen = "127.0.0.1:8790"
+store = "central.sqlite"
+policies = ["policy.signed"]
+# password_file = "password"               # needed when `listen` is not on this machine
+
+[central.sites]
+# "shop.example" = "<public key, base64>"
+
+[central.edges]                            # the key each edge signs its batches with
+# "edge-1" = "<public key, base64>"
+"#;
+
+/// `[edge]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct EdgeFile {
+    /// See [`EXAMPLE`].
+    pub name: String,
+    /// Public listener.
+    pub listen: String,
+    /// Operators' listener.
+    pub admin: String,
+    /// The log.
+    pub store: PathBuf,
+    /// Signing key.
+    pub key_file: PathBuf,
+    /// Wrapping key.
+    pub wrapping_key_file: PathBuf,
+    /// Signed policies.
+    pub policies: Vec<PathBuf>,
+    /// Centres.
+    pub central: Vec<String>,
+    /// Pins.
+    #[serde(default)]
+    pub sites: BTreeMap<String, String>,
+}
+
+/// `[central]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CentralFile {
+    /// See [`EXAMPLE`].
+    pub listen: String,
+    /// The database.
+    pub store: PathBuf,
+    /// Signed policies.
+    pub policies: Vec<PathBuf>,
+    /// Password for reading.
+    pub password_file: Option<PathBuf>,
+    /// Pins.
+    #[serde(default)]
+    pub sites: BTreeMap<String, String>,
+    /// Edges.
+    #[serde(default)]
+    pub edges: BTreeMap<String, String>,
+}
+
+const EDGE: [&str; 9] =
+    ["name", "listen", "admin", "store", "key_file", "wrapping_key_file", "policies", "central", "sites"];
+const CENTRAL: [&str; 6] = ["listen", "store", "policies", "password_file", "sites", "edges"];
+const LISTS: [&str; 2] = ["policies", "central"];
+const TABLES: [&str; 2] = ["sites", "edges"];
+
+/// A configuration file.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// `[edge]`, when there is one.
+    pub edge: Option<EdgeFile>,
+    /// `[central]`.
+    pub central: Option<CentralFile>,
+}
+
+fn unknown(what: &str, name: &str, known: &[&str]) -> anyhow::Error {
+    let near = known.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+    match near.filter(|n| strsim::jaro_winkler(n, name) > 0.7) {
+        Some(near) => anyhow!("{what} `{name}` is unknown; did you mean `{near}`?"),
+        None => anyhow!("{what} `{name}` is unknown; known are {}", known.join(", ")),
+    }
+}
+
+fn section(
+    file: &mut Table,
+    name: &str,
+    known: &[&str],
+    environment: &BTreeMap<String, String>,
+) -> Result<Option<Table>> {
+    let mut table = match file.remove(name) {
+        Some(Value::Table(table)) => Some(table),
+        Some(_) => bail!("`{name}` must be a section: write [{name}] and its keys below"),
+        None => None,
+    };
+    let prefix = format!("GLOAMING_{}_", name.to_uppercase());
+    for (variable, value) in environment {
+        let Some(key) = variable.strip_prefix(&prefix).map(str::to_lowercase) else { continue };
+        if TABLES.contains(&key.as_str()) || !known.contains(&key.as_str()) {
+            return Err(unknown("the environment variable", variable, &[]).context(format!(
+                "keys of [{name}] that an environment variable may override: {}",
+                known
+                    .iter()
+                    .filter(|k| !TABLES.contains(k))
+                    .map(|k| format!("{prefix}{}", k.to_uppercase()))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )));
+        }
+        let value = if LISTS.contains(&key.as_str()) {
+            Value::Array(value.split(',').map(|v| Value::String(v.trim().to_owned())).collect())
+        } else {
+            Value::String(value.clone())
+        };
+        table.get_or_insert_default().insert(key, value);
+    }
+    for key in table.iter().flat_map(Table::keys) {
+        if !known.contains(&key.as_str()) {
+            return Err(unknown(&format!("the key in [{name}]"), key, known));
+        }
+    }
+    Ok(table)
+}
+
+impl Config {
+    /// Reads TOML with overrides from `environment`.
+    ///
+    /// # Errors
+    /// The first thing wrong, with what it should be.
+    pub fn parse(text: &str, environment: &BTreeMap<String, String>) -> Result<Self> {
+        let mut file: Table = text.parse().map_err(|error| anyhow!("not TOML: {error}"))?;
+        let edge = section(&mut file, "edge", &EDGE, environment)?;
+        let central = section(&mut file, "central", &CENTRAL, environment)?;
+        if let Some(key) = file.keys().next() {
+            return Err(unknown("the section", key, &["edge", "central"]));
+        }
+        let edge =
+            edge.map(|t| t.try_into::<EdgeFile>().map_err(|e| anyhow!("in [edge]: {}", e.message()))).transpose()?;
+        let central = central
+            .map(|t| t.try_into::<CentralFile>().map_err(|e| anyhow!("in [central]: {}", e.message())))
+            .transpose()?;
+        Ok(Self { edge, central })
+    }
+
+    /// Reads a file with this process's environment; paths become relative to the file.
+    ///
+    /// # Errors
+    /// As [`Config::parse`], with the file's name.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = files::read_text(path)
+            .with_context(|| "no configuration; `gloaming edge --example > gloaming.toml` writes one to start from")?;
+        let environment = std::env::vars().filter(|(name, _)| name.starts_with("GLOAMING_")).collect();
+        let mut config = Self::parse(&text, &environment).with_context(|| path.display().to_string())?;
+        let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        let against = |path: &mut PathBuf| *path = base.join(&*path);
+        if let Some(edge) = &mut config.edge {
+            [&mut edge.store, &mut edge.key_file, &mut edge.wrapping_key_file].into_iter().for_each(against);
+            edge.policies.iter_mut().for_each(against);
+        }
+        if let Some(central) = &mut config.central {
+            against(&mut central.store);
+            central.password_file.iter_mut().for_each(against);
+            central.policies.iter_mut().for_each(against);
+        }
+        Ok(config)
+    }
+}
+
+/// Public keys by name.
+///
+/// # Errors
+/// With the name of the one that is no key.
+pub fn keys(section: &str, pins: &BTreeMap<String, String>) -> Result<BTreeMap<String, PublicKey>> {
+    pins.iter()
+        .map(|(name, text)| {
+            let key = PublicKey::from_text(text).with_context(|| format!("{name:?} in [{section}]"))?;
+            Ok((name.clone(), key))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_example_is_one() {
+        let config = Config::parse(EXAMPLE, &BTreeMap::new()).unwrap();
+        assert_eq!(config.edge.unwrap().name, "edge-1");
+        assert_eq!(config.central.unwrap().listen, "127.0.0.1:8790");
+    }
+
+    #[test]
+    fn the_environment_overrides_and_is_checked_too() {
+        let changes =
+            environment(&[("GLOAMING_EDGE_LISTEN", "127.0.0.1:1"), ("GLOAMING_EDGE_CENTRAL", "http://a, http://b")]);
+        let edge = Config::parse(EXAMPLE, &changes).unwrap().edge.unwrap();
+        assert_eq!((edge.listen.as_str(), edge.central.len()), ("127.0.0.1:1", 2));
+        let wrong = environment(&[("GLOAMING_EDGE_LISTN", "x")]);
+        let error = format!("{:#}", Config::parse(EXAMPLE, &wrong).unwrap_err());
+        assert!(error.contains("GLOAMING_EDGE_LISTN") && error.contains("GLOAMING_EDGE_LISTEN"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_key_is_an_error_that_suggests_the_right_one() {
+        for (text, suggestion) in [
+            ("[edge]\nlissten = \"x\"", "`listen`"),
+            ("[edge]\nwrapping_key = \"x\"", "`wrapping_key_file`"),
+            ("[centre]\nlisten = \"x\"", "`central`"),
+            ("[edge]\nlisten = \"x\"", "missing field `name`"),
+            ("edge = 3", "[edge]"),
+            ("[edge", "not TOML"),
+        ] {
+            let error = format!("{:#}", Config::parse(text, &BTreeMap::new()).unwrap_err());
+            assert!(error.contains(suggestion), "{text}: {error}");
+        }
+    }
+}

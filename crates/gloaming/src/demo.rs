@@ -1,0 +1,196 @@
+//! Centre, edge and shop in one process on this machine: the real parts with short windows.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use axum::Router;
+use gloaming_edge::{Clock, EntropySource, system_clock, system_entropy};
+use gloaming_http::{Assets, Limits, serve};
+use gloaming_policy::Policy;
+use gloaming_policy::author::{Key, PublicKey, Signed, compile, date_of, template};
+use gloaming_window::WrappingKey;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::files;
+use crate::shop::{Csp, Shop, routes};
+
+/// The demonstration's site.
+pub const SITE: &str = "lantern-and-loom.example";
+
+/// How a demonstration runs.
+pub struct Options {
+    /// First of four ports (shop, edge, operators, centre); `None` lets the system choose.
+    pub port: Option<u16>,
+    /// Length of every window, seconds.
+    pub window_s: u32,
+    /// What is served.
+    pub assets: Assets,
+    /// Where edge and centre keep what they keep.
+    pub folder: PathBuf,
+    /// Pages' policy.
+    pub csp: Csp,
+    /// Edge time; the system's unless a test gives another.
+    pub clock: Clock,
+    /// Seeds and keys of the edge; the system's unless a test gives another.
+    pub entropy: EntropySource,
+    /// A last word on the policy's text, for tests.
+    pub edit: fn(String) -> String,
+    /// Layers around the shop, for tests that watch what reaches it.
+    pub around_shop: Box<dyn FnOnce(Router) -> Router + Send>,
+}
+
+impl Options {
+    /// The ordinary demonstration.
+    #[must_use]
+    pub fn new(assets: Assets, folder: PathBuf) -> Self {
+        Self {
+            port: None,
+            window_s: 20,
+            assets,
+            folder,
+            csp: Csp::default(),
+            clock: system_clock(),
+            entropy: system_entropy(),
+            edit: std::convert::identity,
+            around_shop: Box::new(std::convert::identity),
+        }
+    }
+}
+
+/// A running demonstration.
+pub struct Demo {
+    /// The shop's address, `http://127.0.0.1:…`.
+    pub shop: String,
+    /// The edge's public address.
+    pub edge: String,
+    /// The edge's operators' address.
+    pub admin: String,
+    /// The centre's address.
+    pub central: String,
+    /// The policy in force.
+    pub policy: Policy,
+    /// The owner's public key.
+    pub key: PublicKey,
+    edge_running: gloaming_edge::Running,
+    central_running: gloaming_central::Running,
+    stop_shop: oneshot::Sender<()>,
+    shop_task: JoinHandle<()>,
+}
+
+/// The demonstration's policy: the shop's template with short windows, the smallest `k` there is, and
+/// the model's score shown to the page.
+///
+/// # Errors
+/// When the template does not compile, which a test would have seen.
+pub fn policy(assets: &Assets, origin: &str, window_s: u32, today: u64, edit: fn(String) -> String) -> Result<Policy> {
+    let text = template("shop", SITE, origin, &date_of(today + 30)).ok_or_else(|| anyhow!("no template"))?;
+    let text = text
+        .replace("window = \"day\"", &format!("window = \"{window_s}s\""))
+        .replace("window = \"week\"", &format!("window = \"{window_s}s\""))
+        .replace("k = 50", "k = 20")
+        .replace("k = 100", "k = 20")
+        .replace("state = \"shadow\"", "state = \"experiment\"");
+    let manifests = |name: &str| {
+        let model = name.strip_suffix("manifest.json").ok_or("a manifest is called manifest.json")?;
+        let bytes = |name: String| assets.bytes(&name).cloned().ok_or(format!("the assets lack {name}"));
+        files::manifest_facts(&bytes(name.to_owned())?, &bytes(format!("{model}model.onnx"))?)
+    };
+    compile(&edit(text), today, &manifests)
+        .map_err(|problems| anyhow!("{}", files::shown(std::path::Path::new("the demonstration's policy"), &problems)))
+}
+
+async fn listen(port: Option<u16>, offset: u16) -> Result<TcpListener> {
+    let port = port.map_or(0, |port| port.saturating_add(offset));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; is another demo running? `--port` chooses other ports"))
+}
+
+impl Demo {
+    /// Starts all three.
+    ///
+    /// # Errors
+    /// Whatever keeps one of them from starting.
+    pub async fn start(options: Options) -> Result<Self> {
+        let Options { port, window_s, assets, folder, csp, clock, entropy, edit, around_shop } = options;
+        if !(1..=600).contains(&window_s) {
+            bail!("a demonstration's windows last 1 to 600 seconds, not {window_s}");
+        }
+        let shop = listen(port, 0).await?;
+        let (edge, admin, central) = (listen(port, 1).await?, listen(port, 2).await?, listen(port, 3).await?);
+        let address = |listener: &TcpListener| Ok::<_, anyhow::Error>(format!("http://{}", listener.local_addr()?));
+        let (shop_at, edge_at, admin_at, central_at) =
+            (address(&shop)?, address(&edge)?, address(&admin)?, address(&central)?);
+
+        let (owner, edge_key) = (Key::from_seed(&files::entropy()?), Key::from_seed(&files::entropy()?));
+        let policy = policy(&assets, &shop_at, window_s, clock() / 86_400_000, edit)?;
+        let signed = Signed::sign(&policy, &[&owner]).to_bytes();
+        let pins = BTreeMap::from([(SITE.to_owned(), owner.public())]);
+
+        let central_running = gloaming_central::start(
+            gloaming_central::Config {
+                store: folder.join("central.sqlite"),
+                pins: pins.clone(),
+                policies: vec![signed.clone()],
+                edges: BTreeMap::from([("edge-1".to_owned(), edge_key.public())]),
+                password: None,
+                assets: assets.clone(),
+                clock: clock.clone(),
+            },
+            central,
+        )
+        .await?;
+        let component = assets.bytes("edge/worker.component.wasm").context("the assets lack the edge component")?;
+        let edge_running = gloaming_edge::start(
+            gloaming_edge::Config {
+                name: "edge-1".to_owned(),
+                store: folder.join("edge.redb"),
+                key: edge_key,
+                wrapping: WrappingKey::new(files::entropy()?),
+                pins,
+                policies: vec![signed],
+                component: component.to_vec(),
+                central: vec![central_at.clone()],
+                loopback: true,
+                clock,
+                entropy,
+            },
+            assets.clone(),
+            edge,
+            admin,
+        )
+        .await?;
+        let key = owner.public();
+        let router =
+            around_shop(routes(Shop { assets, edge: edge_at.clone(), site: SITE.to_owned(), key: key.to_text(), csp }));
+        let (stop_shop, stopped) = oneshot::channel();
+        let shop_task = tokio::spawn(serve(shop, router, Limits::default(), async move {
+            let _ = stopped.await;
+        }));
+        Ok(Self {
+            shop: shop_at,
+            edge: edge_at,
+            admin: admin_at,
+            central: central_at,
+            policy,
+            key,
+            edge_running,
+            central_running,
+            stop_shop,
+            shop_task,
+        })
+    }
+
+    /// Stops the shop, then the edge, then the centre: in the order in which data flows.
+    pub async fn stop(self) {
+        let _ = self.stop_shop.send(());
+        let _ = self.shop_task.await;
+        self.edge_running.stop().await;
+        self.central_running.stop().await;
+    }
+}

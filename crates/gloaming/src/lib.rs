@@ -1,0 +1,9 @@
+//! The command's parts as a library, so that tests start what people start.
+#![forbid(unsafe_code)]
+
+pub mod assets;
+pub mod commands;
+pub mod config;
+pub mod demo;
+pub mod files;
+pub mod shop;

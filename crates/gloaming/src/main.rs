@@ -1,0 +1,198 @@
+//! The `gloaming` command.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use gloaming::commands::{demo, doctor, model, plan, policy, service};
+use gloaming::config::EXAMPLE;
+
+/// Behaviour analytics that never sees a person.
+///
+/// Visits are summed up on the visitor's own device, under consent; an edge folds what devices send and
+/// releases noised counts; the centre stores and shows those, and nothing else.
+#[derive(Parser)]
+#[command(
+    name = "gloaming",
+    version,
+    after_help = "First time here? `gloaming demo` runs everything on this machine.\nOn your own site: policy new, policy key, policy sign, edge, central, doctor; the README walks through it."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Folder of served files, for builds that carry none.
+    #[arg(long, global = true, env = "GLOAMING_ASSETS", value_name = "FOLDER", hide_env_values = true)]
+    assets: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Centre, edge and a shop on this machine, with windows of seconds.
+    Demo {
+        /// First of four ports: shop, edge, operators, centre.
+        #[arg(long, default_value_t = 8787)]
+        port: u16,
+        /// Length of a window, seconds.
+        #[arg(long, default_value_t = 20, value_name = "SECONDS")]
+        window: u32,
+        /// Open the shop in a browser when there is a display.
+        #[arg(long)]
+        open: bool,
+    },
+    /// Run an edge: serve browsers, fold contributions, release windows.
+    Edge(Service),
+    /// Run the centre: store releases, answer queries, show them.
+    Central(Service),
+    /// Write, check, sign and compare policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// What the noise means at your traffic: sigma, smallest visible share, window to choose, epsilon.
+    Plan {
+        /// The policy's TOML.
+        policy: PathBuf,
+        /// Consenting visits on a day.
+        #[arg(long)]
+        visits_per_day: f64,
+        /// Folder to look for models in, when they are not beside the policy.
+        #[arg(long, value_name = "FOLDER")]
+        models: Option<PathBuf>,
+    },
+    /// Look at models.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Look at a deployment and say everything that is wrong with it.
+    Doctor {
+        /// The configuration.
+        #[arg(long, default_value = "gloaming.toml")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Service {
+    /// The configuration.
+    #[arg(long, default_value = "gloaming.toml")]
+    config: PathBuf,
+    /// Print a configuration with every key explained, and end.
+    #[arg(long)]
+    example: bool,
+}
+
+#[derive(Args)]
+struct Source {
+    /// The policy's TOML.
+    policy: PathBuf,
+    /// Folder to look for models in, when they are not beside the policy.
+    #[arg(long, value_name = "FOLDER")]
+    models: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum PolicyCommand {
+    /// Write a policy that works, to start from.
+    New {
+        /// shop, blog, docs or saas.
+        #[arg(long)]
+        template: String,
+        /// The site's name; pages carry it in `data-site`.
+        #[arg(long)]
+        site: String,
+        /// Origin of the site's pages, when it is not https://SITE.
+        #[arg(long)]
+        origin: Option<String>,
+        /// Where to write it.
+        #[arg(long, default_value = "policy.toml")]
+        out: PathBuf,
+    },
+    /// Compile a policy; every problem comes with its line and remedy.
+    Check(Source),
+    /// Make a signing key, for an owner or an edge.
+    Key {
+        /// Where to write it; only you can read it.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Sign a policy; prints the snippet for your pages.
+    Sign {
+        #[command(flatten)]
+        source: Source,
+        /// The key; give it again with another file to rotate keys.
+        #[arg(long, required = true)]
+        key: Vec<PathBuf>,
+        /// Where to write it.
+        #[arg(long, default_value = "policy.signed")]
+        out: PathBuf,
+    },
+    /// List the features that metrics and models can be made of, with their definitions.
+    Features,
+    /// What changed between two policies, in sentences.
+    Diff {
+        /// The one in force.
+        old: PathBuf,
+        /// The one to come.
+        new: PathBuf,
+        /// Folder to look for models in, when they are not beside the policies.
+        #[arg(long, value_name = "FOLDER")]
+        models: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ModelCommand {
+    /// Load a model as devices do: hash, op set, names, shapes, reference rows.
+    Check {
+        /// Its manifest; `model.onnx` lies beside it.
+        manifest: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no threads to run on: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(Arguments::parse())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let assets = arguments.assets.as_deref();
+    match arguments.command {
+        Command::Demo { port, window, open } => demo::run(port, window, open, assets).await,
+        Command::Edge(Service { example: true, .. }) | Command::Central(Service { example: true, .. }) => {
+            print!("{EXAMPLE}");
+            Ok(())
+        }
+        Command::Edge(Service { config, .. }) => service::edge(&config, assets).await,
+        Command::Central(Service { config, .. }) => service::central(&config, assets).await,
+        Command::Policy(PolicyCommand::New { template, site, origin, out }) => {
+            policy::new(&template, &site, origin.as_deref(), &out)
+        }
+        Command::Policy(PolicyCommand::Check(Source { policy: path, models })) => {
+            policy::check(&path, models.as_deref())
+        }
+        Command::Policy(PolicyCommand::Key { out }) => policy::key(&out),
+        Command::Policy(PolicyCommand::Sign { source, key, out }) => {
+            policy::sign(&source.policy, source.models.as_deref(), &key, &out)
+        }
+        Command::Policy(PolicyCommand::Features) => {
+            policy::features();
+            Ok(())
+        }
+        Command::Policy(PolicyCommand::Diff { old, new, models }) => policy::compare(&old, &new, models.as_deref()),
+        Command::Plan { policy, visits_per_day, models } => plan::run(&policy, models.as_deref(), visits_per_day),
+        Command::Model(ModelCommand::Check { manifest }) => model::check(&manifest),
+        Command::Doctor { config } => doctor::run(&config, assets).await,
+    }
+}

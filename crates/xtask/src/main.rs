@@ -1,0 +1,104 @@
+//! `cargo xtask`: the one door for chores. `cargo xtask help` lists them.
+
+mod assets;
+mod dist;
+mod fuzz;
+mod licences;
+mod minify;
+mod run;
+mod setup;
+mod sizes;
+mod test;
+mod wasm;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, tests and shows Gloaming. Everything here installs what it lacks, after asking.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    after_help = "First time here? `cargo xtask demo` builds all and opens a shop to visit."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Install what is missing without asking (also when there is no terminal to ask at).
+    #[arg(long, global = true)]
+    yes: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what building and testing need: the wasm target, and with --browser Chromium.
+    Setup {
+        /// Chromium as well, for `test` and `demo --drive`.
+        #[arg(long)]
+        browser: bool,
+    },
+    /// Build the wasm modules, the edge component and all files that are served.
+    Build,
+    /// Centre, edge and a demo shop on this machine; prints the addresses and waits.
+    Demo {
+        /// Instead of waiting, let headless Chromium visit this many times and compare what the
+        /// centre learnt with what was done.
+        #[arg(long, value_name = "N")]
+        drive: Option<u32>,
+        /// First port of three.
+        #[arg(long, default_value_t = 8787)]
+        port: u16,
+    },
+    /// Format, lints, licences, sizes and every test, those in Chromium included. What CI runs.
+    Test {
+        /// Only tests whose name contains this; skips format, lints and licences.
+        filter: Option<String>,
+    },
+    /// Bytes of everything a browser loads, and whether the budgets hold.
+    Sizes,
+    /// One binary with all assets inside, checksums, a systemd unit and a Containerfile, in dist/.
+    Dist,
+    /// Fuzz one of the readers of outside bytes with libFuzzer, beginning with its corpus.
+    Fuzz {
+        /// submission, policy, policy-text, signed, fold, batch, device-state or manifest.
+        target: String,
+        /// How long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
+    /// Licences and duplicate versions of all dependencies against the lists in licences.rs.
+    Licences,
+}
+
+fn main() -> std::process::ExitCode {
+    match chore(Arguments::parse()) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn chore(arguments: Arguments) -> Result<()> {
+    let context = run::Context::new(arguments.yes)?;
+    match arguments.command {
+        Command::Setup { browser } => {
+            setup::wasm_target(&context)?;
+            if browser {
+                setup::chromium(&context)?;
+            }
+            println!("ready");
+            Ok(())
+        }
+        Command::Build => assets::build(&context).map(|_| ()),
+        Command::Demo { drive, port } => dist::demo(&context, drive, port),
+        Command::Test { filter } => test::run(&context, filter.as_deref()),
+        Command::Sizes => {
+            assets::build(&context)?;
+            sizes::check(&context)
+        }
+        Command::Dist => dist::build(&context),
+        Command::Fuzz { target, seconds } => fuzz::run_target(&context, &target, seconds),
+        Command::Licences => licences::check(&context),
+    }
+}

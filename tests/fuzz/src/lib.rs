@@ -1,0 +1,182 @@
+//! Everything that reads bytes from outside, as functions of bytes that must not panic and must keep what
+//! they promise. [`TARGETS`] run under libFuzzer by `cargo xtask fuzz`, and over the corpus, with mutations
+//! of a fixed stream, in every `cargo test`.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used)]
+
+use gloaming_behavior::{Config, Tracker};
+use gloaming_collector::device::{Device, Setup};
+use gloaming_policy::Policy;
+use gloaming_policy::author::{Key, Signed, compile, template};
+use gloaming_signal::cbor::{self, Bytes};
+use gloaming_signal::{Contribution, Event, EventKind, Fold, FoldItem, SealedBatch, Submission};
+use gloaming_worker::core::Worker;
+
+/// A target: its name, what it does with bytes, and inputs to begin with.
+pub struct Target {
+    /// Name of the target and of its corpus.
+    pub name: &'static str,
+    /// The target.
+    pub run: fn(&[u8]),
+    /// First inputs; the corpus has more.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const TARGETS: [Target; 8] = [
+    Target { name: "submission", run: submission, seeds: || vec![cbor::to_vec(&a_submission())] },
+    Target { name: "policy", run: policy, seeds: || vec![a_policy().to_bytes()] },
+    Target { name: "policy-text", run: policy_text, seeds: policy_texts },
+    Target { name: "signed", run: signed, seeds: || vec![Signed::sign(&a_policy(), &[&a_key()]).to_bytes()] },
+    Target { name: "fold", run: fold, seeds: || vec![cbor::to_vec(&a_fold())] },
+    Target { name: "batch", run: batch, seeds: || vec![cbor::to_vec(&a_batch())] },
+    Target { name: "device-state", run: device_state, seeds: || vec![a_device(&[]).prepare(TIME).sent] },
+    Target { name: "manifest", run: manifest, seeds: || vec![MANIFEST.to_vec()] },
+];
+
+const MANIFEST: &[u8] = include_bytes!("../../../models/purchase-intent/manifest.json");
+const ONNX: &[u8] = include_bytes!("../../../models/purchase-intent/model.onnx");
+/// 2026-11-24, as edge time.
+const TIME: u64 = 20_781 * 86_400_000 + 1_000;
+
+/// The template of sites with funnels and the most kinds of metrics that need no model.
+fn text() -> String {
+    template("saas", "app.example", "https://app.example", "2027-03-01").expect("a template")
+}
+
+fn policy_texts() -> Vec<Vec<u8>> {
+    ["shop", "blog", "docs", "saas"]
+        .iter()
+        .filter_map(|name| template(name, "app.example", "https://app.example", "2027-03-01"))
+        .map(String::into_bytes)
+        .collect()
+}
+
+fn a_policy() -> Policy {
+    compile(&text(), 20_781, &|_| Err("none".into())).expect("the template compiles")
+}
+
+fn a_key() -> Key {
+    Key::from_seed(&[1; 32])
+}
+
+fn a_submission() -> Submission {
+    let policy = a_policy();
+    let contributions = policy
+        .metrics
+        .iter()
+        .map(|m| Contribution { id: [m.id as u8; 16], metric: m.id, window: TIME / m.span_ms, cell: 0, value: 1 })
+        .collect();
+    Submission {
+        site: policy.site.clone(),
+        policy_version: policy.version,
+        policy_hash: policy.hash(),
+        check: false,
+        contributions,
+    }
+}
+
+fn a_fold() -> Fold {
+    let body = cbor::to_vec(&a_submission());
+    Fold {
+        items: vec![
+            FoldItem { submission: Bytes(body.clone()), skip: 0 },
+            FoldItem { submission: Bytes(body), skip: 5 },
+        ],
+    }
+}
+
+fn a_batch() -> SealedBatch {
+    SealedBatch {
+        site: "app.example".into(),
+        edge: "edge-1".into(),
+        epoch: 1,
+        seq: 2,
+        policy_version: 1,
+        policy_hash: a_policy().hash(),
+        span_ms: 86_400_000,
+        window: 20_781,
+        releases: Vec::new(),
+    }
+}
+
+fn a_device(state: &[u8]) -> Device {
+    let setup = Setup { purposes: vec!["measurement".into()], host: "app.example".into(), ..Setup::default() };
+    let mut device = Device::new(&a_policy().to_bytes(), setup, state, &[7; 32]).expect("a device");
+    device.page(TIME, 0, "/pricing", "www.google.com", "");
+    device.push(TIME + 5, EventKind::Scroll.number().into(), 80, 0, 0);
+    device
+}
+
+/// Bytes are the one encoding of what they are read as, or refused.
+fn canonical<T: cbor::Cbor>(bytes: &[u8]) -> Option<T> {
+    let read = cbor::from_slice::<T>(bytes).ok()?;
+    assert_eq!(cbor::to_vec(&read), bytes, "another encoding was taken");
+    Some(read)
+}
+
+fn submission(bytes: &[u8]) {
+    canonical::<Submission>(bytes);
+}
+
+fn batch(bytes: &[u8]) {
+    canonical::<SealedBatch>(bytes);
+}
+
+fn policy(bytes: &[u8]) {
+    let Ok(read) = Policy::from_bytes(bytes) else { return };
+    assert_eq!(read.to_bytes(), bytes);
+    assert!(read.declared() <= read.budget);
+    for metric in &read.metrics {
+        assert_eq!(metric.scales().len(), metric.cells() as usize);
+        let _ = metric.labels();
+    }
+}
+
+fn policy_text(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(compiled) = compile(text, 20_781, &|_| Err("none".into())) {
+        assert_eq!(Policy::from_bytes(&compiled.to_bytes()).as_ref(), Ok(&compiled));
+    }
+}
+
+fn signed(bytes: &[u8]) {
+    if let Ok((_, read)) = Signed::verify(bytes, &a_key().public(), 20_781) {
+        assert_eq!(read, a_policy(), "another policy than the one that was ever signed");
+    }
+}
+
+/// Whatever is posted, the delta is what the verdicts allow.
+fn fold(bytes: &[u8]) {
+    let mut worker = Worker::default();
+    let hash = worker.configure(&a_policy().to_bytes()).expect("a policy");
+    let Ok(out) = worker.fold(&hash, TIME, bytes) else { return };
+    let verdict: gloaming_signal::Verdict = cbor::from_slice(&out).expect("a verdict");
+    let accepted =
+        verdict.items.iter().flat_map(|i| &i.each).filter(|r| **r == gloaming_signal::Reason::Accepted).count();
+    let added: u64 = verdict.delta.iter().map(|(_, value)| value).sum();
+    assert_eq!(added, accepted as u64, "this policy has no sums: one accepted contribution, one count");
+}
+
+/// A spoilt state is begun anew or gone on with; either way the device works and never overspends.
+fn device_state(bytes: &[u8]) {
+    let _ = Tracker::restore(Config::default(), bytes);
+    let mut device = a_device(bytes);
+    device.push(TIME + 10, EventKind::PageView.number().into(), 1, 0, 0);
+    let prepared = device.prepare(TIME);
+    if let Some(body) = prepared.submission {
+        let sent = canonical::<Submission>(&body).expect("a submission");
+        let policy = a_policy();
+        let cost: u64 = sent.contributions.iter().filter_map(|c| policy.metric(c.metric)).map(|m| m.rho.micro()).sum();
+        assert!(cost <= policy.budget.micro());
+    }
+    let _ = (device.status(), device.ledger(), Event::new(TIME, EventKind::PageView, 0));
+}
+
+fn manifest(bytes: &[u8]) {
+    if let Ok(model) = gloaming_model::Model::load(bytes, ONNX) {
+        let row = vec![0.0; model.manifest().input.features.len()];
+        let score = model.score(&row).expect("a score");
+        assert!((0.0..=1.0).contains(&score));
+    }
+}

@@ -1,0 +1,11 @@
+//! What end-to-end tests and the demonstration's driver share: a browser, a shop under observation,
+//! people who visit it, and the truth about what they did.
+#![forbid(unsafe_code)]
+
+pub mod browser;
+pub mod crowd;
+pub mod page;
+pub mod persona;
+pub mod stage;
+pub mod truth;
+pub mod watch;

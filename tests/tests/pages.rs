@@ -1,0 +1,181 @@
+//! Pages as browsers really show them: route changes, the back-forward cache, phones, lost networks, and
+//! wasm that fails.
+#![allow(clippy::unwrap_used)]
+
+use gloaming_e2e::browser::Browser;
+use gloaming_e2e::page::Page;
+use gloaming_e2e::persona::linger;
+use gloaming_e2e::stage::{Setting, Stage, scene, settle};
+use serde_json::{Value, json};
+
+async fn feature(page: &Page, id: &str) -> Value {
+    page.eval(&format!("gloaming('status').then((s) => s.features.find((f) => f.id == '{id}@1').value)")).await.unwrap()
+}
+
+async fn until_feature(page: &Page, id: &str, value: u32) {
+    page.until(&format!("gloaming('status').then((s) => s.features?.find((f) => f.id == '{id}@1').value === {value})"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn route_changes_and_returns_from_the_cache_count_once_each() {
+    let stage = Stage::start(Setting::default()).await.unwrap();
+    let browser = Browser::launch().await.unwrap();
+    let profile = browser.profile().await.unwrap();
+    let page = profile.tab("").await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    until_feature(&page, "pages", 1).await;
+    // Routers push and replace, some do both for one step; a hash or a query is no other page.
+    page.eval("history.pushState({}, '', '/c/lamps'); history.replaceState({}, '', '/c/lamps'); history.replaceState({ scroll: 1 }, '', '/c/lamps?sort=price'); location.hash = 'top'; true").await.unwrap();
+    until_feature(&page, "pages", 2).await;
+    page.eval("history.pushState({}, '', '/help'); true").await.unwrap();
+    until_feature(&page, "pages", 3).await;
+    page.eval("history.back(); true").await.unwrap();
+    until_feature(&page, "pages", 4).await;
+    settle().await;
+    assert_eq!(feature(&page, "pages").await, json!(4));
+    assert_eq!(feature(&page, "pages-product").await, json!(2));
+
+    // Another page of the site and back: the browser shows the old page from its cache, without loading it.
+    page.eval("window.__same = true").await.unwrap();
+    page.goto(&format!("{}/account", stage.demo.shop)).await.unwrap();
+    until_feature(&page, "pages", 5).await;
+    page.eval("history.back(); true").await.unwrap();
+    page.until("window.__same === true").await.unwrap();
+    until_feature(&page, "pages", 6).await;
+    settle().await;
+    assert_eq!(feature(&page, "pages").await, json!(6));
+    page.leave().await.unwrap();
+    settle().await;
+    let submissions = stage.wire.submissions();
+    assert_eq!(submissions.len(), 1, "one visit, one submission");
+    assert!(page_complaints_free(&browser, &stage).await);
+    stage.demo.stop().await;
+}
+
+/// A fresh visit to the same shop complains about nothing.
+async fn page_complaints_free(browser: &Browser, stage: &Stage) -> bool {
+    let profile = browser.profile().await.unwrap();
+    let page = profile.tab("").await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.seen().complaints.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_hides_the_page_has_said_goodbye() {
+    let (stage, _profile, page) = scene(Setting::default()).await.unwrap();
+    page.phone().await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    linger(&page).await.unwrap();
+    // An app in front: the page is hidden, and often never shown again.
+    page.eval("Object.defineProperty(document, 'hidden', { get: () => true, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); true")
+        .await
+        .unwrap();
+    settle().await;
+    assert_eq!(stage.wire.submissions().len(), 1);
+    // It is shown again after all and left: the same visit is not told twice.
+    page.eval("Object.defineProperty(document, 'hidden', { get: () => false, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); true")
+        .await
+        .unwrap();
+    linger(&page).await.unwrap();
+    page.leave().await.unwrap();
+    settle().await;
+    let all = stage.wire.submissions();
+    let mut metrics: Vec<u32> = all.iter().flat_map(|s| s.contributions.iter().map(|c| c.metric)).collect();
+    let count = metrics.len();
+    metrics.sort_unstable();
+    metrics.dedup();
+    assert_eq!(metrics.len(), count, "no metric twice: {all:?}");
+    stage.demo.stop().await;
+}
+
+/// Blocks an address for a tab, so that fetching it fails.
+async fn block(page: &Page, what: &str) {
+    page.call("Network.setBlockedURLs", json!({ "urls": [what] })).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_costs_the_measurement_and_never_the_page() {
+    let stage = Stage::start(Setting::default()).await.unwrap();
+    let browser = Browser::launch().await.unwrap();
+    for (what, state) in [("*/v1/notice/*", "notice"), ("*/worker.js", "trap")] {
+        let profile = browser.profile().await.unwrap();
+        let page = profile.tab("").await.unwrap();
+        block(&page, what).await;
+        page.goto(&stage.demo.shop).await.unwrap();
+        if state == "trap" {
+            page.click("#gl-accept").await.unwrap();
+        }
+        page.until(&format!("gloaming('status').then((s) => s.state == '{state}')")).await.unwrap();
+        page.follow("a.product-link[href='/p/harbour-lantern']").await.unwrap();
+        page.click("#add-to-cart").await.unwrap();
+        assert_eq!(page.eval("document.getElementById('cart-count').textContent").await.unwrap(), "1", "{what}");
+        let thrown: Vec<String> =
+            page.seen().complaints.into_iter().filter(|c| !c.contains("ERR_BLOCKED_BY_CLIENT")).collect();
+        assert_eq!(thrown, Vec::<String>::new(), "{what}");
+        page.leave().await.unwrap();
+    }
+    assert_eq!(stage.wire.submissions().len(), 0);
+    stage.demo.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_in_wasm_ends_the_measurement_quietly() {
+    let stage = Stage::start(Setting::default()).await.unwrap();
+    let browser = Browser::launch().await.unwrap();
+    let profile = browser.profile().await.unwrap();
+    // The record on the device is spoilt in a way that the state's own check cannot see: not base64 at all.
+    let page = profile.tab("").await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    linger(&page).await.unwrap();
+    page.goto(&format!("{}/help", stage.demo.shop)).await.unwrap();
+    linger(&page).await.unwrap();
+    page.goto("about:blank").await.unwrap();
+    let page = profile.tab("").await.unwrap();
+    page.goto(&format!("{}/assets/icon.svg", stage.demo.shop)).await.unwrap();
+    page.eval("{ const name = Object.keys(localStorage)[0], record = JSON.parse(localStorage[name]); record.s = '%%%'; localStorage[name] = JSON.stringify(record); true }")
+        .await
+        .unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.until("gloaming('status').then((s) => s.state == 'trap')").await.unwrap();
+    assert_eq!(page.eval("document.querySelectorAll('.grid li').length").await.unwrap(), 4);
+    assert_eq!(page.seen().complaints, Vec::<String>::new());
+    stage.demo.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_sent_goes_with_the_next_visit_once() {
+    let (stage, profile, page) = scene(Setting::default()).await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    linger(&page).await.unwrap();
+    let offline = |off: bool| json!({ "offline": off, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
+    page.call("Network.emulateNetworkConditions", offline(true)).await.unwrap();
+    page.until("!navigator.onLine").await.unwrap();
+    page.eval("dispatchEvent(new PageTransitionEvent('pagehide')); true").await.unwrap();
+    settle().await;
+    assert_eq!(stage.wire.submissions().len(), 0);
+    page.call("Network.emulateNetworkConditions", offline(false)).await.unwrap();
+    page.leave().await.unwrap();
+    settle().await;
+    for _ in 0..2 {
+        let page = profile.tab("").await.unwrap();
+        page.goto(&format!("{}/help", stage.demo.shop)).await.unwrap();
+        linger(&page).await.unwrap();
+        page.leave().await.unwrap();
+        settle().await;
+    }
+    let mut ids: Vec<[u8; 16]> =
+        stage.wire.submissions().iter().flat_map(|s| s.contributions.iter().map(|c| c.id)).collect();
+    assert!(!ids.is_empty());
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "sent once");
+    assert_eq!(stage.wire.refused(), 0);
+    stage.demo.stop().await;
+}

@@ -1,0 +1,104 @@
+/** What a page may say to Gloaming. Calls made before the loader is there wait in the stub's queue. */
+
+/** Why the visit is, or is not, measured. */
+export type State =
+  /** Nobody has answered; nothing is stored or sent. */
+  | 'waiting'
+  /** Agreed to at least one purpose. */
+  | 'granted'
+  /** Said no; the one record of that is kept. */
+  | 'refused'
+  /** Global Privacy Control, which counts as no. */
+  | 'gpc'
+  /** Do Not Track, which counts as no. */
+  | 'dnt'
+  /** An automated browser. */
+  | 'bot'
+  /** The page is in a frame. */
+  | 'frame'
+  /** The signed notice could not be read or is not genuine. */
+  | 'notice'
+  /** The measuring program failed and was ended; the page is not affected. */
+  | 'trap'
+
+/** The human part of the policy, as its owner signed it. */
+export interface Notice {
+  site: string
+  /** Version of the policy it belongs to. */
+  version: number
+  /** First day on which it is not valid any more, YYYY-MM-DD. */
+  expires: string
+  /** SHA-256 of the policy, hexadecimal. */
+  policy: string
+  /** What a visitor may agree to; `text` by language. */
+  purposes: { id: string; text: Record<string, string> }[]
+}
+
+/** A feature's value on this device; `id` is `name@version`. */
+export interface Feature {
+  id: string
+  value: number | string
+  unit: string
+}
+
+export interface Status {
+  state: State
+  notice?: Notice
+  /** Purposes agreed to. */
+  purposes?: string[]
+  /** The following are there while the worker runs. */
+  policyVersion?: number
+  /** Events and features that the policy does not declare, and that were left out. */
+  unknownEvents?: number
+  features?: Feature[]
+  /** Probabilities; `shown` tells whether the page's callback gets them. */
+  scores?: { model: string; score: number; shown: boolean }[]
+  /** Failures in wasm that were caught. */
+  traps?: number
+}
+
+/** Something that left this device. */
+export interface LedgerLine {
+  /** Edge time, ms since 1970. */
+  time_ms: number
+  metric: number
+  name: string
+  /** Index of the window since 1970. */
+  window: number
+  cell: number
+  label: string
+  value: number
+  /** Price in zCDP. */
+  rho: number
+  purpose: string
+}
+
+export interface Score {
+  model: string
+  /** Probability, 0 to 1. */
+  score: number
+}
+
+/** Events with a meaning of their own; any other name must be declared in the policy. */
+export type KnownEvent = 'search' | 'view_item' | 'add_to_cart' | 'begin_checkout' | 'purchase'
+
+export interface Gloaming {
+  /** The visitor's decision: purposes agreed to. None at all is a refusal, and a withdrawal if there was a yes. */
+  (command: 'consent', purposes: Record<string, boolean>): Promise<State>
+  /** Something happened. `value` is an amount of money where the event has one. */
+  (command: 'track', name: KnownEvent | (string & {}), props?: { value?: number }): Promise<void>
+  /** A feature that the page knows and the policy declares. */
+  (command: 'feature', id: string, value: number | string): Promise<void>
+  /** Called with each score that the policy lets this page see (models in an experiment). */
+  (command: 'on', event: 'score', callback: (score: Score) => void): Promise<void>
+  (command: 'status'): Promise<Status>
+  (command: 'ledger'): Promise<LedgerLine[]>
+  /** Forgets everything kept on this device; after a yes the visitor is asked again. */
+  (command: 'erase'): Promise<State>
+}
+
+declare global {
+  interface Window {
+    gloaming: Gloaming
+  }
+}

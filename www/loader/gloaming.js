@@ -1,0 +1,226 @@
+/**
+ * Gloaming's loader: the only script a page includes.
+ *
+ *   <script defer src="/g/gloaming.js" data-site="shop.example" data-key="…"></script>
+ *
+ * Before consent it fetches the signed notice and nothing else; events wait in memory. After consent it
+ * starts one worker that owns the wasm, hands it what happens, and keeps at hand what to store and what
+ * to send at the moment the page is hidden. www/loader/README.md explains the messages and the record.
+ * Terse because every visitor loads it: `cargo xtask sizes` holds it to its budget, so whatever needs no
+ * page is done in worker.js.
+ */
+(() => {
+  const d = document, w = window, n = navigator, me = d.currentScript
+  const { site, key } = me.dataset
+  const base = new URL('.', me.src), name = 'gloaming:' + site
+  const coarse = matchMedia('(pointer:coarse)').matches
+  const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
+  const callbacks = [], asked = []
+  // waiting, granted, refused, gpc, dnt; or why nothing is measured at all: frame, bot, notice, trap.
+  let state = 'waiting', notice, record = {}, worker, ready = 0, release, posts = 0, unread = [], entries = []
+  let timer, path, depth, ticked, going = 0, lastClick = 0, clicked, seen = 0
+
+  const now = () => performance.timeOrigin + performance.now()
+  const bytes = (text) => Uint8Array.from(text, (c) => c.charCodeAt())
+  const stored = () => JSON.parse(localStorage[name] || '{}')
+  // What earlier pages did not get to hand over comes before what happens here.
+  const load = () => (ready = 0, unread = [(record = stored()).x || []])
+  const save = () => {
+    record.r = now()
+    try { return localStorage[name] = JSON.stringify(record) } catch {}
+  }
+
+  // --- events: [time, kind, a, b, c] as in gloaming-signal, or [time, word, …] for worker.js -----------
+  const add = (...entry) => {
+    if (/w|granted/.test(state) && entries.length < 4e3) entries.push([now(), ...entry])
+    if (worker) timer = timer || setTimeout(flush, 250)
+  }
+  const flush = (more) => {
+    timer = clearTimeout(timer)
+    const to = Math.min(100, (scrollY + innerHeight) / d.documentElement.scrollHeight * 100 + .5 | 0)
+    if (to > depth) add(3, depth = to)
+    if (!worker || !more && !entries.length) return
+    unread.push(entries)
+    worker.postMessage({ n: ++posts, entries, ...more })
+    entries = []
+  }
+
+  // --- what the page does -----------------------------------------------------------------------------
+  const view = (nav) => {
+    depth = 0
+    path = location.pathname
+    add('page', nav, location + '', nav ? '' : d.referrer)
+  }
+  // Route changes are seen as they happen where the Navigation API is, else within a second; the page's
+  // own functions are never replaced.
+  const route = () => path != location.pathname && view(1)
+  const engaged = () => {
+    const was = ticked
+    ticked = now()
+    route()
+    if (ticked - lastClick > 2600) observer.disconnect()
+    if (!d.hidden && d.hasFocus()) add(2, Math.min(ticked - was, 5e3))
+  }
+  const on = (target, types, listener) =>
+    types.split(' ').map((type) => target.addEventListener(type, listener, { capture: 1, passive: 1 }))
+  // Signs of life count only while a click waits for one; the observer sleeps otherwise.
+  const alive = (flag) => {
+    if (now() - lastClick < 2600) add(5, flag)
+    if (flag < 2) observer.disconnect()
+  }
+  const observer = new MutationObserver(() => alive(1))
+  const listen = () => {
+    on(d, 'click', (event) => {
+      const at = event.target, hit = at.closest('a,button,input,select,textarea,label,summary,canvas,video,audio,[role=button],[onclick],[contenteditable]')
+      if (clicked != (clicked = hit || at)) seen++
+      add(4, event.clientX, event.clientY, seen, hit && [hit.localName, hit.type, hit.isContentEditable, hit.href] + '')
+      lastClick = now()
+      observer.observe(d, { subtree: 1, childList: 1, attributes: 1, characterData: 1 })
+    })
+    on(d, 'selectionchange', () => getSelection() + '' && alive(2))
+    on(d, 'scroll', () => alive(4))
+    on(w, 'blur', () => alive(8))
+    on(w, 'error unhandledrejection', (event) => event.target == w && add(6, 1))
+    on(d, 'focusin submit', (event) => {
+      const at = event.target, form = [...d.forms].indexOf(at.form || at)
+      if (form >= 0) add(event.type > 'g' ? 11 : 10, form % 32)
+    })
+    on(d, 'copy', () => add(13))
+    on(d, 'mouseout', (event) => !event.relatedTarget && event.clientY < 1 && add(14))
+    const observed = new PerformanceObserver((list) => list.getEntries().map((entry) =>
+      add(entry.entryType, entry.startTime, entry.responseStart || entry.value || entry.duration, entry.hadRecentInput || entry.interactionId || entry.name)))
+    ;'largest-contentful-paint layout-shift event paint navigation'.split(' ').map((type) => observed.observe({ type, buffered: 1, durationThreshold: 40 }))
+    setInterval(engaged, 1e3)
+    // Whether the person goes on within the site decides whether a visit ends when the page is hidden.
+    on(w.navigation || d, 'navigate click', (event) => {
+      const to = event.destination || event.target.closest('a')
+      setTimeout(route)
+      if (to && !to.sameDocument && !to.target && event.downloadRequest == null) going = now() * (to.url || to.href).startsWith(location.origin + '/')
+    })
+    on(d, 'visibilitychange', () => d.hidden ? stop() : start())
+    on(w, 'pagehide', () => stop(1))
+    on(w, 'pageshow', (event) => event.persisted && (view(2), start()))
+  }
+
+  // --- leaving ------------------------------------------------------------------------------------------
+  // `final`: the page goes away. Otherwise it is hidden, perhaps for a moment, by a tab in front of it.
+  // Nothing leaves before the record that pays for it is stored. No answer is waited for: the page may be
+  // gone. Offline, the submission stays in the record and the next visit's worker sends it, once: an
+  // edge never sees the same ids twice, so it cannot tell that two visits are one device.
+  const leave = (final) => {
+    if (state != 'granted' || stored().r != record.r) return
+    const { sent, submission, kept = record.s } = ready, sends = submission && now() - going > 3e3 && (final || coarse && d.hidden)
+    record.s = sends ? sent : kept
+    unread = [record.x = [...unread, entries].flat()]
+    entries = []
+    if (sends && !n.onLine) record.o = submission
+    if (save() && sends) {
+      ready = 0
+      if (n.onLine) fetch(base + 'v1/contributions', { method: 'POST', body: submission, keepalive: true, ...quiet })
+    }
+  }
+  const stop = (final) => {
+    engaged()
+    flush()
+    leave(final)
+    end()
+  }
+  const end = () => {
+    if (worker) worker.terminate(), release()
+    worker = 0
+    // Whoever still waits for an answer gets none.
+    asked.splice(0).map((answer) => answer())
+  }
+
+  // --- the worker ---------------------------------------------------------------------------------------
+  // Fetched first because a worker's own request would name the page it comes from; it is then cached.
+  // Asked for again while it waits for another tab's lock, it waits twice; the second finds a worker.
+  const start = () => state == 'granted' && fetch(base + 'worker.js', quiet).then(() =>
+    n.locks.request(name, () => state == 'granted' && !worker && !d.hidden && new Promise((free) => {
+      load()
+      release = free
+      worker = new Worker(base + 'worker.js', { type: 'module', ...quiet })
+      worker.onmessage = ({ data }) => heard[data.t](data)
+      worker.onerror = (event) => (event.preventDefault(), heard.trap())
+      entries = [...unread, entries].flat()
+      unread = []
+      flush({ notice, record, coarse, href: location + '', size: [innerWidth, screen.width, screen.height] })
+    })), heard.trap)
+  const heard = {
+    ready: (data) => {
+      ready = data
+      unread = unread.slice(data.n - posts || unread.length)
+    },
+    score: (data) => callbacks.map((callback) => callback(data)),
+    answer: (data) => asked.shift()(data.value),
+    delivered: () => { delete record.o; save() },
+    // A trap in wasm costs this page's measurement and nothing else.
+    trap: () => { end(); off('trap') }
+  }
+  const ask = (what) => worker && new Promise((resolve) => { asked.push(resolve); flush({ ask: what }) })
+
+  // --- what a page may say --------------------------------------------------------------------------------
+  const forget = (then) => {
+    end()
+    off(then)
+    delete localStorage[name]
+    load()
+  }
+  const commands = {
+    consent: (purposes) => {
+      const given = notice.purposes.map((q) => q.id).filter((p) => purposes[p])
+      if (worker) stop()
+      if (given.length) state = 'granted'
+      else forget('refused')
+      record = { ...stored(), d: given.length, p: given, v: notice.version, t: now() }
+      save()
+      start()
+      return state
+    },
+    track: (what, props) => add('track', what, props?.value),
+    feature: (what, value) => add('feature', what, value),
+    on: (what, callback) => { callbacks.push(callback) },
+    status: async () => ({ state, notice, purposes: record.p, ...await ask('status') }),
+    ledger: async () => await ask('ledger') || [],
+    erase: () => (forget(state == 'granted' ? 'waiting' : state), state)
+  }
+
+  // --- beginning ------------------------------------------------------------------------------------------
+  const verify = async () => {
+    const { payload, signatures } = await (await fetch(base + 'v1/notice/' + site, quiet)).json()
+    const text = atob(payload), read = JSON.parse(text), { subtle } = crypto
+    const pinned = await subtle.importKey('raw', bytes(atob(key)), 'Ed25519', 0, ['verify'])
+    for (const { sig } of signatures) {
+      if (await subtle.verify('Ed25519', pinned, bytes(atob(sig)), bytes('gloaming notice 1\n' + text)) && read.site == site && Date.parse(read.expires) > now()) return read
+    }
+    throw 0
+  }
+  const off = (why) => { state = why; entries = [] }
+  const begin = async () => {
+    if (d.prerendering) await new Promise((go) => on(d, 'prerenderingchange', go))
+    if (top != w) off('frame')
+    else if (n.webdriver || /bot|crawl|spider|headless/i.test(n.userAgent)) off('bot')
+    else {
+      try {
+        load()
+        ticked = now()
+        listen()
+        view(0)
+        notice = await verify()
+        // What a person agreed to is what they were shown: other purposes are asked for again.
+        if (record.d && record.p.every((p) => notice.purposes.some((q) => q.id == p))) state = 'granted', start()
+        else if (record.d == 0) off('refused')
+        else if (n.globalPrivacyControl) off('gpc')
+        else if (n.doNotTrack == 1) off('dnt')
+      } catch { off('notice') }
+    }
+    const early = w.gloaming?.q
+    w.gloaming = async (what, ...all) => {
+      if (commands[what]) return commands[what](...all)
+      throw Error('no command ' + what)
+    }
+    early?.map(([all, resolve]) => resolve(w.gloaming(...all)))
+    if (/gloaming-check/.test(location)) import(base + 'check.js')
+  }
+  begin()
+})()

@@ -1,0 +1,172 @@
+/**
+ * The one worker: owns the wasm, turns what the page saw into numbers, keeps nothing of its own.
+ *
+ * Its URL is first-party and its response carries no Content-Security-Policy, so wasm runs here under a
+ * page's `script-src 'self'`. What it loads is pinned: the two wasm modules by the hashes below, policy
+ * and model by hashes that the signed notice leads to. www/loader/README.md lists the messages.
+ */
+import initCollector, { Collector } from './collector.js'
+
+const base = new URL('.', self.location)
+const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
+/** @type {Collector} */
+let collector
+let page, edge, fetched, n = 0, models = [], traps = 0, check, coarse, answers = []
+
+// Kinds of gloaming-signal's events.
+const CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22
+const COMMERCE = { search: 17, view_item: 18, add_to_cart: 19, begin_checkout: 20, purchase: 21 }
+const EXCLUDED = /^(select|textarea|canvas|video|audio|input,(?!submit|button|reset|image|checkbox|radio))|^[^,]*,[^,]*,true/
+const FILE = /\.(pdf|zip|gz|tgz|7z|rar|dmg|exe|msi|pkg|deb|rpm|apk|csv|tsv|txt|rtf|docx?|xlsx?|pptx?|odt|ods|epub|ics|mp3|wav|mp4|mov|avi)$/i
+
+const edgeNow = () => edge + performance.now() - fetched
+const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
+const sri = (text) => 'sha256-' + base64(text.match(/../g).map((b) => parseInt(b, 16)))
+const base64 = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(''))
+const unbase64 = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
+const address = (text) => { try { return new URL(text, page) } catch { return page } }
+
+/** A click: [x, y, number of the target, 'name,type,editable,href' of what is active there, or null]. */
+const click = (push, at, x, y, id, hit) => {
+  const [, , , ...parts] = (hit || '').split(','), href = parts.join(',')
+  const to = address(href), away = href && to.href.split('#')[0] != page.href.split('#')[0]
+  push(at, CLICK, x, y, !!hit | (EXCLUDED.test(hit || '') ? 2 : 0) | (away ? 4 : 0) | (id % 8e6) * 256)
+  if (!away || !/^http/.test(to.protocol)) return
+  if (to.host != page.host) push(at, OUTBOUND)
+  else if (FILE.test(to.pathname)) push(at, DOWNLOAD)
+}
+
+// Layout shifts count in windows: gaps under a second, five seconds at most; the worst one is the page's.
+const shifts = { from: 0, last: 0, sum: 0, worst: 0 }
+/** A performance entry becomes a vital: [type, start, value, flag]. The collector keeps the largest. */
+const vital = (push, at, type, start, value, flag) => {
+  if (type == 'largest-contentful-paint') push(at, WEB_VITAL, 0, start)
+  else if (type == 'event' && flag > 0) push(at, WEB_VITAL, 2, value)
+  else if (flag == 'first-contentful-paint') push(at, WEB_VITAL, 3, start)
+  else if (type == 'navigation') push(at, WEB_VITAL, 4, value)
+  else if (type == 'layout-shift' && flag !== true) {
+    if (start - shifts.last > 1e3 || start - shifts.from > 5e3) { shifts.from = start; shifts.sum = 0 }
+    shifts.last = start
+    shifts.sum += value
+    shifts.worst = Math.max(shifts.worst, shifts.sum)
+    push(at, WEB_VITAL, 1, Math.round(shifts.worst * 1e3))
+  }
+}
+const VITALS = ['largest-contentful-paint', 'event', 'paint', 'navigation', 'layout-shift']
+
+/** Hands entries to the collector: numbers in one array, words one by one, in order. */
+const take = (entries) => {
+  let numbers = []
+  const push = (at, kind, a = 0, b = 0, c = 0) => numbers.push(at, kind, a, b, c)
+  const flush = () => { if (numbers.length) collector.push_batch(Float64Array.from(numbers)); numbers = [] }
+  for (const [at, kind, a, b, c, d] of entries) {
+    if (kind == CLICK) click(push, at, a, b, c, d)
+    else if (kind == EXIT_INTENT && coarse) continue // A finger has no way out through the top edge.
+    else if (typeof kind == 'number') push(at, kind, a, b, c)
+    else if (VITALS.includes(kind)) vital(push, at, kind, a, b, c)
+    else if (kind == 'track' && COMMERCE[a]) push(at, COMMERCE[a], Math.round(b * 100) || 0)
+    else {
+      flush()
+      if (kind == 'page') {
+        page = new URL(b)
+        collector.page(at, a, page.pathname, c ? address(c).hostname : '', page.searchParams.get('utm_campaign') || '')
+      } else if (kind == 'track') collector.custom(at, String(a))
+      else if (typeof b == 'number') collector.feature_number(at, String(a), b)
+      else collector.feature_word(at, String(a), String(b))
+    }
+  }
+  flush()
+}
+
+const post = (submission) => fetch(base + 'v1/contributions', { method: 'POST', body: submission, ...quiet })
+
+/** Tells the loader what to keep and what to send, were the page left now. */
+const prepare = () => {
+  const prepared = collector.prepare(edgeNow()), { submission } = prepared
+  postMessage({
+    t: 'ready', n, kept: base64(prepared.kept), sent: base64(prepared.sent),
+    submission: submission && !check && base64(submission)
+  })
+  prepared.free()
+  return submission
+}
+
+/** In the check lane the visit is judged while it lasts; the edge answers and counts nothing. */
+const checkNow = async (submission) => {
+  if (!check || !submission || answers.length > 20) return
+  const response = await post(base64(submission))
+  answers.push({ at: edgeNow(), status: response.status, answer: await response.json() })
+}
+
+/** Scores with every model the person agreed to; a model that fails is dropped, counted, and silent. */
+const score = () => {
+  for (const model of models) {
+    const inputs = model.scorer ? collector.model_inputs(model.index) : []
+    if (!inputs.length) continue
+    try {
+      const value = model.scorer.score(inputs)
+      if (collector.set_score(model.index, value)) postMessage({ t: 'score', model: model.id, score: value })
+    } catch { model.scorer = null; traps++ }
+  }
+}
+
+const quietNow = () => { score(); checkNow(prepare()).catch(() => traps++) }
+
+const loadScorer = async () => {
+  models = JSON.parse(collector.models())
+  if (!models.length) return
+  const { default: init, Scorer } = await import('./scorer.js')
+  await init({ module_or_path: fetch(base + 'scorer.wasm', { ...quiet, integrity: '@SCORER_INTEGRITY@' }) })
+  for (const model of models) {
+    const get = async (file, hash) => new Uint8Array(await (await fetch(`${base}models/${model.id}/${file}`, { ...quiet, integrity: sri(hash) })).arrayBuffer())
+    try {
+      model.scorer = new Scorer(await get('manifest.json', model.manifest), await get('model.onnx', model.onnx))
+    } catch { traps++ }
+  }
+  quietNow()
+}
+
+const begin = async ({ notice, record, href, size: [width, ...screen], ...more }) => {
+  // Another tab took the yes back while this one waited.
+  if (!record.d) throw Error('no consent')
+  page = new URL(href)
+  check = page.searchParams.has('gloaming-check')
+  coarse = more.coarse
+  // What could not be sent offline goes once, whatever the answer is.
+  if (record.o) post(record.o).then(() => postMessage({ t: 'delivered' }), () => {})
+  const response = await fetch(base + 'v1/policy/' + notice.site, { ...quiet, cache: 'no-cache' })
+  const policy = new Uint8Array(await response.arrayBuffer())
+  fetched = performance.now()
+  edge = +response.headers.get('x-gloaming-time')
+  if (hex(new Uint8Array(await crypto.subtle.digest('SHA-256', policy))) != notice.policy) throw Error('the policy is not the one the notice names')
+  if (!edge) throw Error('the edge told no time: a proxy removed x-gloaming-time')
+  await initCollector({ module_or_path: fetch(base + 'collector.wasm', { ...quiet, integrity: '@COLLECTOR_INTEGRITY@' }) })
+  const local = new Date()
+  collector = new Collector(policy, {
+    purposes: record.p, host: page.hostname, check, width,
+    deviceClass: coarse ? Math.min(...screen) < 600 ? 0 : 1 : 2,
+    weekday: (local.getDay() + 6) % 7, hour: local.getHours()
+  }, unbase64(record.s || ''))
+  collector.on_quiet(quietNow)
+  setTimeout(() => loadScorer().catch(() => traps++), 300)
+}
+
+const heard = async (data) => {
+  if (data.notice) {
+    await begin(data)
+    // A yes that comes after a no, on the same page: what was before it is forgotten, the page is still there.
+    if (!data.record.s && !data.entries.some(([, kind]) => kind == 'page')) data.entries.unshift([performance.timeOrigin + performance.now(), 'page', 0, data.href, ''])
+  }
+  n = data.n
+  take(data.entries)
+  if (data.ask == 'status') postMessage({ t: 'answer', value: { ...JSON.parse(collector.status()), traps, answers } })
+  if (data.ask == 'ledger') postMessage({ t: 'answer', value: JSON.parse(collector.ledger()) })
+  if (data.notice || data.ask) prepare()
+}
+
+// Messages wait for each other, so that nothing overtakes the first. A trap poisons the instance: the
+// loader is told, ends this worker, and the page goes on as if it were not measured.
+const trap = (what) => postMessage({ t: 'trap', what: String(what) })
+let turn = Promise.resolve()
+onmessage = ({ data }) => { turn = turn.then(() => heard(data)).catch(trap) }
+onerror = (event) => { trap(event.message || event); return true }
