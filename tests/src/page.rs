@@ -206,6 +206,16 @@ impl Page {
         self.until("!window.__stays && document.readyState === 'complete'").await
     }
 
+    /// Presses the check overlay's button, once there is one.
+    ///
+    /// # Errors
+    /// When there is none within half a minute.
+    pub async fn ask_the_edge(&self) -> Result<()> {
+        let button = "document.querySelector('gloaming-check')?.shadowRoot.querySelector('li button')";
+        self.until(&format!("!!{button}")).await?;
+        self.eval(&format!("{button}.click()")).await.map(|_| ())
+    }
+
     /// Types into the focused field.
     ///
     /// # Errors

@@ -17,6 +17,31 @@ async fn step(page: &Page, step: &str, state: &str) -> String {
     page.eval(&format!("{line}.textContent")).await.unwrap().as_str().unwrap().to_owned()
 }
 
+/// A link with a check in it, followed by somebody who agreed long ago: not a word leaves, and what the device
+/// knew before it knows after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_with_a_check_in_it_makes_nobody_say_anything() {
+    let (stage, _profile, page) = scene(Setting::default()).await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    page.until("gloaming('status').then((s) => s.features?.length > 0)").await.unwrap();
+    page.goto(&format!("{}/help", stage.demo.shop)).await.unwrap();
+    let state = "JSON.parse(Object.values(localStorage)[0]).s";
+    let before = page.eval(state).await.unwrap();
+    assert!(before.as_str().is_some_and(|s| !s.is_empty()));
+    let told = stage.wire.submissions().len();
+    for path in ["?gloaming-check", "help?gloaming-check", "c/lamps?gloaming-check"] {
+        page.goto(&format!("{}/{path}", stage.demo.shop)).await.unwrap();
+        assert!(step(&page, "accepted", "now").await.contains("Nothing of this visit was sent"));
+        assert_eq!(page.eval(state).await.unwrap(), before, "what the device knew, it still knows, and no more");
+    }
+    page.leave().await.unwrap();
+    settle().await;
+    assert_eq!(stage.wire.submissions().len(), told);
+    assert!(stage.wire.submissions().iter().all(|s| !s.check));
+    stage.demo.stop().await;
+}
+
 /// Pages that are set up wrongly, one mistake each.
 fn mistakes() -> Router {
     let key = Key::from_seed(&[9; 32]).public().to_text();
@@ -41,6 +66,8 @@ async fn it_follows_a_visit_to_its_release_and_counts_nothing() {
     page.click("#gl-accept").await.unwrap();
     assert!(step(&page, "consented", "done").await.contains("measurement"));
     assert!(step(&page, "built", "done").await.contains("policy version 1"));
+    assert!(step(&page, "accepted", "now").await.contains("Nothing of this visit was sent"));
+    page.ask_the_edge().await.unwrap();
     assert!(step(&page, "accepted", "done").await.contains("contributions would each have counted"));
     assert!(step(&page, "released", "now").await.contains("closes in"));
     page.leave().await.unwrap();

@@ -28,6 +28,7 @@ async fn everything_works(csp: Csp) {
     assert_eq!(page.seen().complaints.len(), complaints, "{:?}", page.seen().complaints);
     // The check overlay, too, needs nothing of the page's policy.
     page.goto(&format!("{}/?gloaming-check", stage.demo.shop)).await.unwrap();
+    page.ask_the_edge().await.unwrap();
     page.until("document.querySelector('gloaming-check')?.shadowRoot.querySelector('[data-step=accepted]')?.dataset.state == 'done'")
         .await
         .unwrap();

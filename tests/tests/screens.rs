@@ -104,6 +104,14 @@ async fn visit(stage: &Stage, browser: &Browser, phone: bool) {
     page.click("#gl-inspector-open").await.unwrap();
     page.until("document.querySelectorAll('.gl-inspector tbody tr').length > 5").await.unwrap();
     look(&page, &name("inspector"), false).await;
+    page.goto(&format!("{shop}/?gloaming-check")).await.unwrap();
+    page.ask_the_edge().await.unwrap();
+    page.until(
+        "!!document.querySelector('gloaming-check')?.shadowRoot.querySelector('[data-step=accepted][data-state=done]')",
+    )
+    .await
+    .unwrap();
+    look(&page, &name("checked"), false).await;
     page.leave().await.unwrap();
 }
 

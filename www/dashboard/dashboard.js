@@ -33,7 +33,7 @@ const csv = (metric) => {
   for (const window of metric.windows) {
     const fixed = [metric.name, new Date(window.start_ms).toISOString(), new Date(window.end_ms).toISOString(), window.edge, window.policy_version, window.state]
     if (!window.values.length) lines.push([...fixed, '', '', '', ''].map(quoted).join(','))
-    window.values.forEach((value, cell) => lines.push([...fixed, cell, metric.labels[cell], value, metric.half_width[cell]].map(quoted).join(',')))
+    window.values.forEach((value, cell) => lines.push([...fixed, cell, window.comparable ? metric.labels[cell] : '', value, window.half_width[cell] ?? ''].map(quoted).join(',')))
   }
   const link = element('a', 'CSV', 'csv')
   link.download = `${metric.name}.csv`

@@ -4,8 +4,8 @@
  *
  *   loaded → consented → built → accepted → released
  *
- * A visit with the check in its address is marked: the edge judges and answers it, counts nothing and
- * stores nothing of it. Loaded only then, so its size is nobody's concern but the owner's. Its
+ * A visit with the check in its address counts nowhere and is kept nowhere. Only the button sends what the
+ * visit would say, marked: the edge judges and answers it, counts nothing and stores nothing of it. Loaded only then, so its size is nobody's concern but the owner's. Its
  * styles are a constructed sheet in a shadow root: a page under `style-src 'self'` shows it as well.
  */
 const base = new URL('.', import.meta.url)
@@ -67,9 +67,16 @@ list.setAttribute('aria-live', 'polite')
 close.type = 'button'
 close.addEventListener('click', () => { host.remove(); clearInterval(timer) })
 head.append(title, close)
-panel.append(head, element('p', `${site}: this visit is marked; the edge answers it and counts nothing.`), list)
+panel.append(head, element('p', `${site}: this visit is a check. It counts nowhere and is not kept.`), list)
 root.append(panel)
 document.body.append(host)
+
+const askButton = (words) => {
+  const button = element('button', words)
+  button.type = 'button'
+  button.addEventListener('click', () => window.gloaming('track', 'gloaming-check'))
+  return button
+}
 
 /** Draws the steps: up to the first that is not done everything is done, after it nothing is reached. */
 const draw = (states) => {
@@ -77,7 +84,7 @@ const draw = (states) => {
   if (host.dataset.drawn === drawn) return
   host.dataset.drawn = drawn
   list.replaceChildren(...STEPS.map(([id, name, meaning], i) => {
-    const { state, text, remedy, small } = states[i] || { state: 'wait' }
+    const { state, text, remedy, small, ask } = states[i] || { state: 'wait' }
     const line = element('li', undefined, state), mark = element('span', MARKS[state] || String(i + 1), 'mark')
     line.dataset.step = id
     line.dataset.state = state
@@ -87,6 +94,7 @@ const draw = (states) => {
     if (text) line.append(element('div', text))
     if (remedy) line.append(element('div', remedy, 'remedy'))
     if (small) line.append(element('small', small))
+    if (ask) line.append(askButton(ask))
     return line
   }))
 }
@@ -185,13 +193,13 @@ const look = async () => {
   ].filter(Boolean).join('; ')
   steps.push(done(`${counted} features by policy version ${policyVersion}${scores.length ? `, ${scores.map(({ model, score }) => `${model} ${(100 * score).toFixed(1)} %`).join(', ')}` : ''}.`, small || undefined))
   const last = answers[answers.length - 1]
-  if (!last) return [...steps, now('The edge has not answered yet.')]
+  if (!last) return [...steps, { ...now('Nothing of this visit was sent. Asking sends what the edge would get, marked, so that it is judged and not counted.'), ask: 'Ask the edge' }]
   const { each, reason, remedy } = last.answer
-  if (!each) return [...steps, failed(`The edge answered ${last.status}: ${reason}.`, remedy)]
+  const again = (step) => [...steps, { ...step, ask: 'Ask again' }]
+  if (!each) return again(failed(`The edge answered ${last.status}: ${reason}.`, remedy))
   const bad = each.filter((word) => word !== 'checked' && word !== 'duplicate')
-  if (bad.length) return [...steps, failed(`${bad.length} of ${each.length} contributions would not count: ${[...new Set(bad)].join(', ')}.`, 'The edge’s /metrics count the same reasons; the README says what each means.')]
-  steps.push(done(`${each.length} contributions would each have counted in one cell.`))
-  return [...steps, await released()]
+  if (bad.length) return again(failed(`${bad.length} of ${each.length} contributions would not count: ${[...new Set(bad)].join(', ')}.`, 'The edge’s /metrics count the same reasons; the README says what each means.'))
+  return [...again(done(`${each.length} contributions would each have counted in one cell.`)), await released()]
 }
 
 const round = async () => {

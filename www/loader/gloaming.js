@@ -17,7 +17,7 @@
   const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
   const callbacks = [], asked = []
   // waiting, granted, refused, gpc, dnt; or why nothing is measured at all: frame, bot, notice, trap.
-  let state = 'waiting', notice, record = {}, worker, ready = 0, release, posts = 0, unread = [], entries = []
+  let state = 'waiting', notice, agreeable, record = {}, worker, ready = 0, release, posts = 0, unread = [], entries = []
   let timer, path, depth, ticked, going = 0, lastClick = 0, clicked, seen = 0
 
   const now = () => performance.timeOrigin + performance.now()
@@ -25,8 +25,9 @@
   const stored = () => JSON.parse(localStorage[name] || '{}')
   // What earlier pages did not get to hand over comes before what happens here.
   const load = () => (ready = 0, unread = [(record = stored()).x || []])
+  // A tab that never measured leaves the revision alone, and so the other tab its say.
   const save = () => {
-    record.r = now()
+    if (posts) record.r = now()
     try { return localStorage[name] = JSON.stringify(record) } catch {}
   }
 
@@ -37,7 +38,7 @@
   }
   const flush = (more) => {
     timer = clearTimeout(timer)
-    const to = Math.min(100, (scrollY + innerHeight) / d.documentElement.scrollHeight * 100 + .5 | 0)
+    const to = (scrollY + innerHeight) / d.documentElement.scrollHeight * 100 + .5 | 0
     if (to > depth) add(3, depth = to)
     if (!worker || !more && !entries.length) return
     unread.push(entries)
@@ -59,10 +60,10 @@
     ticked = now()
     route()
     if (ticked - lastClick > 2600) observer.disconnect()
-    if (!d.hidden && d.hasFocus()) add(2, Math.min(ticked - was, 5e3))
+    if (!d.hidden && d.hasFocus()) add(2, ticked - was)
   }
   const on = (target, types, listener) =>
-    types.split(' ').map((type) => target.addEventListener(type, listener, { capture: 1, passive: 1 }))
+    types.split(' ').map((type) => target.addEventListener(type, listener, 1))
   // Signs of life count only while a click waits for one; the observer sleeps otherwise.
   const alive = (flag) => {
     if (now() - lastClick < 2600) add(5, flag)
@@ -104,19 +105,19 @@
 
   // --- leaving ------------------------------------------------------------------------------------------
   // `final`: the page goes away. Otherwise it is hidden, perhaps for a moment, by a tab in front of it.
-  // Nothing leaves before the record that pays for it is stored. No answer is waited for: the page may be
-  // gone. Offline, the submission stays in the record and the next visit's worker sends it, once: an
-  // edge never sees the same ids twice, so it cannot tell that two visits are one device.
+  // Nothing leaves before the record that pays for it is stored, and no answer is waited for: the page may
+  // be gone. What cannot be sent now, offline or with its window over, stays a session of the record; the
+  // next visit's worker finds that it ended untold and tells it then, in a submission of its own.
   const leave = (final) => {
     if (state != 'granted' || stored().r != record.r) return
-    const { sent, submission, kept = record.s } = ready, sends = submission && now() - going > 3e3 && (final || coarse && d.hidden)
+    const { sent, submission, until, kept = record.s } = ready, sends = submission && n.onLine && now() < until && now() - going > 3e3 && (final || coarse && d.hidden)
     record.s = sends ? sent : kept
     unread = [record.x = [...unread, entries].flat()]
     entries = []
-    if (sends && !n.onLine) record.o = submission
     if (save() && sends) {
       ready = 0
-      if (n.onLine) fetch(base + 'v1/contributions', { method: 'POST', body: submission, keepalive: true, ...quiet })
+      // Nobody is left to be told of a failure.
+      fetch(base + 'v1/contributions', { method: 'POST', body: submission, keepalive: true, ...quiet }).catch(now)
     }
   }
   const stop = (final) => {
@@ -136,16 +137,17 @@
   // Fetched first because a worker's own request would name the page it comes from; it is then cached.
   // Asked for again while it waits for another tab's lock, it waits twice; the second finds a worker.
   const start = () => state == 'granted' && fetch(base + 'worker.js', quiet).then(() =>
-    n.locks.request(name, () => state == 'granted' && !worker && !d.hidden && new Promise((free) => {
-      load()
+    n.locks.request(name, () => state == 'granted' && !worker && !d.hidden && (load(), record.d ? new Promise((free) => {
       release = free
       worker = new Worker(base + 'worker.js', { type: 'module', ...quiet })
       worker.onmessage = ({ data }) => heard[data.t](data)
-      worker.onerror = (event) => (event.preventDefault(), heard.trap())
+      worker.onerror = (event) => heard.trap(event.preventDefault())
       entries = [...unread, entries].flat()
       unread = []
       flush({ notice, record, coarse, href: location + '', size: [innerWidth, screen.width, screen.height] })
-    })), heard.trap)
+      // Other tabs see that this one measures now.
+      save()
+    }) : off('refused')))).catch(heard.trap)
   const heard = {
     ready: (data) => {
       ready = data
@@ -153,32 +155,37 @@
     },
     score: (data) => callbacks.map((callback) => callback(data)),
     answer: (data) => asked.shift()(data.value),
-    delivered: () => { delete record.o; save() },
     // A trap in wasm costs this page's measurement and nothing else.
-    trap: () => { end(); off('trap') }
+    trap: () => off('trap', end())
   }
   const ask = (what) => worker && new Promise((resolve) => { asked.push(resolve); flush({ ask: what }) })
 
   // --- what a page may say --------------------------------------------------------------------------------
   const forget = (then) => {
-    end()
     off(then)
     delete localStorage[name]
     load()
+    end()
   }
   const commands = {
     consent: (purposes) => {
-      const given = notice.purposes.map((q) => q.id).filter((p) => purposes[p])
-      if (worker) stop()
+      if (!notice) return state
+      const given = agreeable.filter((p) => purposes[p])
+      leave()
       if (given.length) state = 'granted'
       else forget('refused')
-      record = { ...stored(), d: given.length, p: given, v: notice.version, t: now() }
+      // What was prepared was agreed to by another answer, and no other tab's record counts from here on.
+      posts++
+      record = { ...stored(ready = 0), d: given.length, p: given, v: notice.version, t: now() }
       save()
+      // Only now may a tab that waits read the record.
+      end()
       start()
       return state
     },
-    track: (what, props) => add('track', what, props?.value),
-    feature: (what, value) => add('feature', what, value),
+    // Only words and numbers: anything else might not survive the way to the worker.
+    track: (what, props) => add('track', what + '', +props?.value),
+    feature: (what, value) => add('feature', what + '', value == +value ? value : value + ''),
     on: (what, callback) => { callbacks.push(callback) },
     status: async () => ({ state, notice, purposes: record.p, ...await ask('status') }),
     ledger: async () => await ask('ledger') || [],
@@ -207,8 +214,9 @@
         listen()
         view(0)
         notice = await verify()
+        agreeable = notice.purposes.map((q) => q.id)
         // What a person agreed to is what they were shown: other purposes are asked for again.
-        if (record.d && record.p.every((p) => notice.purposes.some((q) => q.id == p))) state = 'granted', start()
+        if (record.d && record.p.every((p) => agreeable.includes(p))) state = 'granted', start()
         else if (record.d == 0) off('refused')
         else if (n.globalPrivacyControl) off('gpc')
         else if (n.doNotTrack == 1) off('dnt')

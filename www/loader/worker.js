@@ -11,10 +11,10 @@ const base = new URL('.', self.location)
 const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
 /** @type {Collector} */
 let collector
-let page, edge, fetched, n = 0, models = [], traps = 0, check, coarse, answers = []
+let page, edge, fetched, n = 0, models = [], traps = 0, check, judge, again, coarse, answers = []
 
 // Kinds of gloaming-signal's events.
-const CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22
+const ENGAGED = 2, CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22
 const COMMERCE = { search: 17, view_item: 18, add_to_cart: 19, begin_checkout: 20, purchase: 21 }
 const EXCLUDED = /^(select|textarea|canvas|video|audio|input,(?!submit|button|reset|image|checkbox|radio))|^[^,]*,[^,]*,true/
 const FILE = /\.(pdf|zip|gz|tgz|7z|rar|dmg|exe|msi|pkg|deb|rpm|apk|csv|tsv|txt|rtf|docx?|xlsx?|pptx?|odt|ods|epub|ics|mp3|wav|mp4|mov|avi)$/i
@@ -62,8 +62,11 @@ const take = (entries) => {
   for (const [at, kind, a, b, c, d] of entries) {
     if (kind == CLICK) click(push, at, a, b, c, d)
     else if (kind == EXIT_INTENT && coarse) continue // A finger has no way out through the top edge.
+    // A longer tick was the machine's sleep.
+    else if (kind == ENGAGED) push(at, kind, Math.min(a, 5e3))
     else if (typeof kind == 'number') push(at, kind, a, b, c)
     else if (VITALS.includes(kind)) vital(push, at, kind, a, b, c)
+    else if (kind == 'track' && a == 'gloaming-check') judge = check
     else if (kind == 'track' && COMMERCE[a]) push(at, COMMERCE[a], Math.round(b * 100) || 0)
     else {
       flush()
@@ -80,12 +83,19 @@ const take = (entries) => {
 
 const post = (submission) => fetch(base + 'v1/contributions', { method: 'POST', body: submission, ...quiet })
 
-/** Tells the loader what to keep and what to send, were the page left now. */
+/**
+ * Tells the loader what to keep and what to send, were the page left now. A check begins empty, is sent only
+ * when asked for, and leaves nothing: a link with a check in it must not make anybody's device say anything.
+ */
 const prepare = () => {
-  const prepared = collector.prepare(edgeNow()), { submission } = prepared
-  postMessage({
+  const prepared = collector.prepare(edgeNow()), { submission } = prepared, left = prepared.until_ms - edgeNow()
+  // When one of its windows ends it is made again for the next; a page that is hidden then keeps its own
+  // visit for the next one instead of sending what would come too late.
+  clearTimeout(again)
+  if (submission) again = setTimeout(quietNow, Math.min(left + 20, 2e9))
+  postMessage(check ? { t: 'ready', n } : {
     t: 'ready', n, kept: base64(prepared.kept), sent: base64(prepared.sent),
-    submission: submission && !check && base64(submission)
+    submission: submission && base64(submission), until: performance.timeOrigin + performance.now() + left
   })
   prepared.free()
   return submission
@@ -93,9 +103,9 @@ const prepare = () => {
 
 /** In the check lane the visit is judged while it lasts; the edge answers and counts nothing. */
 const checkNow = async (submission) => {
-  if (!check || !submission || answers.length > 20) return
+  judge = 0
   const response = await post(base64(submission))
-  answers.push({ at: edgeNow(), status: response.status, answer: await response.json() })
+  answers = [{ at: edgeNow(), status: response.status, answer: await response.json() }]
 }
 
 /** Scores with every model the person agreed to; a model that fails is dropped, counted, and silent. */
@@ -110,7 +120,7 @@ const score = () => {
   }
 }
 
-const quietNow = () => { score(); checkNow(prepare()).catch(() => traps++) }
+const quietNow = () => { try { score(); prepare() } catch (error) { trap(error) } }
 
 const loadScorer = async () => {
   models = JSON.parse(collector.models())
@@ -127,13 +137,9 @@ const loadScorer = async () => {
 }
 
 const begin = async ({ notice, record, href, size: [width, ...screen], ...more }) => {
-  // Another tab took the yes back while this one waited.
-  if (!record.d) throw Error('no consent')
   page = new URL(href)
   check = page.searchParams.has('gloaming-check')
   coarse = more.coarse
-  // What could not be sent offline goes once, whatever the answer is.
-  if (record.o) post(record.o).then(() => postMessage({ t: 'delivered' }), () => {})
   const response = await fetch(base + 'v1/policy/' + notice.site, { ...quiet, cache: 'no-cache' })
   const policy = new Uint8Array(await response.arrayBuffer())
   fetched = performance.now()
@@ -146,7 +152,7 @@ const begin = async ({ notice, record, href, size: [width, ...screen], ...more }
     purposes: record.p, host: page.hostname, check, width,
     deviceClass: coarse ? Math.min(...screen) < 600 ? 0 : 1 : 2,
     weekday: (local.getDay() + 6) % 7, hour: local.getHours()
-  }, unbase64(record.s || ''))
+  }, unbase64(!check && record.s || ''))
   collector.on_quiet(quietNow)
   setTimeout(() => loadScorer().catch(() => traps++), 300)
 }
@@ -155,13 +161,14 @@ const heard = async (data) => {
   if (data.notice) {
     await begin(data)
     // A yes that comes after a no, on the same page: what was before it is forgotten, the page is still there.
-    if (!data.record.s && !data.entries.some(([, kind]) => kind == 'page')) data.entries.unshift([performance.timeOrigin + performance.now(), 'page', 0, data.href, ''])
+    if ((check || !data.record.s) && !data.entries.some(([, kind]) => kind == 'page')) data.entries.unshift([performance.timeOrigin + performance.now(), 'page', 0, data.href, ''])
   }
   n = data.n
   take(data.entries)
   if (data.ask == 'status') postMessage({ t: 'answer', value: { ...JSON.parse(collector.status()), traps, answers } })
   if (data.ask == 'ledger') postMessage({ t: 'answer', value: JSON.parse(collector.ledger()) })
-  if (data.notice || data.ask) prepare()
+  const submission = data.notice || data.ask || judge ? prepare() : 0
+  if (judge && submission) checkNow(submission).catch(() => traps++)
 }
 
 // Messages wait for each other, so that nothing overtakes the first. A trap poisons the instance: the

@@ -53,7 +53,8 @@ const fill = async (body) => {
   }
   body.append(ledger.length
     ? table('Has left this device', ['When', 'Question', 'Your box', 'Purpose', 'Price (rho)'], ledger.slice().reverse().map((line) => [new Date(line.time_ms).toLocaleTimeString(), line.name, line.label || String(line.value), line.purpose, String(line.rho)]))
-    : element('p', 'Nothing has left this device.', 'gl-nothing'))
+    // The ledger is the worker's: without one nobody here knows what left before.
+    : element('p', status.features ? 'Nothing has left this device.' : 'Nothing leaves this device now.', 'gl-nothing'))
 }
 
 export const mountInspector = (button) => {

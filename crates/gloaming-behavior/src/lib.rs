@@ -34,4 +34,4 @@ mod tracker;
 pub use config::{Config, GroupKind, MAX_FUNNELS, MAX_GROUPS, MAX_PAGE_FEATURES, MAX_STEPS, OTHER_GROUP, Step};
 pub use definitions::{Category, Definition, Number};
 pub use features::{Features, NONE};
-pub use tracker::Tracker;
+pub use tracker::{Finished, Tracker};

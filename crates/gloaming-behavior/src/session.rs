@@ -186,6 +186,8 @@ impl Session {
             EventKind::Visit => {
                 if !self.has_visit {
                     self.has_visit = true;
+                    // What an earlier page said of itself went with that page.
+                    self.features.page = Features::EMPTY.page;
                     visit_categories(&mut self.features, a, event.b, event.c);
                 }
             }

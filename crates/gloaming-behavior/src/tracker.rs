@@ -27,13 +27,26 @@ struct History {
 
 cbor_record!(History { seen, last_ms });
 
+/// A session that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// When it began, ms since 1970: its name on this device.
+    pub started_ms: u64,
+    /// Its last event, ms since 1970.
+    pub last_ms: u64,
+    /// What it came to.
+    pub features: Features,
+}
+
+cbor_record!(Finished { started_ms, last_ms, features });
+
 /// Follows one device on one site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracker {
     config: Config,
     history: History,
     session: Option<Session>,
-    finished: Option<Features>,
+    finished: Option<Finished>,
     now_ms: u64,
     same_time: [Event; SAME_TIME],
     same_time_len: usize,
@@ -73,8 +86,13 @@ impl Tracker {
         }
     }
 
-    /// Takes an event. A time before the last one's counts as the last one's: device clocks step back.
+    /// Takes an event. A time before the last one's counts as the last one's, for device clocks step back;
+    /// unless it is so far back that the clock must have been wrong before. Then a session begins anew.
     pub fn push(&mut self, mut event: Event) {
+        if event.at_ms.saturating_add(SESSION_IDLE_MS) < self.now_ms {
+            self.apply_same_time();
+            self.now_ms = event.at_ms;
+        }
         event.at_ms = event.at_ms.max(self.now_ms);
         if event.at_ms > self.now_ms || self.same_time_len == SAME_TIME {
             self.apply_same_time();
@@ -94,13 +112,12 @@ impl Tracker {
     }
 
     fn apply(&mut self, event: &Event) {
-        let over = self
-            .session
-            .as_ref()
-            .is_some_and(|s| event.at_ms - s.last_ms > SESSION_IDLE_MS || event.at_ms - s.started_ms > SESSION_MAX_MS);
-        if over || self.session.is_none() {
+        let longer = |from_ms, limit| event.at_ms.checked_sub(from_ms).is_none_or(|ms| ms > limit);
+        let ended = |s: &Session| longer(s.last_ms, SESSION_IDLE_MS) || longer(s.started_ms, SESSION_MAX_MS);
+        if self.session.as_ref().is_none_or(ended) {
             if let Some(session) = self.session.as_ref() {
-                self.finished = Some(session.features(true));
+                let Session { started_ms, last_ms, .. } = *session;
+                self.finished = Some(Finished { started_ms, last_ms, features: session.features(true) });
             }
             let mut next = Session::begin(event.at_ms, self.session.as_ref());
             let (last, now) = (self.history.last_ms, event.at_ms);
@@ -138,9 +155,18 @@ impl Tracker {
         ahead.session.map(|s| s.started_ms)
     }
 
-    /// Features of the session that ended since this was last asked.
-    pub fn take_finished(&mut self) -> Option<Features> {
-        self.finished.take()
+    /// The session that ended last, until it is forgotten.
+    #[must_use]
+    pub fn finished(&self) -> Option<Finished> {
+        let mut ahead = self.clone();
+        ahead.apply_same_time();
+        ahead.finished
+    }
+
+    /// Forgets the ended session.
+    pub fn forget_finished(&mut self) {
+        self.apply_same_time();
+        self.finished = None;
     }
 
     /// State as bytes; [`Tracker::restore`] goes on as if there had been no break.
@@ -182,7 +208,7 @@ impl Tracker {
 struct State {
     history: History,
     session: Option<Session>,
-    finished: Option<Features>,
+    finished: Option<Finished>,
     now_ms: u64,
     same_time: Vec<Event>,
 }
@@ -190,7 +216,7 @@ struct State {
 impl Cbor for State {
     fn encode(&self, writer: &mut Writer) {
         writer.list(6);
-        1u8.encode(writer);
+        2u8.encode(writer);
         self.history.encode(writer);
         self.session.encode(writer);
         self.finished.encode(writer);
@@ -200,7 +226,7 @@ impl Cbor for State {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.record(6, |reader| {
-            if u8::decode(reader)? != 1 {
+            if u8::decode(reader)? != 2 {
                 return Err(reader.limit());
             }
             let state = Self {
@@ -211,7 +237,8 @@ impl Cbor for State {
                 same_time: Cbor::decode(reader)?,
             };
             // Times that contradict each other would underflow later; such bytes are not ours.
-            let sound = state.session.is_none_or(|s| s.started_ms <= s.last_ms && s.last_ms <= state.now_ms)
+            let sound = state.session.is_none_or(|s| s.started_ms <= s.last_ms)
+                && state.finished.is_none_or(|f| f.started_ms <= f.last_ms)
                 && state.same_time.iter().all(|e| e.at_ms == state.now_ms);
             if sound { Ok(state) } else { Err(reader.limit()) }
         })

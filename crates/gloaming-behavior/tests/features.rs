@@ -134,18 +134,54 @@ fn half_an_hour_idle_or_a_day_begins_a_new_session() {
     tracker.push(PAGE(30 * minute, 1));
     assert_eq!(tracker.features(false).number(Number::Pages), 2, "thirty minutes are not more than thirty");
     tracker.push(PAGE(60 * minute + 1, 2));
-    assert_eq!(tracker.take_finished(), None, "not applied before its millisecond is over");
+    assert_eq!(tracker.finished().map(|f| f.started_ms), Some(0), "asked for, its millisecond counts as over");
     let now = tracker.features(false);
     assert_eq!((now.number(Number::Pages), now.number(Number::Returning)), (1, 1));
     assert_eq!((now.category(Category::VisitDay), now.category(Category::VisitMonth)), (1, 1));
     tracker.push(PAGE(60 * minute + 2, 2));
-    assert_eq!(tracker.take_finished().unwrap().number(Number::Pages), 2);
-    assert_eq!(tracker.take_finished(), None);
+    let finished = tracker.finished().unwrap();
+    assert_eq!((finished.features.number(Number::Pages), finished.last_ms), (2, 30 * minute));
+    tracker.forget_finished();
+    assert_eq!(tracker.finished(), None);
 
     let mut long = Tracker::new(config());
     (0..=1441u64).for_each(|m| long.push(Event::new(m * minute, EventKind::EngagedTime, 1)));
     long.push(Event::new(1442 * minute, EventKind::EngagedTime, 1));
-    assert_eq!(long.take_finished().unwrap().number(Number::EngagedTime), 1441);
+    assert_eq!(long.finished().unwrap().features.number(Number::EngagedTime), 1441);
+}
+
+/// A clock that was a year ahead for one event once silenced the device for a year.
+#[test]
+fn a_clock_that_was_far_ahead_costs_one_session() {
+    let year = 365 * 86_400_000;
+    let mut tracker = Tracker::new(config());
+    tracker.push(PAGE(1_000, 1));
+    tracker.push(PAGE(1_000 + year, 1));
+    tracker.push(PAGE(2_000, 2));
+    // Between any two events the state may be stored.
+    let mut tracker = Tracker::restore(config(), &tracker.store()).unwrap();
+    tracker.push(PAGE(9_000, 2));
+    let now = tracker.features(false);
+    assert_eq!((now.number(Number::Pages), now.number(Number::SessionLength)), (2, 7_000));
+    assert_eq!(tracker.session_started_ms(), Some(2_000));
+    assert_eq!(tracker.finished().unwrap().started_ms, 1_000 + year);
+    // A step back of minutes is an ordinary thing: the event counts as coming now.
+    tracker.push(PAGE(9_000 - 8_000, 2));
+    assert_eq!(tracker.features(false).number(Number::Pages), 3);
+    assert_eq!(tracker.session_started_ms(), Some(2_000));
+}
+
+#[test]
+fn what_a_page_says_of_itself_goes_with_the_page() {
+    let hour = 3_600_000;
+    let says = |at_ms| Event { at_ms, kind: EventKind::PageFeature, a: 0, b: 77, c: 0 };
+    let visit = |at_ms| Event { at_ms, kind: EventKind::Visit, a: 0, b: 0, c: 0 };
+    let mut tracker = Tracker::new(config());
+    [visit(1), PAGE(1, 1), says(2)].into_iter().for_each(|e| tracker.push(e));
+    tracker.push(Event::new(hour, EventKind::Scroll, 10));
+    assert_eq!(tracker.features(false).page_feature(0), 77, "the page that stayed open over the end of a session");
+    [visit(2 * hour), PAGE(2 * hour, 1)].into_iter().for_each(|e| tracker.push(e));
+    assert_eq!(tracker.features(false).page_feature(0), NONE);
 }
 
 #[test]

@@ -16,6 +16,6 @@ mod server;
 mod store;
 
 pub use config::{CentralError, Clock, Config};
-pub use overview::{Budget, MetricView, Overview, SiteRow, Total, WindowView, overview};
+pub use overview::{Budget, MetricView, Overview, SiteRow, Total, WindowView};
 pub use server::{Running, openapi, start};
 pub use store::{ReleaseRow, Store, Stored};

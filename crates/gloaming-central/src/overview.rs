@@ -5,6 +5,7 @@ use gloaming_signal::ReleaseState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::ingest::Policies;
 use crate::store::{ReleaseRow, Store};
 
 /// A site in the list.
@@ -50,6 +51,10 @@ pub struct WindowView {
     pub state: &'static str,
     /// Noised value of each cell in the order of `labels`; empty unless released. May be negative.
     pub values: Vec<i64>,
+    /// Half the width of its 95 % interval, by cell, from the noise of its own version; empty unless released.
+    pub half_width: Vec<f64>,
+    /// Whether its cells are those of `labels`; an earlier version of the policy may have cut others.
+    pub comparable: bool,
     /// When it arrived, ms since 1970.
     pub received_ms: u64,
 }
@@ -98,7 +103,7 @@ pub struct MetricView {
     pub half_width: Vec<f64>,
     /// Newest windows, oldest first.
     pub windows: Vec<WindowView>,
-    /// Sums over the released ones among them.
+    /// Sums over the released ones among them whose cells mean the same.
     pub total: Total,
 }
 
@@ -146,28 +151,43 @@ fn word(state: ReleaseState) -> &'static str {
     }
 }
 
-fn metric_view(policy: &Policy, metric: &Metric, rows: Vec<ReleaseRow>) -> MetricView {
+/// Releases that count the same things in the same cells, added up. What an earlier version of the policy
+/// cut into other bins is shown and not added; the noise of each window is that of the version it came from.
+fn total(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Option<Metric>) -> Total {
+    let cells = metric.cells() as usize;
+    let (mut windows, mut values, mut half_width) = (0, vec![0i64; cells], vec![0.0; cells]);
+    let mut variance = vec![0.0; cells];
+    for row in rows.iter().filter(|row| row.values.len() == cells) {
+        let Some(version) = earlier(row.policy_version).filter(|version| version.axes == metric.axes) else { continue };
+        windows += 1;
+        for (cell, scale) in version.scales().iter().enumerate() {
+            values[cell] = values[cell].saturating_add(row.values[cell]);
+            variance[cell] += scale.deviation(version.mechanism).powi(2);
+            half_width[cell] = scale.half_width_95(version.mechanism);
+        }
+    }
+    // Noise of different windows is independent. For the Laplace the normal interval of a sum is the right
+    // one from a few windows on, and for one window its own.
+    if windows > 1 {
+        half_width = variance.iter().map(|variance| 1.959_963_985 * variance.sqrt()).collect();
+    }
+    Total { windows, values, half_width }
+}
+
+fn half_width_of(metric: &Metric) -> Vec<f64> {
+    metric.scales().iter().map(|scale| scale.half_width_95(metric.mechanism)).collect()
+}
+
+fn metric_view(
+    policy: &Policy,
+    metric: &Metric,
+    rows: Vec<ReleaseRow>,
+    earlier: &dyn Fn(u32) -> Option<Metric>,
+) -> MetricView {
     let scales = metric.scales();
-    let half_width: Vec<f64> = scales.iter().map(|s| s.half_width_95(metric.mechanism)).collect();
     let labels =
         if metric.sum_max().is_some() { vec!["reports".to_owned(), "sum".to_owned()] } else { metric.labels() };
-    let released: Vec<&ReleaseRow> = rows.iter().filter(|r| r.values.len() == labels.len()).collect();
-    let count = released.len();
-    let total = Total {
-        windows: count,
-        values: (0..labels.len()).map(|cell| released.iter().map(|r| r.values[cell]).sum()).collect(),
-        // Noise of different windows is independent. For the Laplace the normal interval of a sum is
-        // the right one from a few windows on, and for one window its own.
-        half_width: scales
-            .iter()
-            .zip(&half_width)
-            .map(|(scale, one)| match count {
-                0 => 0.0,
-                1 => *one,
-                _ => 1.959_963_985 * scale.deviation(metric.mechanism) * (count as f64).sqrt(),
-            })
-            .collect(),
-    };
+    let total = total(metric, &rows, earlier);
     MetricView {
         id: metric.id,
         name: metric.name.clone(),
@@ -182,16 +202,20 @@ fn metric_view(policy: &Policy, metric: &Metric, rows: Vec<ReleaseRow>) -> Metri
         rho: metric.rho.as_f64(),
         k: metric.k,
         sigma: scales.iter().map(|s| s.deviation(metric.mechanism)).collect(),
-        half_width,
+        half_width: half_width_of(metric),
         windows: rows
             .into_iter()
             .map(|row| WindowView {
+                half_width: earlier(row.policy_version)
+                    .filter(|version| version.cells() as usize == row.values.len())
+                    .map_or_else(Vec::new, |version| half_width_of(&version)),
                 index: row.window,
                 start_ms: row.window * metric.span_ms,
                 end_ms: (row.window + 1) * metric.span_ms,
                 edge: row.edge,
                 policy_version: row.policy_version,
                 state: word(row.state),
+                comparable: earlier(row.policy_version).is_some_and(|version| version.axes == metric.axes),
                 values: row.values,
                 received_ms: row.received_ms,
             })
@@ -201,27 +225,40 @@ fn metric_view(policy: &Policy, metric: &Metric, rows: Vec<ReleaseRow>) -> Metri
 }
 
 /// Reads a site's overview: the newest `last` windows of each metric that the newest policy declares.
+/// `None` when no policy is known.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn overview(store: &Store, policy: &Policy, last: u32, now_ms: u64) -> Result<Overview, sqlx::Error> {
+pub(crate) async fn overview(
+    store: &Store,
+    policies: &Policies,
+    site: &str,
+    last: u32,
+    now_ms: u64,
+) -> Result<Option<Overview>, sqlx::Error> {
+    let versions = || policies.range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX));
+    let Some((_, (policy, _))) = versions().next_back() else { return Ok(None) };
     let mut metrics = Vec::with_capacity(policy.metrics.len());
     for metric in &policy.metrics {
-        let rows = store.releases(&policy.site, metric.id, last).await?;
-        metrics.push(metric_view(policy, metric, rows));
+        let rows = store.releases(site, metric.id, metric.span_ms, last).await?;
+        let earlier = |version: u32| {
+            let (policy, _) = policies.get(&(site.to_owned(), version))?;
+            policy.metric(metric.id).cloned()
+        };
+        metrics.push(metric_view(policy, metric, rows, &earlier));
     }
-    let (alarms, last_alarm) = store.alarms(&policy.site).await?;
-    Ok(Overview {
-        site: policy.site.clone(),
+    let (alarms, last_alarm) = store.alarms(site).await?;
+    Ok(Some(Overview {
+        site: site.to_owned(),
         policy_version: policy.version,
         expires_day: policy.expires_day,
         now_ms,
-        edges: store.edges(&policy.site).await?,
+        edges: store.edges(site).await?,
         alarms,
         last_alarm,
         budget: budget(policy),
         metrics,
-    })
+    }))
 }
 
 /// A bound that a caller may ask for.

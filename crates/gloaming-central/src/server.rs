@@ -14,13 +14,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use gloaming_http::{Assets, Limits, serve};
-use gloaming_policy::Policy;
 use gloaming_policy::author::{PublicKey, Signed};
 use gloaming_signal::{hash, limits};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use utoipa::{OpenApi, ToSchema};
 
@@ -37,17 +36,12 @@ struct Context {
     password: Option<[u8; 32]>,
     assets: Assets,
     clock: Clock,
+    /// Places for batches on their way in: whoever posts one has not shown who they are yet.
+    arriving: Semaphore,
 }
 
-impl Context {
-    /// A site's newest policy.
-    fn newest(&self, site: &str) -> Option<&Policy> {
-        self.policies
-            .range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX))
-            .next_back()
-            .map(|(_, (policy, _))| policy)
-    }
-}
+/// Batches read at once; at a megabyte each this is what strangers can make a centre hold.
+const ARRIVING: usize = 64;
 
 /// A started centre.
 pub struct Running {
@@ -88,7 +82,15 @@ pub async fn start(config: Config, listener: TcpListener) -> Result<Running, Cen
     }
     let store = Store::open(&store).await?;
     let password = password.map(|p| hash::sha256(p.as_bytes()));
-    let context = Arc::new(Context { store: store.clone(), policies, edges, password, assets, clock });
+    let context = Arc::new(Context {
+        store: store.clone(),
+        policies,
+        edges,
+        password,
+        assets,
+        clock,
+        arriving: Semaphore::new(ARRIVING),
+    });
     let (stop, mut stopped) = watch::channel(false);
     let until = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -114,12 +116,18 @@ fn routes(context: Arc<Context>) -> Router {
         .route("/api/v1/openapi.json", get(|| async { Json(openapi()) }))
         .layer(from_fn_with_state(Arc::clone(&context), password));
     Router::new()
-        .route("/api/v1/batches", post(batches))
+        .route("/api/v1/batches", post(batches).layer(from_fn_with_state(Arc::clone(&context), in_turn)))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .layer(DefaultBodyLimit::max(limits::BATCH_BYTES + 256))
         .merge(reading)
         .with_state(context)
+}
+
+/// Waits for a place before a batch's body is read.
+async fn in_turn(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    let _place = context.arriving.acquire().await;
+    next.run(request).await
 }
 
 /// The hash of the password a request gives.
@@ -253,11 +261,9 @@ async fn site_overview(
     Path(site): Path<String>,
     Query(query): Query<Last>,
 ) -> Response {
-    let Some(policy) = context.newest(&site) else {
-        return problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known");
-    };
-    match overview(&context.store, policy, bounded(query.last), (context.clock)()).await {
-        Ok(found) => Json(found).into_response(),
+    match overview(&context.store, &context.policies, &site, bounded(query.last), (context.clock)()).await {
+        Ok(Some(found)) => Json(found).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known"),
         Err(error) => {
             tracing::error!(%error, "an overview could not be read");
             problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")

@@ -16,13 +16,13 @@ const SCHEMA: [&str; 5] = [
         PRIMARY KEY (site, edge, epoch, seq),
         UNIQUE (site, edge, policy_version, span_ms, window_index))",
     "CREATE TABLE IF NOT EXISTS releases (
-        site TEXT NOT NULL, metric BIGINT NOT NULL, window_index BIGINT NOT NULL, edge TEXT NOT NULL,
-        policy_version BIGINT NOT NULL, state BIGINT NOT NULL, received_ms BIGINT NOT NULL,
-        PRIMARY KEY (site, metric, window_index, edge, policy_version))",
+        site TEXT NOT NULL, metric BIGINT NOT NULL, span_ms BIGINT NOT NULL, window_index BIGINT NOT NULL,
+        edge TEXT NOT NULL, policy_version BIGINT NOT NULL, state BIGINT NOT NULL, received_ms BIGINT NOT NULL,
+        PRIMARY KEY (site, metric, span_ms, window_index, edge, policy_version))",
     "CREATE TABLE IF NOT EXISTS cells (
-        site TEXT NOT NULL, metric BIGINT NOT NULL, window_index BIGINT NOT NULL, edge TEXT NOT NULL,
-        policy_version BIGINT NOT NULL, cell BIGINT NOT NULL, value BIGINT NOT NULL,
-        PRIMARY KEY (site, metric, window_index, edge, policy_version, cell))",
+        site TEXT NOT NULL, metric BIGINT NOT NULL, span_ms BIGINT NOT NULL, window_index BIGINT NOT NULL,
+        edge TEXT NOT NULL, policy_version BIGINT NOT NULL, cell BIGINT NOT NULL, value BIGINT NOT NULL,
+        PRIMARY KEY (site, metric, span_ms, window_index, edge, policy_version, cell))",
     "CREATE TABLE IF NOT EXISTS alarms (
         site TEXT NOT NULL, edge TEXT NOT NULL, at_ms BIGINT NOT NULL, what TEXT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS alarms_by_site ON alarms (site, at_ms)",
@@ -143,9 +143,10 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         for release in &batch.releases {
-            sqlx::query("INSERT INTO releases VALUES ($1, $2, $3, $4, $5, $6, $7)")
+            sqlx::query("INSERT INTO releases VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
                 .bind(&batch.site)
                 .bind(i64::from(release.metric))
+                .bind(signed(batch.span_ms))
                 .bind(signed(batch.window))
                 .bind(&batch.edge)
                 .bind(i64::from(batch.policy_version))
@@ -154,9 +155,10 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
             for (cell, value) in (0i64..).zip(&release.values) {
-                sqlx::query("INSERT INTO cells VALUES ($1, $2, $3, $4, $5, $6, $7)")
+                sqlx::query("INSERT INTO cells VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
                     .bind(&batch.site)
                     .bind(i64::from(release.metric))
+                    .bind(signed(batch.span_ms))
                     .bind(signed(batch.window))
                     .bind(&batch.edge)
                     .bind(i64::from(batch.policy_version))
@@ -201,17 +203,25 @@ impl Store {
         Ok((count.cast_unsigned(), last.map(|row| row.try_get(0)).transpose()?))
     }
 
-    /// The newest `windows` releases of a metric, oldest first.
+    /// The newest `windows` releases of a metric with windows of `span_ms`, oldest first.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn releases(&self, site: &str, metric: u32, windows: u32) -> Result<Vec<ReleaseRow>, sqlx::Error> {
+    pub async fn releases(
+        &self,
+        site: &str,
+        metric: u32,
+        span_ms: u64,
+        windows: u32,
+    ) -> Result<Vec<ReleaseRow>, sqlx::Error> {
         let rows = sqlx::query(
             "SELECT window_index, edge, policy_version, state, received_ms FROM releases
-             WHERE site = $1 AND metric = $2 ORDER BY window_index DESC, edge, policy_version LIMIT $3",
+             WHERE site = $1 AND metric = $2 AND span_ms = $3
+             ORDER BY window_index DESC, edge, policy_version LIMIT $4",
         )
         .bind(site)
         .bind(i64::from(metric))
+        .bind(signed(span_ms))
         .bind(i64::from(windows))
         .fetch_all(&self.pool)
         .await?;
@@ -219,11 +229,12 @@ impl Store {
         for row in rows.iter().rev() {
             let (window, edge, version): (i64, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let values = sqlx::query(
-                "SELECT value FROM cells WHERE site = $1 AND metric = $2 AND window_index = $3 AND edge = $4
-                 AND policy_version = $5 ORDER BY cell",
+                "SELECT value FROM cells WHERE site = $1 AND metric = $2 AND span_ms = $3 AND window_index = $4
+                 AND edge = $5 AND policy_version = $6 ORDER BY cell",
             )
             .bind(site)
             .bind(i64::from(metric))
+            .bind(signed(span_ms))
             .bind(window)
             .bind(&edge)
             .bind(version)

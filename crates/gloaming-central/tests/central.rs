@@ -17,9 +17,13 @@ use tokio::net::TcpListener;
 
 const NOW: u64 = 1_800_000_000_000;
 
-fn policy() -> Policy {
+fn edited(edit: impl Fn(String) -> String) -> Policy {
     let text = template("blog", "blog.example", "https://blog.example", "2027-12-01").unwrap();
-    compile(&text, NOW / 86_400_000, &|_| Err("no models here".to_owned())).unwrap()
+    compile(&edit(text), NOW / 86_400_000, &|_| Err("no models here".to_owned())).unwrap()
+}
+
+fn policy() -> Policy {
+    edited(std::convert::identity)
 }
 
 fn config(folder: &Path, owner: &Key, edge: &Key) -> Config {
@@ -35,10 +39,14 @@ fn config(folder: &Path, owner: &Key, edge: &Key) -> Config {
 }
 
 fn batch(seq: u64, window: u64) -> SealedBatch {
-    let policy = policy();
+    batch_of(&policy(), 86_400_000, seq, window)
+}
+
+fn batch_of(policy: &Policy, span_ms: u64, seq: u64, window: u64) -> SealedBatch {
     let releases = policy
         .metrics
         .iter()
+        .filter(|metric| metric.span_ms == span_ms)
         .map(|metric| match metric.id {
             3 => Release { metric: 3, state: ReleaseState::BelowK, values: Vec::new() },
             id => Release {
@@ -53,9 +61,9 @@ fn batch(seq: u64, window: u64) -> SealedBatch {
         edge: "edge-1".to_owned(),
         epoch: u64::MAX - 7,
         seq,
-        policy_version: 1,
+        policy_version: policy.version,
         policy_hash: policy.hash(),
-        span_ms: 86_400_000,
+        span_ms,
         window,
         releases,
     }
@@ -138,6 +146,51 @@ async fn a_batch_counts_once_and_what_conflicts_changes_nothing() {
     assert_eq!(metric["total"]["values"][1], 10);
     let (one, both) = (metric["half_width"][0].as_f64().unwrap(), metric["total"]["half_width"][0].as_f64().unwrap());
     assert!((both / one - 2f64.sqrt()).abs() < 1e-9);
+    running.stop().await;
+}
+
+/// A second version of the policy: one metric dearer, one by the hour, one in other bins. Only what means the
+/// same is added up, and each window brings the noise it was released with.
+#[tokio::test]
+async fn versions_are_added_up_only_where_they_count_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, edge) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]));
+    let before = policy();
+    let mut after = before.clone();
+    after.version = 2;
+    let rho = after.metrics[0].rho.micro();
+    after.metrics[0].rho = gloaming_privacy::Rho::from_micro(rho / 4);
+    after.metrics[1].span_ms = 3_600_000;
+    after.metrics[4].axes[0].labels.reverse();
+    let mut config = config(folder.path(), &owner, &edge);
+    config.policies.push(Signed::sign(&after, &[&owner]).to_bytes());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let running = start(config, listener).await.unwrap();
+    let client = Client::new(Duration::from_secs(5));
+    let batches = [
+        batch(0, 20_000),
+        batch_of(&after, 86_400_000, 1, 20_001),
+        // The hour of this number began long before the days above: their numbers are not to be compared.
+        batch_of(&after, 3_600_000, 2, 480_000),
+    ];
+    for batch in batches {
+        let (status, _, said) = client.post(&format!("{base}/api/v1/batches"), deliver(&edge, &batch)).await.unwrap();
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&said));
+    }
+    let (_, _, body) = client.get(&format!("{base}/api/v1/sites/blog.example/overview")).await.unwrap();
+    let overview: Value = serde_json::from_slice(&body).unwrap();
+    let [dearer, hourly, other] = [0, 1, 4].map(|i| &overview["metrics"][i]);
+    assert_eq!((&dearer["total"]["windows"], &dearer["total"]["values"][1]), (&2.into(), &10.into()));
+    // A quarter of the price is twice the noise: root(1 + 4) of the first version's, root(5)/2 of its own.
+    let width = |value: &Value| value[0].as_f64().unwrap();
+    let ratio = width(&dearer["total"]["half_width"]) / width(&dearer["half_width"]);
+    assert!((ratio - 5f64.sqrt() / 2.0).abs() < 1e-3, "{ratio}");
+    assert_eq!(hourly["windows"].as_array().unwrap().len(), 1);
+    assert_eq!(hourly["windows"][0]["index"], 480_000);
+    assert_eq!(other["windows"].as_array().unwrap().len(), 2);
+    assert_eq!((&other["windows"][0]["comparable"], &other["windows"][1]["comparable"]), (&false.into(), &true.into()));
+    assert_eq!(other["total"]["windows"], 1);
     running.stop().await;
 }
 

@@ -4,12 +4,11 @@ use gloaming_behavior::definitions::{DEFINITIONS, Kind};
 use gloaming_behavior::{Features, NONE, Tracker};
 use gloaming_policy::{ModelState, PageFeature, Policy, campaign_of, group_of, referrer_class, score_steps};
 use gloaming_privacy::{DAY_MS, DeviceAccountant};
-use gloaming_signal::cbor::{self, Bytes, Cbor, Error, Reader, Writer};
-use gloaming_signal::{Contribution, Event, EventKind, Submission, cbor_record, hash, insertion_sort, limits};
+use gloaming_signal::cbor::{self, Bytes};
+use gloaming_signal::{Contribution, Event, EventKind, Submission, hash, insertion_sort, limits};
 use serde::Deserialize;
 
-/// Lines of the ledger kept on the device; the oldest goes first.
-const LEDGER: usize = 200;
+use crate::state::{Line, Scores, State, joined, quoted};
 
 /// What the page tells about itself and the person's decision.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -31,62 +30,6 @@ pub struct Setup {
     pub check: bool,
 }
 
-/// A line of the ledger: something that left this device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Line {
-    at_ms: u64,
-    metric: u32,
-    window: u64,
-    cell: u32,
-    value: u32,
-}
-
-cbor_record!(Line { at_ms, metric, window, cell, value });
-
-/// What is kept between pages.
-#[derive(Clone, Debug)]
-struct State {
-    policy_hash: [u8; 32],
-    tracker: Bytes,
-    account: DeviceAccountant,
-    /// Session (its start) whose contributions were sent, and the metrics sent for it.
-    sent_session: u64,
-    sent_metrics: Vec<u32>,
-    ledger: Vec<Line>,
-    scores: Vec<u32>,
-}
-
-impl Cbor for State {
-    fn encode(&self, writer: &mut Writer) {
-        writer.list(8);
-        1u8.encode(writer);
-        self.policy_hash.encode(writer);
-        self.tracker.encode(writer);
-        self.account.encode(writer);
-        self.sent_session.encode(writer);
-        self.sent_metrics.encode(writer);
-        self.ledger.encode(writer);
-        self.scores.encode(writer);
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.record(8, |reader| {
-            if u8::decode(reader)? != 1 {
-                return Err(reader.limit());
-            }
-            Ok(Self {
-                policy_hash: Cbor::decode(reader)?,
-                tracker: Cbor::decode(reader)?,
-                account: Cbor::decode(reader)?,
-                sent_session: Cbor::decode(reader)?,
-                sent_metrics: Cbor::decode(reader)?,
-                ledger: Cbor::decode(reader)?,
-                scores: Cbor::decode(reader)?,
-            })
-        })
-    }
-}
-
 /// See [`crate::Prepared`].
 #[derive(Clone, Debug)]
 pub struct Prepared {
@@ -96,6 +39,8 @@ pub struct Prepared {
     pub sent: Vec<u8>,
     /// A submission, or nothing.
     pub submission: Option<Vec<u8>>,
+    /// Edge time at which the first of its windows ends, ms: sent later, it would come too late.
+    pub until_ms: u64,
 }
 
 /// What sending changes.
@@ -119,7 +64,9 @@ pub struct Device {
     sent_session: u64,
     sent_metrics: Vec<u32>,
     ledger: Vec<Line>,
-    scores: Vec<u32>,
+    scores: Scores,
+    /// Those of the session before, until it was told of.
+    scores_before: Scores,
     seed: [u8; 32],
     drawn: u64,
     pending: Option<Sending>,
@@ -142,7 +89,8 @@ impl Device {
             sent_session: 0,
             sent_metrics: Vec::new(),
             ledger: Vec::new(),
-            scores: vec![NONE; policy.models.len()],
+            scores: Scores::none(0, policy.models.len()),
+            scores_before: Scores::none(0, policy.models.len()),
             policy,
             policy_hash,
             setup,
@@ -165,8 +113,16 @@ impl Device {
             if let Ok(tracker) = Tracker::restore(self.policy.behavior.clone(), &state.tracker.0) {
                 self.tracker = tracker;
             }
-            if state.scores.len() == self.scores.len() {
-                self.scores = state.scores;
+            let models = self.policy.models.len();
+            if [&state.scores, &state.scores_before].iter().all(|scores| scores.steps.len() == models) {
+                (self.scores, self.scores_before) = (state.scores, state.scores_before);
+            }
+            // A purpose taken back takes its scores along.
+            for (index, model) in self.policy.models.iter().enumerate() {
+                if self.granted.get(model.purpose as usize) != Some(&true) {
+                    self.scores.steps[index] = NONE;
+                    self.scores_before.steps[index] = NONE;
+                }
             }
         }
         self.account = state.account;
@@ -240,7 +196,12 @@ impl Device {
 
     /// See [`crate::Collector::set_score`].
     pub fn set_score(&mut self, model: usize, score: f32) -> bool {
-        let Some((declared, slot)) = self.policy.models.get(model).zip(self.scores.get_mut(model)) else {
+        let session = self.tracker.session_started_ms().unwrap_or(0);
+        if session != self.scores.session {
+            let fresh = Scores::none(session, self.policy.models.len());
+            self.scores_before = std::mem::replace(&mut self.scores, fresh);
+        }
+        let Some((declared, slot)) = self.policy.models.get(model).zip(self.scores.steps.get_mut(model)) else {
             return false;
         };
         if self.granted.get(declared.purpose as usize) != Some(&true) {
@@ -248,6 +209,12 @@ impl Device {
         }
         *slot = score_steps(score).unwrap_or(NONE);
         *slot != NONE && declared.state == ModelState::Experiment
+    }
+
+    /// A session's scores: those that were made of its own features, and no others.
+    fn scores_of(&self, session: u64) -> Vec<u32> {
+        let of = [&self.scores, &self.scores_before].into_iter().find(|scores| scores.session == session);
+        of.map_or_else(|| vec![NONE; self.policy.models.len()], |scores| scores.steps.clone())
     }
 
     /// See [`crate::Collector::models`].
@@ -270,28 +237,23 @@ impl Device {
 
     /// See [`crate::Collector::prepare`].
     pub fn prepare(&mut self, edge_ms: u64) -> Prepared {
-        let features = self.tracker.features(true);
-        let session = self.tracker.session_started_ms().unwrap_or(0);
-        let mut sending = Sending {
-            account: self.account.clone(),
-            session,
-            // A check shows all that this visit would say, whether or not it was said already.
-            metrics: if session == self.sent_session && !self.setup.check {
-                self.sent_metrics.clone()
-            } else {
-                Vec::new()
-            },
-            lines: Vec::new(),
-        };
-        let mut contributions = Vec::new();
-        if self.tracker.session_started_ms().is_some() {
-            self.contribute(&features, edge_ms, &mut sending, &mut contributions);
-        }
-        let kept = self.state(&self.account, self.sent_session, &self.sent_metrics, &[]);
-        if contributions.is_empty() {
+        let kept = self.state(&self.tracker, &self.account, (self.sent_session, &self.sent_metrics), &[]);
+        let running = self.tracker.session_started_ms().map(|start| (start, self.tracker.features(true)));
+        // One session at a time, the older first: two in one submission would tell that they are one device's.
+        let sessions = [self.untold(), running];
+        let told = sessions.into_iter().flatten().find_map(|(session, features)| {
+            let (sending, contributions) = self.contribute(session, &features, edge_ms);
+            (!contributions.is_empty()).then_some((sending, contributions))
+        });
+        let Some((sending, contributions)) = told else {
             self.pending = None;
-            return Prepared { sent: kept.clone(), kept, submission: None };
-        }
+            return Prepared { sent: kept.clone(), kept, submission: None, until_ms: u64::MAX };
+        };
+        let ends = contributions.iter().filter_map(|c| {
+            let metric = self.policy.metric(c.metric)?;
+            Some((c.window + 1).saturating_mul(metric.span_ms))
+        });
+        let until_ms = ends.min().unwrap_or(u64::MAX);
         let submission = Submission {
             site: self.policy.site.clone(),
             policy_version: self.policy.version,
@@ -303,22 +265,32 @@ impl Device {
             // A check is charged to nobody: nothing of it is kept.
             kept.clone()
         } else {
-            let sent = self.state(&sending.account, sending.session, &sending.metrics, &sending.lines);
+            let mut tracker = self.tracker.clone();
+            tracker.forget_finished();
+            let sent = self.state(&tracker, &sending.account, (sending.session, &sending.metrics), &sending.lines);
             self.pending = Some(sending);
             sent
         };
-        Prepared { kept, sent, submission: Some(cbor::to_vec(&submission)) }
+        Prepared { kept, sent, submission: Some(cbor::to_vec(&submission)), until_ms }
+    }
+
+    /// A session that ended while nobody left: the tab stayed open, or the page went before it could tell.
+    /// What is older than a day is let go: it would count in a window it has nothing to do with.
+    fn untold(&self) -> Option<(u64, Features)> {
+        let finished = self.tracker.finished()?;
+        let age_ms = self.tracker.session_started_ms()?.checked_sub(finished.last_ms)?;
+        let untold = finished.started_ms != self.sent_session && age_ms <= DAY_MS && !self.setup.check;
+        untold.then_some((finished.started_ms, finished.features))
     }
 
     /// Makes the contributions that the person agreed to and the account pays for. When not all fit the
     /// day (a policy changed within it), which ones go is drawn anew, so that none is always the loser.
-    fn contribute(
-        &mut self,
-        features: &Features,
-        edge_ms: u64,
-        sending: &mut Sending,
-        contributions: &mut Vec<Contribution>,
-    ) {
+    fn contribute(&mut self, session: u64, features: &Features, edge_ms: u64) -> (Sending, Vec<Contribution>) {
+        // A check shows all that this visit would say, whether or not it was said already.
+        let again = session == self.sent_session && !self.setup.check;
+        let metrics = if again { self.sent_metrics.clone() } else { Vec::new() };
+        let mut sending = Sending { account: self.account.clone(), session, metrics, lines: Vec::new() };
+        let (mut contributions, scores) = (Vec::new(), self.scores_of(session));
         let mut order: Vec<([u8; 32], usize)> = (0..self.policy.metrics.len()).map(|i| (self.draw(), i)).collect();
         insertion_sort(&mut order, |one, other| one < other);
         for (random, index) in order {
@@ -329,7 +301,7 @@ impl Device {
             {
                 continue;
             }
-            let Some(cell) = metric.cell_of(features, &self.scores) else { continue };
+            let Some(cell) = metric.cell_of(features, &scores) else { continue };
             // A demo's day is as short as a test: the price is real, the day is the edge's.
             if !self.setup.check
                 && sending.account.charge(edge_ms / DAY_MS, self.policy.budget, metric.charge()).is_err()
@@ -343,7 +315,8 @@ impl Device {
             sending.metrics.push(metric.id);
             sending.lines.push(Line { at_ms: edge_ms, metric: metric.id, window, cell: cell.cell, value: cell.value });
         }
-        insertion_sort(contributions, |one, other| one.metric < other.metric);
+        insertion_sort(&mut contributions, |one, other| one.metric < other.metric);
+        (sending, contributions)
     }
 
     /// Goes on after the prepared submission was sent.
@@ -353,18 +326,26 @@ impl Device {
             self.sent_session = sending.session;
             self.sent_metrics = sending.metrics;
             self.ledger = joined(&self.ledger, &sending.lines);
+            self.tracker.forget_finished();
         }
     }
 
-    fn state(&self, account: &DeviceAccountant, session: u64, metrics: &[u32], lines: &[Line]) -> Vec<u8> {
+    fn state(
+        &self,
+        tracker: &Tracker,
+        account: &DeviceAccountant,
+        (session, metrics): (u64, &[u32]),
+        lines: &[Line],
+    ) -> Vec<u8> {
         cbor::to_vec(&State {
             policy_hash: self.policy_hash,
-            tracker: Bytes(self.tracker.store()),
+            tracker: Bytes(tracker.store()),
             account: account.clone(),
             sent_session: session,
             sent_metrics: metrics.to_vec(),
             ledger: joined(&self.ledger, lines),
             scores: self.scores.clone(),
+            scores_before: self.scores_before.clone(),
         })
     }
 
@@ -398,7 +379,8 @@ impl Device {
                 Kind::Category { .. } => None,
             }
         });
-        let scores = self.policy.models.iter().zip(&self.scores).filter(|(_, s)| **s != NONE).map(|(model, steps)| {
+        let current = self.scores_of(self.tracker.session_started_ms().unwrap_or(0));
+        let scores = self.policy.models.iter().zip(&current).filter(|(_, s)| **s != NONE).map(|(model, steps)| {
             format!(
                 "{{\"model\":\"{}\",\"score\":0.{:06},\"shown\":{}}}",
                 model.id,
@@ -432,28 +414,4 @@ impl Device {
         });
         format!("[{}]", lines.collect::<Vec<_>>().join(","))
     }
-}
-
-fn joined(old: &[Line], new: &[Line]) -> Vec<Line> {
-    let all = old.iter().chain(new);
-    let surplus = (old.len() + new.len()).saturating_sub(LEDGER);
-    all.skip(surplus).cloned().collect()
-}
-
-/// A JSON string; labels are the policy author's and may hold anything.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => {
-                out.push('\\');
-                out.push(character);
-            }
-            control if (control as u32) < 0x20 => out.push(' '),
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-    out
 }

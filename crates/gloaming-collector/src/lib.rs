@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod device;
+mod state;
 
 use gloo::timers::callback::Timeout;
 use js_sys::{Float64Array, Function};
@@ -51,6 +52,8 @@ pub struct Prepared {
     pub sent: Vec<u8>,
     /// A submission, or nothing.
     pub submission: Option<Vec<u8>>,
+    /// Edge time at which the first of its windows ends, ms; without a submission long after everything.
+    pub until_ms: f64,
 }
 
 #[wasm_bindgen]
@@ -134,8 +137,8 @@ impl Collector {
 
     /// What to keep and what to send, were the page left at this edge time.
     pub fn prepare(&mut self, edge_ms: f64) -> Prepared {
-        let device::Prepared { kept, sent, submission } = self.device.prepare(edge_ms as u64);
-        Prepared { kept, sent, submission }
+        let device::Prepared { kept, sent, submission, until_ms } = self.device.prepare(edge_ms as u64);
+        Prepared { kept, sent, submission, until_ms: until_ms as f64 }
     }
 
     /// Features, models and counts as JSON text, for the panel and the check overlay.

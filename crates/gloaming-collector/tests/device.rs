@@ -82,6 +82,92 @@ fn a_second_visit_of_the_day_is_held_to_per_day() {
     assert_eq!(read(tomorrow.prepare(NOW + DAY).submission).contributions.len(), 7);
 }
 
+const HOUR: u64 = 3_600_000;
+
+/// Metric and cell of what a device would send.
+fn cells(device: &mut Device, now: u64) -> Vec<(u32, u32)> {
+    let submission = device.prepare(now).submission.map(|bytes| cbor::from_slice::<Submission>(&bytes).unwrap());
+    submission.map_or_else(Vec::new, |s| s.contributions.iter().map(|c| (c.metric, c.cell)).collect())
+}
+
+/// A tab stays open for hours: what ended while nobody left is told, by itself and once.
+#[test]
+fn a_session_that_ended_by_idling_is_told_alone_and_before_the_next() {
+    let mut device = device(setup(&["measurement"]), &[]);
+    device.page(NOW, 0, "/pricing", "www.google.com", "");
+    let first = cells(&mut device, NOW);
+    device.push(NOW + 2 * HOUR, EventKind::Scroll.number().into(), 80, 0, 0);
+    assert_eq!(cells(&mut device, NOW + 2 * HOUR), first, "not a word of the second");
+    let sent = device.prepare(NOW + 2 * HOUR).sent;
+    let mut next = self::device(setup(&["measurement"]), &sent);
+    let second = cells(&mut next, NOW + 2 * HOUR + 1);
+    assert_eq!(second.iter().map(|(metric, _)| *metric).collect::<Vec<_>>(), [1], "the day pays for one more visit");
+    next.commit_sent();
+    assert!(cells(&mut next, NOW + 2 * HOUR + 2).is_empty(), "and that is all");
+}
+
+#[test]
+fn a_session_that_could_not_be_told_for_a_day_is_let_go() {
+    let mut device = device(setup(&["measurement"]), &[]);
+    device.page(NOW, 0, "/pricing", "", "");
+    let kept = device.prepare(NOW).kept;
+    for (after, told) in [(23 * HOUR, true), (25 * HOUR, false)] {
+        let mut next = self::device(setup(&["measurement"]), &kept);
+        next.page(NOW + after, 0, "/", "", "");
+        let pricing = cells(&mut next, NOW + after) == cells(&mut device, NOW);
+        assert_eq!(pricing, told, "after {} hours", after / HOUR);
+    }
+}
+
+#[test]
+fn a_submission_says_until_when_it_makes_sense() {
+    let mut device = device(setup(&["measurement"]), &[]);
+    assert_eq!(device.prepare(NOW).until_ms, u64::MAX);
+    device.page(NOW, 0, "/", "", "");
+    assert_eq!(device.prepare(NOW).until_ms, NOW / DAY * DAY + DAY, "the day ends before the week");
+}
+
+/// A shop, whose policy has a model.
+fn shop(purposes: &[&str], state: &[u8]) -> Device {
+    let facts = gloaming_policy::author::ManifestFacts {
+        manifest_sha256: [1; 32],
+        onnx_sha256: [2; 32],
+        id: "purchase-intent".into(),
+        inputs: vec!["pages@1".into()],
+        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+    };
+    let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap();
+    let policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();
+    Device::new(&policy.to_bytes(), setup(purposes), state, &[7; 32]).unwrap()
+}
+
+/// A score belongs to the session whose features it was made of, and to the consent it was made under.
+#[test]
+fn scores_outlive_neither_their_session_nor_their_purpose() {
+    let both = ["measurement", "prediction"];
+    let mut device = shop(&both, &[]);
+    device.page(NOW, 0, "/", "", "");
+    assert!(!device.set_score(0, 0.99), "a shadow model's score is no page's business");
+    let with = cells(&mut device, NOW);
+    let kept = device.prepare(NOW).kept;
+    assert!(device.status().contains("0.990000"));
+
+    let mut narrowed = shop(&["measurement"], &kept);
+    assert!(!narrowed.status().contains("0.99"));
+    let without = cells(&mut narrowed, NOW);
+    assert!(with.len() > without.len() && without.iter().all(|cell| with.contains(cell)));
+
+    let mut later = shop(&both, &kept);
+    later.page(NOW + 2 * HOUR, 0, "/", "", "");
+    assert!(!later.status().contains("0.99"), "another session");
+    assert_eq!(cells(&mut later, NOW + 2 * HOUR), with, "the one that ended keeps its score");
+    later.set_score(0, 0.01);
+    assert_eq!(cells(&mut later, NOW + 2 * HOUR), with);
+    later.commit_sent();
+    let next = cells(&mut later, NOW + 2 * HOUR + 1);
+    assert!(next.iter().all(|cell| !with.contains(cell) || cell.0 == 1), "{next:?} after {with:?}");
+}
+
 #[test]
 fn a_check_is_marked_and_costs_nothing() {
     let mut check = device(Setup { check: true, ..setup(&["measurement"]) }, &[]);

@@ -48,6 +48,10 @@ pub struct Config {
     pub key: Key,
     /// Wraps window keys; from a file outside the store.
     pub wrapping: WrappingKey,
+    /// The file beside the wrapping key that tells an old copy of the store from the store.
+    pub anchor: PathBuf,
+    /// Whether to start even when the clock contradicts the store.
+    pub accept_clock: bool,
     /// The key each site's policies must be signed with.
     pub pins: BTreeMap<String, PublicKey>,
     /// Signed policies to put in force at start.

@@ -1,17 +1,24 @@
 //! The thread that owns the edge's state: takes what has queued up, commits it once, answers all.
 
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gloaming_policy::author::{PublicKey, Signed};
+use gloaming_policy::author::{PublicKey, SignError, Signed};
 use gloaming_policy::{Policy, grace_ms};
-use gloaming_window::{Answer, Delivered, Edge, EdgeError, LoadPolicyError, OutboxRow, StorageError, Tally};
-use tokio::sync::oneshot;
+use gloaming_window::{
+    Answer, ClockDoubt, Delivered, Edge, EdgeError, LoadPolicyError, Opening, OutboxRow, StorageError, Tally,
+};
+use tokio::sync::{oneshot, watch};
 
-use crate::config::Config;
+use crate::anchor::AnchorFile;
+use crate::config::{Clock, Config, EntropySource};
 use crate::guest::{HostLimits, WasmGuest, WasmGuestError};
 use crate::log::RedbStorage;
 
@@ -21,6 +28,8 @@ const QUEUE: usize = 8_192;
 const GROUP: usize = 1_024;
 /// How often windows are looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(50);
+/// How long to wait before a store that failed is opened again, ms.
+const REOPEN_MS: u64 = 1_000;
 
 /// Why an edge did not start or does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,15 +62,40 @@ pub enum EngineError {
         "the policy of {0} is signed by a key that is pinned for another site; sign it with the key in [sites] of {0}"
     )]
     OtherSitesKey(String),
+    /// What is written beside the wrapping key.
+    #[error(
+        "the anchor {0}: {1}; it must be readable and writable, for it tells an old copy of the store from the store (`anchor_file` moves it)"
+    )]
+    Anchor(PathBuf, std::io::Error),
+    /// The clock contradicts the store.
+    #[error("{}", clock_words(*.0))]
+    Clock(ClockDoubt),
     /// A listener.
     #[error("cannot listen: {0}")]
     Listen(#[from] std::io::Error),
 }
 
+fn clock_words(doubt: ClockDoubt) -> String {
+    let remedy = "set the clock, or start once with --accept-clock if it is right";
+    match doubt {
+        ClockDoubt::Behind { by_ms } => {
+            let minutes = by_ms / 60_000;
+            format!(
+                "the clock is {minutes} minutes behind the last release in the store; {remedy} (until then no window opens or closes)"
+            )
+        }
+        ClockDoubt::Ahead { windows } => {
+            format!(
+                "at this clock's time {windows} windows would be skipped and lost; {remedy} and the edge was away that long"
+            )
+        }
+    }
+}
+
 enum Command {
     Ingest(Bytes, oneshot::Sender<Result<Answer, EngineError>>),
     NextDelivery(oneshot::Sender<Option<OutboxRow>>),
-    Delivered(Delivered, oneshot::Sender<()>),
+    Delivered(OutboxRow, Delivered, oneshot::Sender<()>),
     Stop,
 }
 
@@ -82,7 +116,9 @@ pub(crate) struct Gauges {
     pub(crate) undelivered: usize,
     pub(crate) guest_calls: u64,
     pub(crate) guest_replaced: u64,
+    pub(crate) restored: u64,
     pub(crate) storage_failures: u64,
+    pub(crate) release_failures: u64,
     pub(crate) delivery_conflicts: u64,
 }
 
@@ -91,17 +127,71 @@ pub struct Engine {
     commands: SyncSender<Command>,
     pub(crate) served: Arc<RwLock<Vec<Served>>>,
     pub(crate) gauges: Arc<RwLock<Gauges>>,
+    /// Whether the store works; false for good once the thread has ended.
+    pub(crate) healthy: Arc<AtomicBool>,
+    floor_ms: Arc<AtomicU64>,
+    clock: Clock,
+    ended: watch::Receiver<()>,
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What opens the edge, at start and again whenever its store failed.
+struct Maker {
+    store: PathBuf,
+    anchor: AnchorFile,
+    opening: Opening,
+}
+
+impl Maker {
+    fn open(
+        &mut self,
+        now_ms: u64,
+        guest: &mut WasmGuest,
+        entropy: &mut EntropySource,
+    ) -> Result<Edge<RedbStorage>, EngineError> {
+        let anchor = |error| EngineError::Anchor(self.anchor.path().to_path_buf(), error);
+        self.opening.anchor = self.anchor.read().map_err(anchor)?;
+        let storage = RedbStorage::open(&self.store)?;
+        let edge = Edge::open(storage, &self.opening, now_ms, guest, &mut **entropy)?;
+        if edge.was_restored() {
+            tracing::error!(
+                store = %self.store.display(),
+                "ALARM: the store is older than what has left, or its anchor is missing: open windows were dropped and a new epoch has begun"
+            );
+        }
+        self.anchor.write(edge.anchor()).map_err(anchor)?;
+        Ok(edge)
+    }
+}
+
+/// Tells the world that the thread has ended, however it ended.
+struct Ending {
+    healthy: Arc<AtomicBool>,
+    _ended: watch::Sender<()>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.healthy.store(false, Ordering::Relaxed);
+    }
+}
+
 struct Thread {
-    edge: Edge<RedbStorage>,
+    maker: Maker,
+    /// None while the store fails.
+    edge: Option<Edge<RedbStorage>>,
+    try_again_ms: u64,
     guest: WasmGuest,
-    clock: crate::config::Clock,
-    entropy: crate::config::EntropySource,
+    clock: Clock,
+    entropy: EntropySource,
     gauges: Arc<RwLock<Gauges>>,
+    floor_ms: Arc<AtomicU64>,
+    healthy: Arc<AtomicBool>,
+    restored: u64,
     storage_failures: u64,
+    release_failures: u64,
     delivery_conflicts: u64,
+    _ending: Ending,
 }
 
 fn served(policy: &Policy, signed: &Signed) -> Served {
@@ -120,10 +210,24 @@ impl Engine {
     /// # Errors
     /// Whatever keeps the edge from starting.
     pub fn start(config: Config) -> Result<Self, EngineError> {
-        let Config { name, store, key, wrapping, pins, policies, component, loopback, clock, mut entropy, .. } = config;
+        let Config { name, store, key, wrapping, anchor, pins, policies, component, loopback, clock, .. } = config;
+        let (mut entropy, accept_clock) = (config.entropy, config.accept_clock);
         let mut guest = WasmGuest::new(&component, HostLimits::default())?;
-        let storage = RedbStorage::open(&store)?;
-        let mut edge = Edge::open(storage, &name, key, wrapping, &pins, &mut guest, &mut *entropy)?;
+        let opening = Opening {
+            name,
+            key,
+            wrapping,
+            pins: pins.clone(),
+            anchor: None,
+            bounds: gloaming_window::Bounds::default(),
+        };
+        let mut maker = Maker { store, anchor: AnchorFile::new(anchor), opening };
+        let mut edge = maker.open(clock(), &mut guest, &mut entropy)?;
+        if let Some(doubt) = edge.clock_doubt(clock())
+            && !accept_clock
+        {
+            return Err(EngineError::Clock(doubt));
+        }
         for bytes in &policies {
             load(&mut edge, bytes, &pins, clock(), &mut guest)?;
         }
@@ -137,19 +241,43 @@ impl Engine {
                 list.push(served(policy, signed));
             }
         }
-        let gauges = Arc::new(RwLock::new(Gauges::default()));
+        let restored = u64::from(edge.was_restored());
+        let gauges = Arc::new(RwLock::new(Gauges { restored, ..Gauges::default() }));
+        let floor_ms = Arc::new(AtomicU64::new(edge.floor_ms()));
+        let healthy = Arc::new(AtomicBool::new(true));
+        let (sender, ended) = watch::channel(());
         let (commands, receiver) = sync_channel(QUEUE);
         let thread = Thread {
-            edge,
+            maker,
+            restored,
+            edge: Some(edge),
+            try_again_ms: 0,
             guest,
-            clock,
+            clock: Arc::clone(&clock),
             entropy,
             gauges: Arc::clone(&gauges),
+            floor_ms: Arc::clone(&floor_ms),
+            healthy: Arc::clone(&healthy),
             storage_failures: 0,
+            release_failures: 0,
             delivery_conflicts: 0,
+            _ending: Ending { healthy: Arc::clone(&healthy), _ended: sender },
         };
-        let thread = std::thread::Builder::new().name("gloaming-edge".into()).spawn(move || thread.run(&receiver))?;
-        Ok(Self { commands, served: Arc::new(RwLock::new(list)), gauges, thread: std::sync::Mutex::new(Some(thread)) })
+        let thread = std::thread::Builder::new().name("edge".into()).spawn(move || thread.run(&receiver))?;
+        let (served, thread) = (Arc::new(RwLock::new(list)), std::sync::Mutex::new(Some(thread)));
+        Ok(Self { commands, served, gauges, healthy, floor_ms, clock, ended, thread })
+    }
+
+    /// Edge time as devices are told it, ms: never before what the edge itself has seen.
+    pub(crate) fn now_ms(&self) -> u64 {
+        (self.clock)().max(self.floor_ms.load(Ordering::Relaxed))
+    }
+
+    /// Waits until the thread has ended: after a stop, or because of a defect.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent: that the sender is gone is the message.
+        async move { while ended.changed().await.is_ok() {} }
     }
 
     /// Judges a body; the answer comes after what counted is durable.
@@ -170,9 +298,9 @@ impl Engine {
         answer.await.ok().flatten()
     }
 
-    pub(crate) async fn delivered(&self, outcome: Delivered) {
+    pub(crate) async fn delivered(&self, row: OutboxRow, outcome: Delivered) {
         let (sender, answer) = oneshot::channel();
-        if self.commands.try_send(Command::Delivered(outcome, sender)).is_ok() {
+        if self.commands.try_send(Command::Delivered(row, outcome, sender)).is_ok() {
             let _ = answer.await;
         }
     }
@@ -191,7 +319,7 @@ impl Engine {
 fn load(
     edge: &mut Edge<RedbStorage>,
     bytes: &[u8],
-    pins: &std::collections::BTreeMap<String, PublicKey>,
+    pins: &BTreeMap<String, PublicKey>,
     now_ms: u64,
     guest: &mut WasmGuest,
 ) -> Result<(), EngineError> {
@@ -199,7 +327,17 @@ fn load(
     let (mut foreign, mut refused) = (None, None);
     for (site, pin) in pins {
         match Signed::verify(bytes, pin, 0) {
-            Ok((_, policy)) if policy.site == *site => return Ok(edge.load_policy(bytes, pin, now_ms, guest)?),
+            Ok((_, policy)) if policy.site == *site => {
+                return match edge.load_policy(bytes, pin, now_ms, guest) {
+                    // It was in force yesterday, and a restart is no time to find out: its site gets nothing
+                    // more, the others go on.
+                    Err(LoadPolicyError::Sign(error @ SignError::Expired(_))) => {
+                        tracing::error!(%error, site, "a policy is not loaded");
+                        Ok(())
+                    }
+                    other => Ok(other?),
+                };
+            }
             Ok((_, policy)) => foreign = Some(EngineError::OtherSitesKey(policy.site)),
             Err(error) => refused = Some(LoadPolicyError::Sign(error).into()),
         }
@@ -215,6 +353,7 @@ impl Thread {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            self.reopen();
             let mut group = Vec::new();
             let mut stop = false;
             let mut next = first;
@@ -222,11 +361,12 @@ impl Thread {
                 match command {
                     Command::Ingest(body, sender) => group.push((body, sender)),
                     Command::NextDelivery(sender) => {
-                        let row = self.edge.next_delivery((self.clock)()).cloned();
+                        let now_ms = (self.clock)();
+                        let row = self.edge.as_ref().and_then(|edge| edge.next_delivery(now_ms).cloned());
                         let _ = sender.send(row);
                     }
-                    Command::Delivered(outcome, sender) => {
-                        self.delivered(outcome);
+                    Command::Delivered(row, outcome, sender) => {
+                        self.delivered(&row, outcome);
                         let _ = sender.send(());
                     }
                     Command::Stop => stop = true,
@@ -242,21 +382,51 @@ impl Thread {
         }
     }
 
-    fn ingest(&mut self, group: Vec<(Bytes, oneshot::Sender<Result<Answer, EngineError>>)>) {
-        if group.is_empty() {
+    /// After a failure of the store nobody knows what it holds: it is closed, and opened again from what it
+    /// says, as if the machine had crashed. There is no other way back.
+    fn close(&mut self, error: &dyn std::fmt::Display) {
+        self.storage_failures += 1;
+        tracing::error!(%error, "the store failed; it is opened anew");
+        self.edge = None;
+        self.healthy.store(false, Ordering::Relaxed);
+        self.try_again_ms = (self.clock)() + REOPEN_MS;
+    }
+
+    fn reopen(&mut self) {
+        let now_ms = (self.clock)();
+        if self.edge.is_some() || now_ms < self.try_again_ms {
             return;
         }
+        match self.maker.open(now_ms, &mut self.guest, &mut self.entropy) {
+            Ok(edge) => {
+                self.restored += u64::from(edge.was_restored());
+                self.edge = Some(edge);
+                self.healthy.store(true, Ordering::Relaxed);
+                tracing::info!("the store works again");
+            }
+            Err(error) => self.close(&error),
+        }
+    }
+
+    fn ingest(&mut self, group: Vec<(Bytes, oneshot::Sender<Result<Answer, EngineError>>)>) {
+        let Some(edge) = self.edge.as_mut().filter(|_| !group.is_empty()) else {
+            for (_, sender) in group {
+                let _ = sender.send(Err(EngineError::Busy));
+            }
+            return;
+        };
         let bodies: Vec<&[u8]> = group.iter().map(|(body, _)| &body[..]).collect();
-        let answers = self.edge.ingest((self.clock)(), &bodies, &mut self.guest, &mut *self.entropy);
-        match answers {
+        match edge.ingest((self.clock)(), &bodies, &mut self.guest, &mut *self.entropy) {
             Ok(answers) => {
                 for ((_, sender), answer) in group.into_iter().zip(answers) {
                     let _ = sender.send(Ok(answer));
                 }
             }
             Err(error) => {
-                self.storage_failures += 1;
-                tracing::error!(%error, "a round of contributions was not taken");
+                match error {
+                    EdgeError::Storage(error) => self.close(&error),
+                    error => tracing::error!(%error, "a round of contributions was not taken"),
+                }
                 for (_, sender) in group {
                     let _ = sender.send(Err(EngineError::Busy));
                 }
@@ -267,41 +437,56 @@ impl Thread {
     fn release(&mut self) {
         // A bound, so that a long catch-up does not keep requests waiting.
         for _ in 0..16 {
-            match self.edge.release_due((self.clock)(), &mut self.guest, &mut *self.entropy) {
-                Ok(true) => {}
-                Ok(false) => break,
+            let Some(edge) = &mut self.edge else { return };
+            match edge.release_due((self.clock)(), &mut self.guest, &mut *self.entropy) {
+                // The batch may leave only when the anchor says so: see `gloaming_window::Anchor`.
+                Ok(true) => {
+                    if let Err(error) = self.maker.anchor.write(edge.anchor()) {
+                        let why = format!("{}: {error}", self.maker.anchor.path().display());
+                        return self.close(&why);
+                    }
+                }
+                Ok(false) => return,
+                Err(EdgeError::Storage(error)) => return self.close(&error),
+                Err(error @ EdgeError::Full(_)) => {
+                    tracing::error!(%error, "releases wait");
+                    return;
+                }
                 Err(error) => {
-                    self.storage_failures += 1;
+                    self.release_failures += 1;
                     tracing::error!(%error, "a window was not released; it is tried again");
-                    break;
                 }
             }
         }
     }
 
-    fn delivered(&mut self, outcome: Delivered) {
+    fn delivered(&mut self, row: &OutboxRow, outcome: Delivered) {
         if outcome == Delivered::Conflict {
             self.delivery_conflicts += 1;
             tracing::error!("ALARM: the centre holds other bytes under this edge's number; two edges may share a key");
         }
         let mut random = [0; 8];
         (self.entropy)(&mut random);
-        if let Err(error) = self.edge.delivered(outcome, (self.clock)(), u64::from_le_bytes(random)) {
-            tracing::error!(%error, "an acknowledgement was not stored; the batch is delivered again");
+        let Some(edge) = &mut self.edge else { return };
+        if let Err(error) = edge.delivered(row, outcome, (self.clock)(), u64::from_le_bytes(random)) {
+            self.close(&error);
         }
     }
 
     fn show(&mut self) {
         let (guest_calls, guest_replaced) = self.guest.counts();
-        if let Ok(mut gauges) = self.gauges.write() {
-            *gauges = Gauges {
-                tally: self.edge.tally().clone(),
-                undelivered: self.edge.undelivered(),
-                guest_calls,
-                guest_replaced,
-                storage_failures: self.storage_failures,
-                delivery_conflicts: self.delivery_conflicts,
-            };
+        if let Some(edge) = &self.edge {
+            self.floor_ms.fetch_max(edge.floor_ms(), Ordering::Relaxed);
         }
+        let Ok(mut gauges) = self.gauges.write() else { return };
+        if let Some(edge) = &self.edge {
+            (gauges.tally, gauges.undelivered) = (edge.tally().clone(), edge.undelivered());
+        }
+        gauges.guest_calls = guest_calls;
+        gauges.guest_replaced = guest_replaced;
+        gauges.restored = self.restored;
+        gauges.storage_failures = self.storage_failures;
+        gauges.release_failures = self.release_failures;
+        gauges.delivery_conflicts = self.delivery_conflicts;
     }
 }

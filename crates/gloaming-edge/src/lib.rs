@@ -2,11 +2,12 @@
 //!
 //! All decisions are `gloaming-window`'s; here are the sockets, the wasm host, the log on disk, and one
 //! thread that owns the state and commits in groups. An address is read by nobody and written nowhere;
-//! logs and metrics carry no site, no payload, no address.
+//! logs and metrics carry no payload, no address, and no count of any one site.
 //!
 //! What it is not: the end of TLS, nor a place to look at data. Exact cells lie here encrypted until
 //! their window is released, and whoever operates this process could read them: tier `edge` says so.
 
+mod anchor;
 mod config;
 mod engine;
 mod guest;

@@ -3,6 +3,7 @@
 //! Chunks are appended, never updated: keys grow within a window, so a group commit touches the right
 //! edge of one tree. Durability is redb's default, an fsync before `commit` returns.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use gloaming_privacy::EdgeLedger;
@@ -34,6 +35,14 @@ fn named(bytes: &[u8]) -> Result<WindowName, StorageError> {
     cbor::from_slice(bytes).map_err(failed)
 }
 
+/// Destroys the keys of windows, and with them what they hold.
+fn forget(transaction: &WriteTransaction, gone: impl Fn(&WindowName) -> bool) -> Result<(), StorageError> {
+    let gone = |name: &[u8]| named(name).is_ok_and(|name| gone(&name));
+    transaction.open_table(KEYS).map_err(failed)?.retain(|name, _| !gone(name)).map_err(failed)?;
+    transaction.open_table(CHUNKS).map_err(failed)?.retain(|(name, _), _| !gone(name)).map_err(failed)?;
+    Ok(())
+}
+
 impl RedbStorage {
     /// Opens or creates the file.
     ///
@@ -54,7 +63,7 @@ impl RedbStorage {
 impl Storage for RedbStorage {
     fn load(&mut self, new_epoch: u64) -> Result<Snapshot, StorageError> {
         // Creates the tables and, in a new store, mints the epoch.
-        let epoch = self.write(|transaction| {
+        let (epoch, floor_ms) = self.write(|transaction| {
             transaction.open_table(POLICIES).map_err(failed)?;
             transaction.open_table(KEYS).map_err(failed)?;
             transaction.open_table(CHUNKS).map_err(failed)?;
@@ -64,16 +73,14 @@ impl Storage for RedbStorage {
             transaction.open_table(NEXT_SEQ).map_err(failed)?;
             let mut meta = transaction.open_table(META).map_err(failed)?;
             let known = meta.get("epoch").map_err(failed)?.map(|epoch| epoch.value());
-            match known {
-                Some(epoch) => Ok(epoch),
-                None => {
-                    meta.insert("epoch", new_epoch).map_err(failed)?;
-                    Ok(new_epoch)
-                }
+            let floor_ms = meta.get("floor_ms").map_err(failed)?.map_or(0, |floor| floor.value());
+            if known.is_none() {
+                meta.insert("epoch", new_epoch).map_err(failed)?;
             }
+            Ok((known.unwrap_or(new_epoch), floor_ms))
         })?;
         let read = self.database.begin_read().map_err(failed)?;
-        let mut snapshot = Snapshot { epoch, ..Snapshot::default() };
+        let mut snapshot = Snapshot { epoch, floor_ms, ..Snapshot::default() };
         for row in read.open_table(POLICIES).map_err(failed)?.iter().map_err(failed)? {
             let (key, value) = row.map_err(failed)?;
             let ((site, version), (since_ms, signed)) = (key.value(), value.value());
@@ -142,6 +149,29 @@ impl Storage for RedbStorage {
             next.insert(site.as_str(), delivery.seq + 1).map_err(failed)?;
             let mut outbox = transaction.open_table(OUTBOX).map_err(failed)?;
             outbox.insert((delivery.epoch, site.as_str(), delivery.seq), &delivery.bytes[..]).map_err(failed)?;
+            transaction.open_table(META).map_err(failed)?.insert("floor_ms", commit.now_ms).map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    fn skip(&mut self, cursor: &Cursor, next: u64) -> Result<(), StorageError> {
+        self.write(|transaction| {
+            forget(transaction, |name| name.of(cursor) && name.window < next)?;
+            let mut cursors = transaction.open_table(CURSORS).map_err(failed)?;
+            cursors.insert((cursor.site.as_str(), cursor.version, cursor.span_ms), next).map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    fn begin_anew(&mut self, epoch: u64, cursors: &BTreeMap<Cursor, u64>) -> Result<(), StorageError> {
+        self.write(|transaction| {
+            forget(transaction, |_| true)?;
+            transaction.open_table(META).map_err(failed)?.insert("epoch", epoch).map_err(failed)?;
+            transaction.open_table(NEXT_SEQ).map_err(failed)?.retain(|_, _| false).map_err(failed)?;
+            let mut table = transaction.open_table(CURSORS).map_err(failed)?;
+            for (cursor, next) in cursors {
+                table.insert((cursor.site.as_str(), cursor.version, cursor.span_ms), *next).map_err(failed)?;
+            }
             Ok(())
         })
     }
@@ -163,11 +193,7 @@ impl Storage for RedbStorage {
             for (cursor, next) in cursors {
                 table.insert((site, version, cursor.span_ms), *next).map_err(failed)?;
             }
-            // Windows of versions that are gone: their keys go, and with them what they hold.
-            let gone = |name: &[u8]| named(name).is_ok_and(|n| n.site == site && n.version < below);
-            transaction.open_table(KEYS).map_err(failed)?.retain(|name, _| !gone(name)).map_err(failed)?;
-            transaction.open_table(CHUNKS).map_err(failed)?.retain(|(name, _), _| !gone(name)).map_err(failed)?;
-            Ok(())
+            forget(transaction, |name| name.site == site && name.version < below)
         })
     }
 

@@ -1,7 +1,8 @@
 //! The edge over HTTP: what browsers load and post, what operators look at, what the centre is sent.
 
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{Clock, Config};
+use crate::config::Config;
 use crate::engine::{Engine, EngineError, Served};
 use gloaming_http::Assets;
 
@@ -30,7 +31,6 @@ static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
 struct Context {
     engine: Engine,
     assets: Assets,
-    clock: Clock,
     ready: std::sync::atomic::AtomicBool,
 }
 
@@ -59,6 +59,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Waits until the edge cannot go on because of a defect of its own. Its listeners answer 503 then.
+    pub fn failed(&self) -> impl Future<Output = ()> + use<> {
+        self.context.engine.ended()
+    }
+
     /// Stops taking requests, finishes those that are open, commits, and ends.
     pub async fn stop(self) {
         self.context.ready.store(false, Ordering::Relaxed);
@@ -81,9 +86,9 @@ pub async fn start(
     public: TcpListener,
     admin: TcpListener,
 ) -> Result<Running, EngineError> {
-    let (clock, central) = (Arc::clone(&config.clock), config.central.clone());
+    let central = config.central.clone();
     let engine = tokio::task::spawn_blocking(move || Engine::start(config)).await.map_err(|_| EngineError::Busy)??;
-    let context = Arc::new(Context { engine, assets, clock, ready: true.into() });
+    let context = Arc::new(Context { engine, assets, ready: true.into() });
     let (stop, stopped) = watch::channel(false);
     let until = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -120,7 +125,7 @@ fn admin_routes(context: Arc<Context>) -> Router {
 /// response has no Content-Security-Policy may run wasm under the page's strictest one.
 fn finish(context: &Context, request: &HeaderMap, mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(TIME.clone(), HeaderValue::from((context.clock)()));
+    headers.insert(TIME.clone(), HeaderValue::from(context.engine.now_ms()));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(Some(origin)) = context.origin(request) {
@@ -176,7 +181,7 @@ async fn policy(State(context): State<Arc<Context>>, Path(site): Path<String>, r
 
 /// When the open windows close: for the check overlay. Says nothing of what is in them.
 async fn windows(State(context): State<Arc<Context>>, Path(site): Path<String>, request: HeaderMap) -> Response {
-    let now = (context.clock)();
+    let now = context.engine.now_ms();
     let response = match context.served(&site) {
         Some(served) => {
             let windows: Vec<_> = served
@@ -216,11 +221,7 @@ async fn contributions(
                 axum::Json(serde_json::json!({ "accepted": accepted, "each": each })).into_response()
             }
             Ok(answer) => refused(status(answer.whole), answer.whole),
-            Err(_) => {
-                let mut response = (StatusCode::SERVICE_UNAVAILABLE, "busy; come again\n").into_response();
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-                response
-            }
+            Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, Reason::Busy),
         },
     };
     finish(&context, &request, response)
@@ -230,21 +231,30 @@ fn status(reason: Reason) -> StatusCode {
     match reason {
         Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::UnknownSite => StatusCode::NOT_FOUND,
-        Reason::UnknownPolicy => StatusCode::CONFLICT,
+        Reason::UnknownPolicy | Reason::Expired => StatusCode::CONFLICT,
+        Reason::Busy => StatusCode::SERVICE_UNAVAILABLE,
         Reason::Fault => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     }
 }
 
 fn refused(status: StatusCode, reason: Reason) -> Response {
-    (status, axum::Json(serde_json::json!({ "reason": reason.word(), "remedy": reason.remedy() }))).into_response()
+    let body = serde_json::json!({ "reason": reason.word(), "remedy": reason.remedy() });
+    let mut response = (status, axum::Json(body)).into_response();
+    if reason == Reason::Busy {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 async fn ready(State(context): State<Arc<Context>>) -> Response {
-    if context.ready.load(Ordering::Relaxed) {
-        "ready\n".into_response()
+    let unready = |why| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    if !context.ready.load(Ordering::Relaxed) {
+        unready("stopping\n")
+    } else if !context.engine.healthy.load(Ordering::Relaxed) {
+        unready("the store fails; see the log\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
+        "ready\n".into_response()
     }
 }
 
@@ -277,8 +287,20 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
         (
             "gloaming_storage_failures_total",
             "counter",
-            "Rounds or releases that could not be stored.",
+            "Times the store failed and was opened anew.",
             gauges.storage_failures,
+        ),
+        (
+            "gloaming_release_failures_total",
+            "counter",
+            "Releases the edge component failed on; each is tried again.",
+            gauges.release_failures,
+        ),
+        (
+            "gloaming_store_restored_total",
+            "counter",
+            "Times the store was an old copy and its open windows were dropped: an alarm.",
+            gauges.restored,
         ),
         (
             "gloaming_delivery_conflicts_total",
@@ -302,7 +324,7 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
 /// Delivers batches in order, to one address after the other, for as long as the edge runs.
 async fn deliver(context: Arc<Context>, central: Vec<String>, mut stopped: watch::Receiver<bool>) {
     let client = Client::new(Duration::from_secs(10));
-    let turn = AtomicUsize::new(0);
+    let mut turn = 0;
     if central.is_empty() {
         return;
     }
@@ -313,23 +335,29 @@ async fn deliver(context: Arc<Context>, central: Vec<String>, mut stopped: watch
             () = pause => {}
         }
         while let Some(row) = context.engine.next_delivery().await {
-            let address = &central[turn.load(Ordering::Relaxed) % central.len()];
-            let outcome = match client.post(&format!("{address}/api/v1/batches"), Bytes::from(row.bytes)).await {
+            if *stopped.borrow() {
+                return;
+            }
+            let address = &central[turn % central.len()];
+            let body = Bytes::from(row.bytes.clone());
+            let outcome = match client.post(&format!("{address}/api/v1/batches"), body).await {
                 Ok((status, _, _)) if status.is_success() => Delivered::Yes,
                 Ok((StatusCode::CONFLICT, _, _)) => Delivered::Conflict,
-                Ok((status, retry, body)) => {
-                    tracing::warn!(%status, answer = %String::from_utf8_lossy(&body), "the centre did not take a batch");
-                    Delivered::Later(retry.map(|seconds| seconds.saturating_mul(1_000)))
+                Ok((status, retry, answer)) => {
+                    tracing::warn!(%status, answer = %String::from_utf8_lossy(&answer), "the centre did not take a batch");
+                    let everything = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+                    let asked = retry.map(|seconds| seconds.saturating_mul(1_000));
+                    if everything { Delivered::NotNow(asked) } else { Delivered::Refused }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the centre could not be reached");
-                    Delivered::Later(None)
+                    Delivered::NotNow(None)
                 }
             };
-            if outcome != Delivered::Yes {
-                turn.fetch_add(1, Ordering::Relaxed);
+            if matches!(outcome, Delivered::NotNow(_)) {
+                turn += 1;
             }
-            context.engine.delivered(outcome).await;
+            context.engine.delivered(row, outcome).await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The accept loop.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +11,10 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::conn::auto::{Builder, Connection};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
 
 /// What one listener allows.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +68,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
         .max_buf_size(32 * 1024)
         .keep_alive(true);
     let builder = Arc::new(builder);
-    let graceful = GracefulShutdown::new();
+    let (stopping, stopped) = watch::channel(());
     let places = Arc::new(Semaphore::new(limits.connections));
     tokio::pin!(stop);
     loop {
@@ -81,7 +80,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             () = &mut stop => break,
             accepted = listener.accept() => accepted,
         };
-        let (stream, peer): (_, SocketAddr) = match accepted {
+        let (stream, _) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: waiting is the only thing that helps.
@@ -90,16 +89,80 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
                 continue;
             }
         };
-        let _ = (stream.set_nodelay(true), peer);
+        let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            // Errors here are the other side's: closed early, too slow, not HTTP.
-            let _ = tokio::time::timeout(limits.connection, connection).await;
-            drop(place);
-        });
+        tokio::spawn(finish(connection, limits, stopped.clone(), place));
     }
-    drop(listener);
-    let _ = tokio::time::timeout(limits.drain, graceful.shutdown()).await;
+    drop((listener, stopping));
+    // All places are free when all connections have ended.
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(limits.drain, places.acquire_many(all)).await;
+}
+
+/// Drives a connection to its end: its own, or that of its time, or the server's. In the last two cases the
+/// request that is open is answered first.
+async fn finish<T>(
+    connection: Connection<'static, TokioIo<TcpStream>, TowerToHyperService<Router>, TokioExecutor>,
+    limits: Limits,
+    mut stopped: watch::Receiver<()>,
+    place: T,
+) {
+    let mut connection = pin!(connection);
+    // Errors here are the other side's: closed early, too slow, not HTTP.
+    let over = tokio::select! {
+        _ = connection.as_mut() => false,
+        () = tokio::time::sleep(limits.connection) => true,
+        _ = stopped.changed() => true,
+    };
+    if over {
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(limits.drain, connection).await;
+    }
+    drop(place);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn slow() -> &'static str {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        "answered"
+    }
+
+    async fn ask(limits: Limits, stop_after: Duration) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", axum::routing::get(slow));
+        let server = tokio::spawn(serve(listener, router, limits, tokio::time::sleep(stop_after)));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        server.abort();
+        answer
+    }
+
+    #[tokio::test]
+    async fn whoever_ends_a_connection_the_open_request_is_answered() {
+        let short = Limits { connection: Duration::from_millis(100), ..Limits::default() };
+        let answer = ask(short, Duration::from_secs(60)).await;
+        assert!(answer.ends_with("answered") && answer.contains("connection: close"), "{answer}");
+        let answer = ask(Limits::default(), Duration::from_millis(100)).await;
+        assert!(answer.ends_with("answered"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_told_so() {
+        let answer = ask(
+            Limits { request: Duration::from_millis(50), connection: Duration::from_millis(100), ..Limits::default() },
+            Duration::from_secs(60),
+        )
+        .await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
 }

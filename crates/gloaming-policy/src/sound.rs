@@ -36,10 +36,15 @@ impl Policy {
                 && metric.axes.iter().all(|a| alone || !matches!(a.bins, Bins::Sum { .. }))
                 && (1..=limits::CELLS).contains(&metric.cells())
         };
+        let window = |metric: &Metric| {
+            let here = self.metrics.iter().filter(|m| m.span_ms == metric.span_ms);
+            here.fold(0u32, |sum, m| sum.saturating_add(m.cells())) <= limits::WINDOW_CELLS
+        };
         self.site.len() <= limits::SITE_BYTES
             && self.metrics.len() <= limits::METRICS
             && self.metrics.is_sorted_by(|a, b| a.id < b.id)
             && self.metrics.iter().all(metric)
+            && self.metrics.iter().all(window)
             && self.models.iter().all(|m| points(m.purpose, purposes) && m.score_edges.is_sorted_by(|a, b| a < b))
             && self.page_features.len() <= gloaming_behavior::MAX_PAGE_FEATURES
             && self.page_features.iter().all(|f| points(f.purpose, purposes))

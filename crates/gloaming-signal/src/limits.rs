@@ -23,6 +23,10 @@ pub const FOLD_BYTES: usize = 4 * 1024 * 1024;
 /// window, so more would be noise by the row.
 pub const CELLS: u32 = 4_096;
 
+/// Cells that all metrics of one window length may declare together: they are released in one batch, and
+/// at nine bytes each they leave it room.
+pub const WINDOW_CELLS: u32 = 65_536;
+
 /// Metrics one policy may declare; all share one day's budget, so few sites will pass 40.
 pub const METRICS: usize = 256;
 
@@ -32,7 +36,7 @@ pub const VALUE: u32 = 1_000_000;
 /// Bytes of a compiled policy.
 pub const POLICY_BYTES: usize = 256 * 1024;
 
-/// Bytes of a sealed batch: 256 metrics of a hundred cells at nine bytes each, twice over.
+/// Bytes of a sealed batch: [`WINDOW_CELLS`] at nine bytes each, nearly twice over.
 pub const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Bytes of collector state kept on the device. Browsers give an origin about 5 MB of local storage.

@@ -31,6 +31,10 @@ pub enum Reason {
     Fault,
     /// Judged in the check lane: would have been counted, and was not stored.
     Checked,
+    /// The edge is full for now; the same bytes may come again.
+    Busy,
+    /// The policy's last day is over.
+    Expired,
 }
 
 cbor_enum!(Reason {
@@ -47,6 +51,8 @@ cbor_enum!(Reason {
     CapExceeded = 10,
     Fault = 11,
     Checked = 12,
+    Busy = 13,
+    Expired = 14,
 });
 
 impl Reason {
@@ -67,6 +73,8 @@ impl Reason {
             Self::CapExceeded => "cap-exceeded",
             Self::Fault => "fault",
             Self::Checked => "checked",
+            Self::Busy => "busy",
+            Self::Expired => "expired",
         }
     }
 
@@ -85,6 +93,8 @@ impl Reason {
             }
             Self::ClosedWindow => "nothing to do: it came after the window's grace had ended",
             Self::FutureWindow => "check the clock of the edge",
+            Self::Busy => "send the same bytes again later; if it lasts, this edge has too many devices: add one",
+            Self::Expired => "sign a policy with a later `expires` and a higher version, and give it to the edge",
             Self::Fault => "report the input's hash from the edge's log; other devices are not affected",
         }
     }

@@ -1,11 +1,12 @@
 //! The folding component as the edge sees it: called, isolated, and not believed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use gloaming_policy::Policy;
-use gloaming_signal::{Fold, FoldItem, ItemVerdict, Reason, Submission, Verdict, cbor, limits};
+use gloaming_signal::{CellKey, Fold, FoldItem, ItemVerdict, Reason, Verdict, cbor, limits};
 
-use crate::edge::EdgeError;
+use crate::error::EdgeError;
+use crate::ingest::Judged;
 
 /// A failed call of the guest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,35 +89,36 @@ fn fold_once(guest: &mut dyn Guest, hash: &[u8; 32], now_ms: u64, items: &[FoldI
     Ok(verdict)
 }
 
-/// A guest is not believed: what it adds must be what its own verdicts allow, in declared cells.
-pub(crate) fn check_delta(
-    policy: &Policy,
-    members: &[(usize, Submission)],
-    verdict: &Verdict,
-) -> Result<(), EdgeError> {
-    let mut allowed: HashMap<(u32, u64), u64> = HashMap::new();
-    for ((_, submission), item) in members.iter().zip(&verdict.items) {
+/// A guest is not believed: what it accepts must be acceptable, and what it adds must be exactly that.
+/// Only what it alone may say, that a window is closed or not yet begun, is taken from it.
+pub(crate) fn check_verdict(policy: &Policy, judged: &[Judged], verdict: &Verdict) -> Result<(), EdgeError> {
+    let mut want: BTreeMap<CellKey, u64> = BTreeMap::new();
+    for (Judged { submission, known, never, .. }, item) in judged.iter().zip(&verdict.items) {
         if item.whole == Reason::Accepted && item.each.len() != submission.contributions.len() {
             return Err(EdgeError::Untrue("a verdict of another length"));
         }
-        for (contribution, reason) in submission.contributions.iter().zip(&item.each) {
-            if *reason == Reason::Accepted {
-                if submission.check {
-                    return Err(EdgeError::Untrue("a check that counts"));
-                }
-                let metric = policy.metric(contribution.metric).ok_or(EdgeError::Untrue("an unknown metric"))?;
-                let most = metric.sum_max().map_or(1, |max| u64::from(max) + 1);
-                *allowed.entry((contribution.metric, contribution.window)).or_default() += most;
+        for (bit, (contribution, reason)) in submission.contributions.iter().zip(&item.each).enumerate() {
+            if *reason != Reason::Accepted {
+                continue;
             }
+            if item.whole != Reason::Accepted || submission.check || (known | never) >> bit & 1 == 1 {
+                return Err(EdgeError::Untrue("a contribution accepted that may not count"));
+            }
+            let metric = policy.metric(contribution.metric).ok_or(EdgeError::Untrue("an unknown metric"))?;
+            if metric.admits(contribution.cell, contribution.value).is_err() {
+                return Err(EdgeError::Untrue("a contribution accepted beyond its bounds"));
+            }
+            let key = |cell| CellKey { metric: metric.id, window: contribution.window, cell };
+            if metric.sum_max().is_some() {
+                *want.entry(key(0)).or_default() += 1;
+            }
+            *want.entry(key(contribution.cell)).or_default() += u64::from(contribution.value);
         }
     }
+    let mut given: BTreeMap<CellKey, u64> = BTreeMap::new();
     for (key, value) in &verdict.delta {
-        let declared = policy.metric(key.metric).is_some_and(|metric| key.cell < metric.cells());
-        let left = allowed.get_mut(&(key.metric, key.window)).filter(|left| declared && **left >= *value);
-        match left {
-            Some(left) => *left -= value,
-            None => return Err(EdgeError::Untrue("cells that no accepted contribution explains")),
-        }
+        let cell = given.entry(*key).or_default();
+        *cell = cell.saturating_add(*value);
     }
-    Ok(())
+    if given == want { Ok(()) } else { Err(EdgeError::Untrue("cells that its verdicts do not explain")) }
 }

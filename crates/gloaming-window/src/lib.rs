@@ -15,14 +15,20 @@
 
 mod delivery;
 mod edge;
+mod error;
 mod guest;
+mod ingest;
+mod open;
 mod release;
 mod storage;
 mod vault;
 
-pub use delivery::{Backoff, Delivered};
-pub use edge::{Answer, Edge, EdgeError, LoadPolicyError, Tally, bounds};
+pub use delivery::Delivered;
+pub use edge::{Edge, Tally};
+pub use error::{EdgeError, LoadPolicyError};
 pub use guest::{Guest, GuestError};
+pub use ingest::Answer;
+pub use open::{Anchor, Bounds, ClockDoubt, Opening};
 pub use storage::{
     Chunk, Cursor, MemoryStorage, OutboxRow, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, WindowName,
     WrappedKey,

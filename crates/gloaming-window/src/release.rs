@@ -2,71 +2,96 @@
 
 use gloaming_policy::author::batch_signature;
 use gloaming_policy::{Metric, grace_ms};
-use gloaming_privacy::DAY_MS;
+use gloaming_privacy::{DAY_MS, noised, sample};
 use gloaming_signal::batch::ExactCells;
 use gloaming_signal::{Release, ReleaseState, SealedBatch, cbor};
 
 use crate::delivery::Delivered;
-use crate::edge::{Edge, EdgeError, bounds};
+use crate::edge::Edge;
+use crate::error::EdgeError;
 use crate::guest::Guest;
 use crate::storage::{Cursor, OutboxRow, ReleaseCommit, Storage, WindowName};
 use crate::vault::Entropy;
 
 /// When the last contribution of a window is taken, ms.
-pub(crate) fn closes_at(span_ms: u64, window: u64) -> u64 {
+fn closes_at(span_ms: u64, window: u64) -> u64 {
     (window + 1).saturating_mul(span_ms).saturating_add(grace_ms(span_ms))
 }
 
 impl<S: Storage> Edge<S> {
-    /// The next window that is closed and not yet released, oldest policy first.
-    fn due(&mut self, now_ms: u64) -> Option<(Cursor, u64)> {
-        let cursors: Vec<(Cursor, u64)> = self.cursors.iter().map(|(c, next)| (c.clone(), *next)).collect();
-        for (cursor, mut next) in cursors {
-            if next > self.last_window(&cursor) {
-                continue;
-            }
-            let current = now_ms / cursor.span_ms;
-            if current.saturating_sub(next) > bounds::CATCH_UP {
-                let skipped = current - bounds::CATCH_UP - next;
-                self.tally.skipped_windows += skipped;
-                next += skipped;
-                self.cursors.insert(cursor.clone(), next);
-            }
-            if now_ms >= closes_at(cursor.span_ms, next) {
-                return Some((cursor, next));
-            }
-        }
-        None
+    /// Windows of a cursor that would be skipped at this time.
+    pub(crate) fn skips(&self, cursor: &Cursor, next: u64, now_ms: u64) -> u64 {
+        let last = (now_ms / cursor.span_ms).min(self.last_window(cursor).saturating_add(1));
+        last.saturating_sub(self.bounds.catch_up).saturating_sub(next)
+    }
+
+    /// The window that closed first of those that can be released now.
+    fn due(&self, now_ms: u64) -> Option<(&Cursor, u64)> {
+        let ready = |cursor: &Cursor| self.failing.get(cursor).is_none_or(|backoff| backoff.ready(now_ms));
+        let rows = self.cursors.iter().map(|(cursor, next)| (cursor, *next));
+        let due = rows.filter(|(cursor, next)| {
+            now_ms >= closes_at(cursor.span_ms, *next)
+                && *next <= self.last_window(cursor)
+                && self.outbox.of(&cursor.site) < self.bounds.outbox
+                && ready(cursor)
+        });
+        due.min_by_key(|(cursor, next)| closes_at(cursor.span_ms, *next))
+    }
+
+    /// Skips what an edge that was away too long would release for hours: those windows are not released,
+    /// whoever was in them, and what the store holds of them is destroyed.
+    fn skip(&mut self, cursor: &Cursor, next: u64, windows: u64) -> Result<u64, EdgeError> {
+        let to = next + windows;
+        self.storage.skip(cursor, to)?;
+        self.tally.skipped_windows += windows;
+        self.cursors.insert(cursor.clone(), to);
+        self.close(|name| name.of(cursor) && name.window < to);
+        Ok(to)
     }
 
     /// Releases one due window. Returns whether there was one; call again until there is none.
     ///
     /// # Errors
-    /// When the guest or the store failed; nothing has changed then, and the next call tries again with
-    /// a fresh seed, which is safe because nothing has left.
+    /// When the guest failed: nothing has changed, other windows go on, and this one is tried again after a
+    /// while with a fresh seed, which is safe because nothing has left. When the store failed: whether the
+    /// release is durable is then unknown, and the edge must be opened anew from its store.
     pub fn release_due(&mut self, now_ms: u64, guest: &mut dyn Guest, entropy: Entropy<'_>) -> Result<bool, EdgeError> {
         let now_ms = self.time(now_ms);
-        let Some((cursor, window)) = self.due(now_ms) else { return Ok(false) };
-        if self.outbox.len() >= bounds::OUTBOX {
+        let Some((cursor, mut window)) = self.due(now_ms) else { return Ok(false) };
+        let cursor = cursor.clone();
+        if self.outbox.bytes() >= self.bounds.outbox_bytes {
             return Err(EdgeError::Full("undelivered batches"));
         }
-        let name = WindowName { site: cursor.site, version: cursor.version, span_ms: cursor.span_ms, window };
-        let commit = self.seal(name, guest, entropy)?;
+        let windows = self.skips(&cursor, window, now_ms);
+        if windows > 0 {
+            window = self.skip(&cursor, window, windows)?;
+        }
+        let name = WindowName { site: cursor.site.clone(), version: cursor.version, span_ms: cursor.span_ms, window };
+        let commit = match self.seal(name, now_ms, guest, entropy) {
+            Ok(commit) => commit,
+            Err(error) => {
+                let mut random = [0; 8];
+                entropy(&mut random);
+                self.failing.entry(cursor).or_default().failed(None, now_ms, u64::from_le_bytes(random));
+                return Err(error);
+            }
+        };
         self.storage.release(&commit)?;
-        let ReleaseCommit { name, delivery, ledger, next_window } = commit;
-        self.open.remove(&name);
+        self.failing.remove(&cursor);
+        let ReleaseCommit { name, delivery, ledger, next_window, .. } = commit;
+        self.close(|open| *open == name);
         self.next_seq.insert(name.site.clone(), delivery.seq + 1);
-        self.ledgers.insert(name.site.clone(), ledger);
-        let WindowName { site, version, span_ms, .. } = name;
-        self.cursors.insert(Cursor { site, version, span_ms }, next_window);
-        self.outbox.push_back(delivery);
+        self.ledgers.insert(name.site, ledger);
+        self.cursors.insert(cursor, next_window);
+        self.outbox.push(delivery);
         self.tally.windows += 1;
         Ok(true)
     }
 
     fn seal(
-        &mut self,
+        &self,
         name: WindowName,
+        now_ms: u64,
         guest: &mut dyn Guest,
         entropy: Entropy<'_>,
     ) -> Result<ReleaseCommit, EdgeError> {
@@ -77,7 +102,7 @@ impl<S: Storage> Edge<S> {
         let policy = &in_force.policy;
         let metrics: Vec<&Metric> = policy.metrics.iter().filter(|m| m.span_ms == name.span_ms).collect();
         let mut ledger = self.ledgers.get(&name.site).cloned().unwrap_or_default();
-        let (first, last) = days(&name);
+        let (first, last) = days(name.span_ms, name.window);
         // Debit first: what the ledger refuses is never noised, and what is noised is paid, shown or not.
         let paid: Vec<bool> =
             metrics.iter().map(|m| ledger.debit(first, last, policy.budget, m.charge()).is_ok()).collect();
@@ -97,9 +122,13 @@ impl<S: Storage> Edge<S> {
         entropy(&mut seed);
         let out = guest.release(&in_force.hash, &seed, name.span_ms, name.window, &cbor::to_vec(&exact))?;
         let released: Vec<Release> = cbor::from_slice(&out).map_err(|_| EdgeError::Untrue("no releases"))?;
+        for (release, exact) in released.iter().zip(&exact) {
+            let metric = policy.metric(exact.metric).ok_or(EdgeError::Untrue("an unknown metric"))?;
+            check_noise(metric, &seed, name.window, exact, release)?;
+        }
         let releases = arrange(&metrics, &paid, released)?;
-        // Windows of a week, and their grace, lie behind: earlier days cannot be charged any more.
-        ledger.forget_before(first.saturating_sub(16));
+        // A policy that comes into force later may open a week that has begun: two weeks back, then.
+        ledger.forget_before(self.oldest_unreleased(&name).min(first.saturating_sub(16)));
         let seq = self.next_seq.get(&name.site).copied().unwrap_or(0);
         let batch = SealedBatch {
             site: name.site.clone(),
@@ -114,35 +143,69 @@ impl<S: Storage> Edge<S> {
         };
         let bytes = batch_signature(&self.key, &cbor::to_vec(&batch));
         let delivery = OutboxRow { site: name.site.clone(), epoch: self.epoch, seq, bytes };
-        Ok(ReleaseCommit { next_window: name.window + 1, name, delivery, ledger })
+        Ok(ReleaseCommit { next_window: name.window + 1, name, delivery, ledger, now_ms })
     }
 
-    /// The oldest undelivered row, when it is time to try.
+    /// The first day that a window of this site yet to be released touches: what it has cost so far must not
+    /// be forgotten before.
+    fn oldest_unreleased(&self, releasing: &WindowName) -> u64 {
+        let waiting = self.cursors.iter().filter(|(cursor, next)| {
+            cursor.site == releasing.site && !releasing.of(cursor) && **next <= self.last_window(cursor)
+        });
+        waiting.map(|(cursor, next)| days(cursor.span_ms, *next).0).min().unwrap_or(u64::MAX)
+    }
+
+    /// The oldest undelivered row of the site whose turn it is, when it is time to try.
     #[must_use]
     pub fn next_delivery(&self, now_ms: u64) -> Option<&OutboxRow> {
-        self.outbox.front().filter(|_| self.backoff.ready(now_ms))
+        self.outbox.next(now_ms)
     }
 
     /// Takes the outcome of delivering the row that [`Edge::next_delivery`] gave.
     ///
     /// # Errors
     /// When the store failed; the row is then delivered again, which the centre ignores.
-    pub fn delivered(&mut self, outcome: Delivered, now_ms: u64, random: u64) -> Result<(), EdgeError> {
-        self.backoff.after(outcome, now_ms, random);
-        if outcome == Delivered::Yes
-            && let Some(row) = self.outbox.front()
-        {
-            self.storage.acknowledged(&row.site, row.epoch, row.seq)?;
-            self.outbox.pop_front();
+    pub fn delivered(
+        &mut self,
+        row: &OutboxRow,
+        outcome: Delivered,
+        now_ms: u64,
+        random: u64,
+    ) -> Result<(), EdgeError> {
+        if self.outbox.front(&row.site, row.epoch, row.seq).is_none() {
+            return Ok(());
         }
+        if outcome == Delivered::Yes {
+            self.storage.acknowledged(&row.site, row.epoch, row.seq)?;
+        }
+        self.outbox.after(&row.site, outcome, now_ms, random);
         Ok(())
     }
 }
 
 /// The days a window touches.
-fn days(name: &WindowName) -> (u64, u64) {
-    let start = name.window.saturating_mul(name.span_ms);
-    (start / DAY_MS, (start + name.span_ms - 1) / DAY_MS)
+fn days(span_ms: u64, window: u64) -> (u64, u64) {
+    let start = window.saturating_mul(span_ms);
+    (start / DAY_MS, (start + span_ms - 1) / DAY_MS)
+}
+
+/// The host drew the seed, so it draws the noise as well and compares: a guest that noised less, or looked
+/// at the cells to decide what to show, releases nothing.
+fn check_noise(
+    metric: &Metric,
+    seed: &[u8; 32],
+    window: u64,
+    exact: &ExactCells,
+    release: &Release,
+) -> Result<(), EdgeError> {
+    let noise = sample(seed, metric.span_ms, window, metric.id, metric.mechanism, &metric.scales());
+    let values = noised(&exact.values, &noise);
+    let fits = match release.state {
+        ReleaseState::Released => metric.crowd(&values) >= i64::from(metric.k) && values == release.values,
+        ReleaseState::BelowK => metric.crowd(&values) < i64::from(metric.k),
+        ReleaseState::OverBudget => false,
+    };
+    if fits && release.metric == metric.id { Ok(()) } else { Err(EdgeError::Untrue("noise that is not the seed's")) }
 }
 
 /// Puts releases in the policy's order, with those the budget refused, and holds them to their form.

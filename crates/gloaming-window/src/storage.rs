@@ -7,7 +7,7 @@
 //! cursors   site, version, span      -> next window to release
 //! ledgers   site                     -> what each day has cost
 //! outbox    site, epoch, seq         -> delivery bytes
-//! meta      epoch; next seq of each site
+//! meta      epoch; edge time of the last release; next seq of each site
 //! ```
 
 use gloaming_privacy::EdgeLedger;
@@ -28,6 +28,14 @@ pub struct WindowName {
 }
 
 cbor_record!(WindowName { site, version, span_ms, window });
+
+impl WindowName {
+    /// Whether it is one of a cursor's windows.
+    #[must_use]
+    pub fn of(&self, cursor: &Cursor) -> bool {
+        (self.site.as_str(), self.version, self.span_ms) == (cursor.site.as_str(), cursor.version, cursor.span_ms)
+    }
+}
 
 /// A window's key, encrypted under the wrapping key that lies outside the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,13 +98,17 @@ pub struct ReleaseCommit {
     pub ledger: EdgeLedger,
     /// The next window of this length to release.
     pub next_window: u64,
+    /// Edge time of the release, ms.
+    pub now_ms: u64,
 }
 
 /// All there is, read at start.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Minted when the store was created.
+    /// Minted when the store was created or found to be an old copy.
     pub epoch: u64,
+    /// Edge time of the last release, ms; 0 before the first.
+    pub floor_ms: u64,
     /// Policies in force by site and version.
     pub policies: BTreeMap<(String, u32), PolicyRow>,
     /// Wrapped keys.
@@ -113,7 +125,8 @@ pub struct Snapshot {
     pub next_seq: BTreeMap<String, u64>,
 }
 
-/// The store failed; nothing of the call is durable, and nothing may be acknowledged.
+/// The store failed. Whether the call is durable is not known; nothing of it may be acknowledged, and the
+/// state must be read again.
 #[derive(Debug, thiserror::Error)]
 #[error("the edge's store failed: {0}")]
 pub struct StorageError(pub String);
@@ -150,6 +163,19 @@ pub trait Storage {
         cursors: &[(Cursor, u64)],
         below: u32,
     ) -> Result<(), StorageError>;
+
+    /// Moves a cursor and destroys keys and chunks of its windows before `next`.
+    ///
+    /// # Errors
+    /// When nothing changed.
+    fn skip(&mut self, cursor: &Cursor, next: u64) -> Result<(), StorageError>;
+
+    /// Begins a new epoch: cursors as given, no keys, no chunks, numbers from 0. Policies, ledgers and
+    /// what waits to be delivered stay.
+    ///
+    /// # Errors
+    /// When nothing changed.
+    fn begin_anew(&mut self, epoch: u64, cursors: &BTreeMap<Cursor, u64>) -> Result<(), StorageError>;
 
     /// Forgets an acknowledged delivery.
     ///
@@ -209,6 +235,25 @@ impl Storage for MemoryStorage {
         state.ledgers.insert(site.clone(), commit.ledger.clone());
         state.cursors.insert(Cursor { site, version, span_ms }, commit.next_window);
         state.outbox.push(commit.delivery.clone());
+        state.floor_ms = commit.now_ms;
+        Ok(())
+    }
+
+    fn skip(&mut self, cursor: &Cursor, next: u64) -> Result<(), StorageError> {
+        let state = self.state()?;
+        let gone = |name: &WindowName| name.of(cursor) && name.window < next;
+        state.keys.retain(|name, _| !gone(name));
+        state.chunks.retain(|chunk| !gone(&chunk.name));
+        state.cursors.insert(cursor.clone(), next);
+        Ok(())
+    }
+
+    fn begin_anew(&mut self, epoch: u64, cursors: &BTreeMap<Cursor, u64>) -> Result<(), StorageError> {
+        let state = self.state()?;
+        (state.epoch, state.cursors) = (epoch, cursors.clone());
+        state.keys.clear();
+        state.chunks.clear();
+        state.next_seq.clear();
         Ok(())
     }
 

@@ -1,160 +1,15 @@
-//! The edge's core over memory and the component's functions natively.
+//! The edge's core over memory and the component's functions natively: when all goes as it should.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
-use gloaming_policy::Policy;
-use gloaming_policy::author::{Key, Signed, compile, template, verify_batch};
-use gloaming_privacy::sample;
-use gloaming_signal::{Contribution, Reason, ReleaseState, SealedBatch, Submission, cbor};
-use gloaming_window::{Delivered, Edge, EdgeError, Guest, GuestError, LoadPolicyError, MemoryStorage, WrappingKey};
-use gloaming_worker::core::Worker;
+use gloaming_policy::author::Signed;
+use gloaming_signal::{Reason, ReleaseState};
+use gloaming_window::{Delivered, EdgeError, LoadPolicyError, Opening, WrappingKey};
 use proptest::prelude::*;
 
-const DAY: u64 = 86_400_000;
-const START: u64 = 20_781 * DAY + 1_000;
-
-/// The component's functions; traps on submissions of 13 contributions when told to.
-#[derive(Default)]
-struct Native {
-    worker: Worker,
-    trap_on_13: bool,
-}
-
-impl Guest for Native {
-    fn configure(&mut self, policy: &[u8]) -> Result<[u8; 32], GuestError> {
-        self.worker.configure(policy).map_err(|f| GuestError::Fault(format!("{f:?}")))
-    }
-    fn fold(&mut self, hash: &[u8; 32], now_ms: u64, batch: &[u8]) -> Result<Vec<u8>, GuestError> {
-        if self.trap_on_13 {
-            let fold: gloaming_signal::Fold = cbor::from_slice(batch).unwrap();
-            let thirteen = |b: &[u8]| cbor::from_slice::<Submission>(b).is_ok_and(|s| s.contributions.len() == 13);
-            if fold.items.iter().any(|i| thirteen(&i.submission.0)) {
-                return Err(GuestError::Trap("thirteen".into()));
-            }
-        }
-        self.worker.fold(hash, now_ms, batch).map_err(|f| GuestError::Fault(format!("{f:?}")))
-    }
-    fn release(
-        &mut self,
-        hash: &[u8; 32],
-        seed: &[u8; 32],
-        span_ms: u64,
-        window: u64,
-        cells: &[u8],
-    ) -> Result<Vec<u8>, GuestError> {
-        self.worker.release(hash, seed, span_ms, window, cells).map_err(|f| GuestError::Fault(format!("{f:?}")))
-    }
-}
-
-/// A stream of bytes that a test can repeat, and the last 32-byte seed it gave.
-#[derive(Clone, Default)]
-struct Stream {
-    state: u64,
-    seeds: Vec<[u8; 32]>,
-}
-
-impl Stream {
-    fn fill(&mut self, buffer: &mut [u8]) {
-        for byte in buffer.iter_mut() {
-            self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *byte = (self.state >> 56) as u8;
-        }
-        if let Ok(seed) = <[u8; 32]>::try_from(&*buffer) {
-            self.seeds.push(seed);
-        }
-    }
-}
-
-fn policy(version: u32) -> Policy {
-    let text = template("blog", "blog.example", "https://blog.example", "2027-03-01").unwrap();
-    compile(&text.replace("version = 1 ", &format!("version = {version} ")), 20_781, &|_| Err("none".into())).unwrap()
-}
-
-struct Rig {
-    key: Key,
-    guest: Native,
-    stream: Stream,
-    edge: Edge<MemoryStorage>,
-}
-
-fn open(
-    storage: MemoryStorage,
-    key: &Key,
-    guest: &mut Native,
-    stream: &mut Stream,
-) -> Result<Edge<MemoryStorage>, EdgeError> {
-    let pins = BTreeMap::from([("blog.example".to_owned(), key.public())]);
-    Edge::open(storage, "edge-1", Key::from_seed(&[2; 32]), WrappingKey::new([3; 32]), &pins, guest, &mut |b| {
-        stream.fill(b)
-    })
-}
-
-impl Rig {
-    fn new() -> Self {
-        let (key, mut guest, mut stream) = (Key::from_seed(&[1; 32]), Native::default(), Stream::default());
-        let edge = open(MemoryStorage::default(), &key, &mut guest, &mut stream).unwrap();
-        let mut rig = Self { key, guest, stream, edge };
-        rig.load(1, START).unwrap();
-        rig
-    }
-
-    fn load(&mut self, version: u32, now: u64) -> Result<(), LoadPolicyError> {
-        let bytes = Signed::sign(&policy(version), &[&self.key]).to_bytes();
-        self.edge.load_policy(&bytes, &self.key.public(), now, &mut self.guest)
-    }
-
-    fn ingest(&mut self, now: u64, bodies: &[Vec<u8>]) -> Result<Vec<Vec<Reason>>, EdgeError> {
-        let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
-        let answers = self.edge.ingest(now, &bodies, &mut self.guest, &mut |b| self.stream.fill(b))?;
-        Ok(answers.into_iter().map(|a| if a.each.is_empty() { vec![a.whole] } else { a.each }).collect())
-    }
-
-    /// Releases all that is due, delivers it, and returns the batches with the seeds of their noise.
-    fn release(&mut self, now: u64) -> Vec<(SealedBatch, [u8; 32])> {
-        let mut batches = Vec::new();
-        while self.edge.release_due(now, &mut self.guest, &mut |b| self.stream.fill(b)).unwrap() {
-            let seed = *self.stream.seeds.last().unwrap();
-            let row = self.edge.next_delivery(now).unwrap().clone();
-            let bytes = verify_batch(&row.bytes, &[Key::from_seed(&[2; 32]).public()]).unwrap();
-            batches.push((cbor::from_slice(&bytes).unwrap(), seed));
-            self.edge.delivered(Delivered::Yes, now, 0).unwrap();
-        }
-        batches
-    }
-
-    fn restart(self) -> Self {
-        let Self { key, mut guest, mut stream, edge } = self;
-        let storage = edge.into_storage();
-        let edge = open(storage, &key, &mut guest, &mut stream).unwrap();
-        Self { key, guest, stream, edge }
-    }
-}
-
-fn body(version: u32, contributions: Vec<Contribution>) -> Vec<u8> {
-    let policy = policy(version);
-    cbor::to_vec(&Submission {
-        site: policy.site.clone(),
-        policy_version: version,
-        policy_hash: policy.hash(),
-        check: false,
-        contributions,
-    })
-}
-
-fn one(id: u64, cell: u32, window: u64) -> Contribution {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&id.to_le_bytes());
-    Contribution { id: bytes, metric: 4, window, cell, value: 1 }
-}
-
-fn exact(batch: &SealedBatch, seed: &[u8; 32]) -> Vec<i64> {
-    let policy = policy(batch.policy_version);
-    let metric = policy.metric(4).unwrap();
-    let release = batch.releases.iter().find(|r| r.metric == 4).unwrap();
-    let noise = sample(seed, metric.span_ms, batch.window, 4, metric.mechanism, &metric.scales());
-    release.values.iter().zip(noise).map(|(v, n)| v - n).collect()
-}
+mod rig;
+use rig::*;
 
 #[test]
 fn a_retry_counts_once_even_over_a_restart() {
@@ -201,8 +56,7 @@ fn when_the_store_fails_nothing_is_acknowledged_and_nothing_is_counted() {
     assert!(matches!(rig.ingest(START, &posted), Err(EdgeError::Storage(_))));
     assert_eq!(rig.ingest(START, &posted).unwrap()[1], vec![Reason::Accepted; 60]);
     rig.edge.storage_mut().fail_next = true;
-    let failed = rig.edge.release_due(START + 2 * DAY, &mut rig.guest, &mut |b| rig.stream.fill(b));
-    assert!(failed.is_err());
+    assert!(rig.release_one(START + 2 * DAY).is_err());
     let batches = rig.release(START + 2 * DAY);
     assert_eq!((batches.len(), batches[0].0.seq), (1, 0));
     assert_eq!(exact(&batches[0].0, &batches[0].1), [0, 120, 0, 0, 0]);
@@ -211,7 +65,7 @@ fn when_the_store_fails_nothing_is_acknowledged_and_nothing_is_counted() {
 #[test]
 fn only_the_submission_that_traps_the_guest_pays() {
     let mut rig = Rig::new();
-    rig.guest.trap_on_13 = true;
+    rig.guest.wrong = Wrong::TrapOnThirteen;
     let bad = body(1, (100..113).map(|i| one(i, 1, 20_781)).collect());
     let answers =
         rig.ingest(START, &[body(1, vec![one(1, 1, 20_781)]), bad, body(1, vec![one(2, 1, 20_781)])]).unwrap();
@@ -277,33 +131,26 @@ fn the_same_version_with_other_bytes_is_an_alarm() {
 fn what_lies_in_the_store_does_not_open_without_the_wrapping_key() {
     let mut rig = Rig::new();
     rig.ingest(START, &[body(1, vec![one(1, 1, 20_781)])]).unwrap();
-    let pins = BTreeMap::from([("blog.example".to_owned(), rig.key.public())]);
-    let storage = rig.edge.into_storage();
-    let opened = Edge::open(
-        storage,
-        "edge-1",
-        Key::from_seed(&[2; 32]),
-        WrappingKey::new([4; 32]),
-        &pins,
-        &mut Native::default(),
-        &mut |b| b.fill(1),
-    );
+    let anchor = Some(rig.edge.anchor());
+    let Rig { key, guest, stream, opening, edge } = rig;
+    let opening = Opening { wrapping: WrappingKey::new([4; 32]), anchor, ..opening };
+    let opened = Rig::over(edge.into_storage(), START, key, guest, stream, opening);
     assert!(matches!(opened, Err(EdgeError::Unreadable(_))));
 }
 
 #[test]
 fn deliveries_keep_their_order_and_their_bytes_until_acknowledged() {
     let mut rig = Rig::new();
-    let (guest, stream) = (&mut rig.guest, &mut rig.stream);
-    while rig.edge.release_due(START + 4 * DAY, guest, &mut |b| stream.fill(b)).unwrap() {}
+    while rig.release_one(START + 4 * DAY).unwrap() {}
     let now = START + 4 * DAY;
     let first = rig.edge.next_delivery(now).unwrap().clone();
-    rig.edge.delivered(Delivered::Later(Some(1_000)), now, 7).unwrap();
+    rig.edge.delivered(&first, Delivered::NotNow(Some(1_000)), now, 7).unwrap();
     assert_eq!(rig.edge.next_delivery(now), None);
     assert_eq!(rig.edge.next_delivery(now + 1_000), Some(&first));
     let mut rig = rig.restart();
     assert_eq!(rig.edge.next_delivery(now), Some(&first));
-    rig.edge.delivered(Delivered::Yes, now, 0).unwrap();
+    rig.edge.delivered(&first, Delivered::Yes, now, 0).unwrap();
+    rig.edge.delivered(&first, Delivered::Yes, now, 0).unwrap();
     assert_eq!(rig.edge.next_delivery(now).unwrap().seq, 1);
 }
 

@@ -23,6 +23,7 @@ admin = "127.0.0.1:8789"                   # /healthz /readyz /metrics; keep it 
 store = "edge.redb"                        # encrypted open windows
 key_file = "edge.key"                      # made by `gloaming policy key --out edge.key`
 wrapping_key_file = "wrapping.key"         # made on first start; back it up apart from the store
+# anchor_file = "wrapping.key.anchor"      # tells an old copy of the store; never back it up with the store
 policies = ["policy.signed"]               # made by `gloaming policy sign`
 central = ["http://127.0.0.1:8790"]        # tried in turn
 
@@ -57,6 +58,8 @@ pub struct EdgeFile {
     pub key_file: PathBuf,
     /// Wrapping key.
     pub wrapping_key_file: PathBuf,
+    /// What has left; beside the wrapping key when nothing is said.
+    pub anchor_file: Option<PathBuf>,
     /// Signed policies.
     pub policies: Vec<PathBuf>,
     /// Centres.
@@ -85,8 +88,18 @@ pub struct CentralFile {
     pub edges: BTreeMap<String, String>,
 }
 
-const EDGE: [&str; 9] =
-    ["name", "listen", "admin", "store", "key_file", "wrapping_key_file", "policies", "central", "sites"];
+const EDGE: [&str; 10] = [
+    "name",
+    "listen",
+    "admin",
+    "store",
+    "key_file",
+    "wrapping_key_file",
+    "anchor_file",
+    "policies",
+    "central",
+    "sites",
+];
 const CENTRAL: [&str; 6] = ["listen", "store", "policies", "password_file", "sites", "edges"];
 const LISTS: [&str; 2] = ["policies", "central"];
 const TABLES: [&str; 2] = ["sites", "edges"];
@@ -181,6 +194,7 @@ impl Config {
         let against = |path: &mut PathBuf| *path = base.join(&*path);
         if let Some(edge) = &mut config.edge {
             [&mut edge.store, &mut edge.key_file, &mut edge.wrapping_key_file].into_iter().for_each(against);
+            edge.anchor_file.iter_mut().for_each(against);
             edge.policies.iter_mut().for_each(against);
         }
         if let Some(central) = &mut config.central {

@@ -152,6 +152,8 @@ impl Demo {
                 store: folder.join("edge.redb"),
                 key: edge_key,
                 wrapping: WrappingKey::new(files::entropy()?),
+                anchor: folder.join("edge.anchor"),
+                accept_clock: true,
                 pins,
                 policies: vec![signed],
                 component: component.to_vec(),

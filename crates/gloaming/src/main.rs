@@ -42,7 +42,13 @@ enum Command {
         open: bool,
     },
     /// Run an edge: serve browsers, fold contributions, release windows.
-    Edge(Service),
+    Edge {
+        #[command(flatten)]
+        service: Service,
+        /// Start although the clock contradicts the store: windows it seems to have missed are skipped.
+        #[arg(long)]
+        accept_clock: bool,
+    },
     /// Run the centre: store releases, answer queries, show them.
     Central(Service),
     /// Write, check, sign and compare policies.
@@ -170,11 +176,12 @@ async fn run(arguments: Arguments) -> Result<()> {
     let assets = arguments.assets.as_deref();
     match arguments.command {
         Command::Demo { port, window, open } => demo::run(port, window, open, assets).await,
-        Command::Edge(Service { example: true, .. }) | Command::Central(Service { example: true, .. }) => {
+        Command::Edge { service: Service { example: true, .. }, .. }
+        | Command::Central(Service { example: true, .. }) => {
             print!("{EXAMPLE}");
             Ok(())
         }
-        Command::Edge(Service { config, .. }) => service::edge(&config, assets).await,
+        Command::Edge { service, accept_clock } => service::edge(&service.config, assets, accept_clock).await,
         Command::Central(Service { config, .. }) => service::central(&config, assets).await,
         Command::Policy(PolicyCommand::New { template, site, origin, out }) => {
             policy::new(&template, &site, origin.as_deref(), &out)

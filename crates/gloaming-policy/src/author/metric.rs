@@ -1,5 +1,7 @@
 //! `[[metric]]`: what is counted, of what, in which cells, at what price.
 
+use std::collections::BTreeMap;
+
 use gloaming_behavior::definitions::{DEFINITIONS, Kind, Labels};
 use gloaming_behavior::{Definition, MAX_FUNNELS, MAX_STEPS, Step};
 use gloaming_privacy::{Mechanism, Rho};
@@ -29,6 +31,24 @@ pub(super) fn metrics(source: &Text<'_>, root: &Table<'_>, policy: &mut Policy) 
     }
     if metrics.len() > limits::METRICS {
         root.problem(format!("more than {} metrics", limits::METRICS), "declare fewer");
+    }
+    let mut cells: BTreeMap<u64, u32> = BTreeMap::new();
+    for (metric, at) in &metrics {
+        let here = cells.entry(metric.span_ms).or_default();
+        let before = *here;
+        *here = here.saturating_add(metric.cells());
+        // Said once, where it overflows first.
+        if (before..*here).contains(&limits::WINDOW_CELLS) {
+            source.problem(
+                *at,
+                format!(
+                    "with `{}` the metrics of one window length have {here} cells, the limit is {}",
+                    metric.name,
+                    limits::WINDOW_CELLS
+                ),
+                "use coarser bins, or give some metrics another window",
+            );
+        }
     }
     metrics.sort_by_key(|(metric, _)| metric.id);
     for pair in metrics.windows(2) {

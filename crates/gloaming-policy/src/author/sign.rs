@@ -50,6 +50,7 @@ pub enum SignError {
 }
 
 /// A signing key.
+#[derive(Clone)]
 pub struct Key(SigningKey);
 
 impl Key {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use gloaming_edge::{system_clock, system_entropy};
 use tokio::net::TcpListener;
 
@@ -33,12 +33,24 @@ async fn listen(what: &str, address: &str) -> Result<TcpListener> {
 ///
 /// # Errors
 /// The first thing that is not there or not right.
-pub fn edge_config(file: &EdgeFile, component: Vec<u8>, loopback: bool) -> Result<gloaming_edge::Config> {
+pub fn edge_config(
+    file: &EdgeFile,
+    component: Vec<u8>,
+    loopback: bool,
+    accept_clock: bool,
+) -> Result<gloaming_edge::Config> {
+    let beside = || {
+        let mut name = file.wrapping_key_file.clone().into_os_string();
+        name.push(".anchor");
+        name.into()
+    };
     Ok(gloaming_edge::Config {
         name: file.name.clone(),
         store: file.store.clone(),
         key: files::key(&file.key_file)?,
         wrapping: files::wrapping_key(&file.wrapping_key_file)?,
+        anchor: file.anchor_file.clone().unwrap_or_else(beside),
+        accept_clock,
         pins: keys("edge.sites", &file.sites)?,
         policies: file.policies.iter().map(|p| files::read(p)).collect::<Result<_>>()?,
         component,
@@ -53,19 +65,25 @@ pub fn edge_config(file: &EdgeFile, component: Vec<u8>, loopback: bool) -> Resul
 ///
 /// # Errors
 /// Whatever keeps it from starting.
-pub async fn edge(path: &Path, folder: Option<&Path>) -> Result<()> {
+pub async fn edge(path: &Path, folder: Option<&Path>, accept_clock: bool) -> Result<()> {
     let file = Config::load(path)?.edge.ok_or_else(|| anyhow!("{} has no [edge]", path.display()))?;
     let assets = assets::find(folder)?;
     let component = assets.bytes("edge/worker.component.wasm").context("the assets lack the edge component")?.to_vec();
     let (public, admin) = (listen("edge.listen", &file.listen).await?, listen("edge.admin", &file.admin).await?);
     let loopback = public.local_addr()?.ip().is_loopback() && admin.local_addr()?.ip().is_loopback();
-    let config = edge_config(&file, component, loopback)?;
+    let config = edge_config(&file, component, loopback, accept_clock)?;
     let (public_at, admin_at) = (public.local_addr()?, admin.local_addr()?);
     let running = gloaming_edge::start(config, assets, public, admin).await?;
     tracing::info!(edge = file.name, listen = %public_at, admin = %admin_at, "the edge is ready");
-    asked_to_stop().await?;
+    let defect = tokio::select! {
+        asked = asked_to_stop() => asked.map(|()| false)?,
+        () = running.failed() => true,
+    };
     tracing::info!("stopping: open requests are finished, then the log is closed");
     running.stop().await;
+    if defect {
+        bail!("the edge's thread ended by itself, which is a defect of ours: report what the log says before this");
+    }
     Ok(())
 }
 

@@ -1,0 +1,109 @@
+//! What the device keeps, and the ledger's words.
+
+use gloaming_behavior::NONE;
+use gloaming_privacy::DeviceAccountant;
+use gloaming_signal::cbor::{Bytes, Cbor, Error, Reader, Writer};
+use gloaming_signal::cbor_record;
+
+/// Lines of the ledger kept on the device; the oldest goes first.
+const LEDGER: usize = 200;
+
+/// A line of the ledger: something that left this device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) at_ms: u64,
+    pub(crate) metric: u32,
+    pub(crate) window: u64,
+    pub(crate) cell: u32,
+    pub(crate) value: u32,
+}
+
+cbor_record!(Line { at_ms, metric, window, cell, value });
+
+/// Scores of one session, by model; [`NONE`] where a model did not score.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scores {
+    /// The session's start, ms.
+    pub(crate) session: u64,
+    pub(crate) steps: Vec<u32>,
+}
+
+cbor_record!(Scores { session, steps });
+
+impl Scores {
+    /// None yet.
+    pub(crate) fn none(session: u64, models: usize) -> Self {
+        Self { session, steps: vec![NONE; models] }
+    }
+}
+
+/// What is kept between pages.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) policy_hash: [u8; 32],
+    pub(crate) tracker: Bytes,
+    pub(crate) account: DeviceAccountant,
+    /// Session (its start) whose contributions were sent, and the metrics sent for it.
+    pub(crate) sent_session: u64,
+    pub(crate) sent_metrics: Vec<u32>,
+    pub(crate) ledger: Vec<Line>,
+    pub(crate) scores: Scores,
+    pub(crate) scores_before: Scores,
+}
+
+impl Cbor for State {
+    fn encode(&self, writer: &mut Writer) {
+        writer.list(9);
+        2u8.encode(writer);
+        self.policy_hash.encode(writer);
+        self.tracker.encode(writer);
+        self.account.encode(writer);
+        self.sent_session.encode(writer);
+        self.sent_metrics.encode(writer);
+        self.ledger.encode(writer);
+        self.scores.encode(writer);
+        self.scores_before.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.record(9, |reader| {
+            if u8::decode(reader)? != 2 {
+                return Err(reader.limit());
+            }
+            Ok(Self {
+                policy_hash: Cbor::decode(reader)?,
+                tracker: Cbor::decode(reader)?,
+                account: Cbor::decode(reader)?,
+                sent_session: Cbor::decode(reader)?,
+                sent_metrics: Cbor::decode(reader)?,
+                ledger: Cbor::decode(reader)?,
+                scores: Cbor::decode(reader)?,
+                scores_before: Cbor::decode(reader)?,
+            })
+        })
+    }
+}
+
+pub(crate) fn joined(old: &[Line], new: &[Line]) -> Vec<Line> {
+    let all = old.iter().chain(new);
+    let surplus = (old.len() + new.len()).saturating_sub(LEDGER);
+    all.skip(surplus).cloned().collect()
+}
+
+/// A JSON string; labels are the policy author's and may hold anything.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(character);
+            }
+            control if (control as u32) < 0x20 => out.push(' '),
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}

@@ -1,0 +1,78 @@
+//! The anchor's file: what has left, written where a copy of the store does not bring it back.
+//!
+//! ```text
+//! gloaming anchor 1
+//! epoch 4821990023113
+//! releases 217
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use gloaming_window::Anchor;
+
+const FIRST_LINE: &str = "gloaming anchor 1";
+
+/// See the module's page.
+#[derive(Clone, Debug)]
+pub(crate) struct AnchorFile(PathBuf);
+
+impl AnchorFile {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What was written last; `None` when there is no file.
+    pub(crate) fn read(&self) -> io::Result<Option<Anchor>> {
+        let text = match fs::read_to_string(&self.0) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut lines = text.lines();
+        let first = lines.next() == Some(FIRST_LINE);
+        let mut number = |word: &str| lines.next()?.strip_prefix(word)?.parse().ok();
+        let anchor = number("epoch ").zip(number("releases ")).filter(|_| first);
+        anchor
+            .map(|(epoch, releases)| Some(Anchor { epoch, releases }))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an anchor of this version"))
+    }
+
+    /// Replaces the file; durable when it returns.
+    pub(crate) fn write(&self, anchor: Anchor) -> io::Result<()> {
+        let beside = self.0.with_extension("new");
+        let mut file = File::create(&beside)?;
+        write!(file, "{FIRST_LINE}\nepoch {}\nreleases {}\n", anchor.epoch, anchor.releases)?;
+        file.sync_all()?;
+        fs::rename(&beside, &self.0)?;
+        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_anything_else_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AnchorFile::new(folder.path().join("wrapping.key.anchor"));
+        assert_eq!(file.read().unwrap(), None);
+        for releases in [0, 7] {
+            let anchor = Anchor { epoch: u64::MAX >> 1, releases };
+            file.write(anchor).unwrap();
+            assert_eq!(file.read().unwrap(), Some(anchor));
+        }
+        for wrong in ["", "gloaming anchor 2\nepoch 1\nreleases 1\n", "gloaming anchor 1\nepoch x\nreleases 1\n"] {
+            fs::write(file.path(), wrong).unwrap();
+            assert!(file.read().is_err(), "{wrong:?}");
+        }
+    }
+}

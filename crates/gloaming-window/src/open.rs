@@ -1,0 +1,207 @@
+//! Taking up where the store left off, and doubting what it says.
+//!
+//! A store can be older than what has left: somebody restored a backup, or copied a machine. Windows that
+//! it believes open may then have been released already, and noising them again would spend their privacy
+//! twice. So how many releases an epoch has seen is also written beside the wrapping key, outside the store,
+//! before any of them leaves ([`Anchor`]); a store that has seen fewer is an old copy.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use gloaming_policy::author::{Key, PublicKey, Signed};
+use gloaming_signal::CellKey;
+use gloaming_signal::cbor;
+
+use crate::delivery::Outbox;
+use crate::edge::{Edge, InForce, Open, Tally};
+use crate::error::EdgeError;
+use crate::guest::Guest;
+use crate::storage::{Cursor, Snapshot, Storage};
+use crate::vault::{Entropy, WindowKey, WrappingKey};
+
+/// What an edge keeps at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Contribution ids remembered for one window; at 16 bytes each and a table's overhead 40 MB.
+    pub window_ids: usize,
+    /// Contribution ids remembered for all windows together.
+    pub ids: usize,
+    /// Sites of one edge.
+    pub sites: usize,
+    /// Undelivered batches kept for one site; then its releases wait.
+    pub outbox: usize,
+    /// Bytes of undelivered batches of all sites; then all releases wait.
+    pub outbox_bytes: usize,
+    /// Windows released one after another when an edge was away. Older ones are skipped.
+    pub catch_up: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            window_ids: 1_000_000,
+            ids: 4_000_000,
+            sites: 512,
+            outbox: 10_000,
+            outbox_bytes: 256 << 20,
+            catch_up: 400,
+        }
+    }
+}
+
+/// What has left, as far as is known outside the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// The store's epoch.
+    pub epoch: u64,
+    /// Windows released in it.
+    pub releases: u64,
+}
+
+/// What an edge is told when it is opened.
+#[derive(Clone)]
+pub struct Opening {
+    /// The edge's name, as policies call it in `home_edges`.
+    pub name: String,
+    /// Signs deliveries.
+    pub key: Key,
+    /// Wraps window keys.
+    pub wrapping: WrappingKey,
+    /// The key each site's policies must be signed with.
+    pub pins: BTreeMap<String, PublicKey>,
+    /// What is written beside the wrapping key.
+    pub anchor: Option<Anchor>,
+    /// Limits.
+    pub bounds: Bounds,
+}
+
+/// A clock that contradicts the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockDoubt {
+    /// Windows were released at a later time than now.
+    Behind {
+        /// By how much, ms.
+        by_ms: u64,
+    },
+    /// Going on at this time would skip windows for good.
+    Ahead {
+        /// How many.
+        windows: u64,
+    },
+}
+
+/// Clocks of one machine differ from themselves by this much over a restart without anybody wondering.
+const CLOCK_SLACK_MS: u64 = 5 * 60 * 1000;
+
+impl<S: Storage> Edge<S> {
+    /// Takes up where the store left off. A store that is older than what has left keeps its policies, its
+    /// budget and what it had sealed; its open windows are dropped and it gets a new epoch.
+    ///
+    /// # Errors
+    /// When the store fails or holds what cannot be read with these keys.
+    pub fn open(
+        mut storage: S,
+        opening: &Opening,
+        now_ms: u64,
+        guest: &mut dyn Guest,
+        entropy: Entropy<'_>,
+    ) -> Result<Self, EdgeError> {
+        let mut minted = [0; 8];
+        entropy(&mut minted);
+        // One bit short, so that every database's signed integer holds it.
+        let minted = u64::from_le_bytes(minted) >> 1;
+        let mut snapshot = storage.load(minted)?;
+        let releases: u64 = snapshot.next_seq.values().sum();
+        let known = |anchor: Anchor| anchor.epoch == snapshot.epoch && anchor.releases <= releases;
+        let restored = snapshot.epoch != minted && !opening.anchor.is_some_and(known);
+        if restored {
+            // What began before this moment is lost in part at least, and may have been released.
+            for (cursor, next) in &mut snapshot.cursors {
+                *next = (*next).max(now_ms / cursor.span_ms + 1);
+            }
+            storage.begin_anew(minted, &snapshot.cursors)?;
+            (snapshot.epoch, snapshot.keys, snapshot.chunks) = (minted, BTreeMap::new(), Vec::new());
+            snapshot.next_seq.clear();
+        }
+        let mut edge = Self {
+            storage,
+            name: opening.name.clone(),
+            key: opening.key.clone(),
+            wrapping: opening.wrapping.clone(),
+            bounds: opening.bounds,
+            epoch: snapshot.epoch,
+            restored,
+            policies: BTreeMap::new(),
+            open: HashMap::new(),
+            ids: 0,
+            cursors: std::mem::take(&mut snapshot.cursors),
+            failing: BTreeMap::new(),
+            ledgers: std::mem::take(&mut snapshot.ledgers),
+            outbox: Outbox::new(std::mem::take(&mut snapshot.outbox)),
+            next_seq: std::mem::take(&mut snapshot.next_seq),
+            tally: Tally::default(),
+            floor_ms: snapshot.floor_ms,
+        };
+        edge.take_up(snapshot, &opening.pins, guest)?;
+        Ok(edge)
+    }
+
+    fn take_up(
+        &mut self,
+        snapshot: Snapshot,
+        pins: &BTreeMap<String, PublicKey>,
+        guest: &mut dyn Guest,
+    ) -> Result<(), EdgeError> {
+        for ((site, version), row) in snapshot.policies {
+            let unreadable = || EdgeError::Unreadable(format!("a policy of {site}"));
+            let pin = pins.get(&site).ok_or_else(unreadable)?;
+            // A policy that expired while in force still closes its windows, hence day 0.
+            let (signed, policy) = Signed::verify(&row.signed, pin, 0).map_err(|_| unreadable())?;
+            let hash = guest.configure(signed.policy_bytes())?;
+            self.policies.insert((site.clone(), version), InForce { policy, hash, signed, since_ms: row.since_ms });
+        }
+        for (name, wrapped) in &snapshot.keys {
+            let key = WindowKey::unwrap(wrapped, &self.wrapping, name)
+                .ok_or_else(|| EdgeError::Unreadable(format!("a window key of {}", name.site)))?;
+            let open = Open { key, next_chunk: 0, ids: HashSet::new(), cells: HashMap::new() };
+            self.open.insert(name.clone(), open);
+        }
+        for chunk in snapshot.chunks {
+            let unreadable = || EdgeError::Unreadable(format!("a chunk of {}", chunk.name.site));
+            let open = self.open.get_mut(&chunk.name).ok_or_else(unreadable)?;
+            let plain = open.key.open(&chunk.sealed, &chunk.name, chunk.number).ok_or_else(unreadable)?;
+            let (ids, cells): (Vec<[u8; 16]>, Vec<(CellKey, u64)>) =
+                cbor::from_slice(&plain).map_err(|_| unreadable())?;
+            open.next_chunk = chunk.number + 1;
+            self.ids += open.merge(&ids, &cells);
+        }
+        Ok(())
+    }
+
+    /// What to write outside the store, before anything released since leaves.
+    #[must_use]
+    pub fn anchor(&self) -> Anchor {
+        Anchor { epoch: self.epoch, releases: self.next_seq.values().sum() }
+    }
+
+    /// Whether the store was found to be an old copy when it was opened.
+    #[must_use]
+    pub fn was_restored(&self) -> bool {
+        self.restored
+    }
+
+    /// Whether this time contradicts what the store says. A demonstration's short windows are not asked.
+    #[must_use]
+    pub fn clock_doubt(&self, now_ms: u64) -> Option<ClockDoubt> {
+        if self.floor_ms > now_ms + CLOCK_SLACK_MS {
+            return Some(ClockDoubt::Behind { by_ms: self.floor_ms - now_ms });
+        }
+        let real = |cursor: &Cursor| cursor.span_ms >= 60 * 60 * 1000;
+        let windows: u64 = self
+            .cursors
+            .iter()
+            .filter(|(cursor, _)| real(cursor))
+            .map(|(cursor, next)| self.skips(cursor, *next, now_ms))
+            .sum();
+        (windows > 0).then_some(ClockDoubt::Ahead { windows })
+    }
+}

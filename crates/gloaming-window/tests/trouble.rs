@@ -1,0 +1,220 @@
+//! The edge's core when things go wrong: a full window, a lying component, an old store, a wrong clock.
+#![allow(clippy::unwrap_used)]
+
+use gloaming_policy::Policy;
+use gloaming_policy::author::{compile, template};
+use gloaming_privacy::Rho;
+use gloaming_signal::Reason;
+use gloaming_window::{Anchor, Bounds, ClockDoubt, EdgeError, MemoryStorage, Opening};
+
+mod rig;
+use rig::*;
+
+const HOUR: u64 = 3_600_000;
+
+/// The blog's policy with one metric counted by the hour.
+fn hourly() -> Policy {
+    let text = template("blog", "blog.example", "https://blog.example", "2027-03-01").unwrap();
+    let text = text.replacen("window = \"day\"", "window = \"hour\"", 1);
+    compile(&text, 20_781, &|_| Err("none".into())).unwrap()
+}
+
+#[test]
+fn a_full_window_asks_to_come_again_and_forgets_nothing() {
+    let mut rig = Rig::with(&policy(1), Bounds { window_ids: 60, ..Bounds::default() });
+    let first = body(1, (0..50).map(|i| one(i, 1, 20_781)).collect());
+    let more = body(1, (50..70).map(|i| one(i, 1, 20_781)).collect());
+    let fits = body(1, (50..60).map(|i| one(i, 2, 20_781)).collect());
+    let answers = rig.ingest(START, &[first.clone(), more.clone(), fits]).unwrap();
+    assert_eq!(answers, [vec![Reason::Accepted; 50], vec![Reason::Busy], vec![Reason::Accepted; 10]]);
+    assert_eq!(rig.ingest(START, &[first, more]).unwrap(), [vec![Reason::Duplicate; 50], vec![Reason::Busy]]);
+    let tomorrow = body(1, vec![one(99, 1, 20_782)]);
+    assert_eq!(rig.ingest(START + DAY, &[tomorrow]).unwrap(), [[Reason::Accepted]], "another window has room");
+    let (batch, seed) = rig.release(START + 2 * DAY).remove(0);
+    assert_eq!(exact(&batch, &seed), [0, 50, 10, 0, 0]);
+}
+
+#[test]
+fn all_windows_together_are_bounded_and_a_release_makes_room() {
+    let mut rig = Rig::with(&policy(1), Bounds { ids: 60, ..Bounds::default() });
+    let today = body(1, (0..60).map(|i| one(i, 1, 20_781)).collect());
+    let tomorrow = body(1, vec![one(99, 1, 20_782)]);
+    rig.ingest(START, &[today]).unwrap();
+    let mut rig = rig.restart();
+    assert_eq!(rig.ingest(START + DAY, std::slice::from_ref(&tomorrow)).unwrap(), [[Reason::Busy]]);
+    assert_eq!(rig.release(START + 2 * DAY - HOUR).len(), 1);
+    assert_eq!(rig.ingest(START + 2 * DAY - HOUR, &[tomorrow]).unwrap(), [[Reason::Accepted]]);
+}
+
+#[test]
+fn one_failing_release_keeps_no_other_window_waiting() {
+    let mut rig = Rig::with(&hourly(), Bounds::default());
+    rig.guest.wrong = Wrong::TrapOnRelease(DAY);
+    let now = START + 2 * DAY;
+    let (mut failures, mut released) = (0, 0);
+    loop {
+        match rig.release_one(now) {
+            Ok(true) => released += 1,
+            Ok(false) => break,
+            Err(error) => {
+                assert!(matches!(error, EdgeError::Guest(_)), "{error}");
+                failures += 1;
+            }
+        }
+    }
+    assert_eq!(failures, 1, "tried again later, not at once");
+    assert_eq!(released, 47, "every hour from the policy's first to the last that is over with its grace");
+    rig.guest.wrong = Wrong::No;
+    assert!(rig.release_one(now + 60_001).unwrap());
+}
+
+#[test]
+fn a_component_that_lies_about_what_it_counted_is_not_believed() {
+    for wrong in [Wrong::Accept, Wrong::Add, Wrong::Move] {
+        let mut rig = Rig::new();
+        let posted = body(1, (0..60).map(|i| one(i, 1, 20_781)).collect());
+        rig.ingest(START, std::slice::from_ref(&posted)).unwrap();
+        rig.guest.wrong = wrong;
+        let more = if wrong == Wrong::Accept { posted.clone() } else { body(1, vec![one(99, 1, 20_781)]) };
+        let answer = rig.ingest(START, &[more]);
+        assert!(matches!(answer, Err(EdgeError::Untrue(_))), "{wrong:?}: {answer:?}");
+        rig.guest.wrong = Wrong::No;
+        let (batch, seed) = rig.release(START + 2 * DAY).remove(0);
+        assert_eq!(exact(&batch, &seed), [0, 60, 0, 0, 0], "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_component_that_noises_as_it_likes_releases_nothing() {
+    for (wrong, count) in [(Wrong::Less, 60), (Wrong::Show, 3)] {
+        let mut rig = Rig::new();
+        rig.ingest(START, &[body(1, (0..count).map(|i| one(i, 1, 20_781)).collect())]).unwrap();
+        rig.guest.wrong = wrong;
+        let refused = rig.release_one(START + 2 * DAY);
+        assert!(matches!(refused, Err(EdgeError::Untrue(_))), "{wrong:?}: {refused:?}");
+        assert_eq!(rig.edge.undelivered(), 0);
+    }
+}
+
+/// A copy of a store from before a release, under the anchor from after it.
+fn restored(now: u64) -> (Rig, Rig, Anchor) {
+    let mut rig = Rig::new();
+    rig.ingest(START, &[body(1, (0..60).map(|i| one(i, 1, 20_781)).collect())]).unwrap();
+    let copy = rig.edge.storage_mut().clone();
+    assert_eq!(rig.release(START + 2 * DAY).len(), 1);
+    let anchor = rig.edge.anchor();
+    let opening = Opening { anchor: Some(anchor), ..rig.opening.clone() };
+    let old = Rig::over(copy, now, rig.key.clone(), Native::default(), rig.stream.clone(), opening).unwrap();
+    (rig, old, anchor)
+}
+
+#[test]
+fn an_old_copy_of_the_store_never_noises_a_window_again() {
+    let now = START + 2 * DAY;
+    let (rig, mut old, before) = restored(now);
+    assert!(old.edge.was_restored() && !rig.edge.was_restored());
+    assert_ne!(old.edge.anchor().epoch, before.epoch, "a new epoch");
+    assert_eq!(old.edge.anchor().releases, 0);
+    let state = old.edge.storage_mut().snapshot().unwrap();
+    assert!(state.keys.is_empty() && state.chunks.is_empty(), "what it held open is gone");
+    // Neither the windows released before nor the one that has begun: whole ones from now on.
+    let today = now / DAY;
+    for window in [20_781, today - 1, today] {
+        assert_eq!(old.ingest(now, &[body(1, vec![one(7, 1, window)])]).unwrap(), [[Reason::ClosedWindow]]);
+    }
+    assert_eq!(old.ingest(now + DAY, &[body(1, vec![one(7, 1, today + 1)])]).unwrap(), [[Reason::Accepted]]);
+    let next: Vec<_> = old.release(now + 3 * DAY).iter().map(|(b, _)| (b.epoch, b.seq, b.window)).collect();
+    assert_eq!(next, [(old.edge.anchor().epoch, 0, today + 1)]);
+    assert!(!old.restart().edge.was_restored(), "its own anchor fits");
+}
+
+#[test]
+fn a_store_without_its_anchor_is_taken_for_an_old_copy_and_a_new_one_is_not() {
+    let rig = Rig::new();
+    let opening = rig.opening.clone();
+    let storage = rig.edge.into_storage();
+    let again = Rig::over(storage, START, rig.key, rig.guest, rig.stream, opening.clone()).unwrap();
+    assert!(again.edge.was_restored());
+    let stale = Opening { anchor: Some(Anchor { epoch: 1, releases: 9 }), ..opening };
+    let Rig { key, guest, stream, .. } = again;
+    let fresh = Rig::over(MemoryStorage::default(), START, key, guest, stream, stale).unwrap();
+    assert!(!fresh.edge.was_restored(), "the old disk is gone, and with it whatever it held");
+}
+
+#[test]
+fn an_expired_policy_takes_nothing_and_still_closes_its_windows() {
+    let mut policy = policy(1);
+    policy.expires_day = 20_782;
+    let mut rig = Rig::with(&policy, Bounds::default());
+    let sent = |window| {
+        let submission = gloaming_signal::Submission {
+            site: policy.site.clone(),
+            policy_version: 1,
+            policy_hash: policy.hash(),
+            check: false,
+            contributions: vec![one(window, 1, window)],
+        };
+        gloaming_signal::cbor::to_vec(&submission)
+    };
+    assert_eq!(rig.ingest(START, &[sent(20_781)]).unwrap(), [[Reason::Accepted]]);
+    assert_eq!(rig.ingest(START + DAY, &[sent(20_782)]).unwrap(), [[Reason::Expired]]);
+    assert_eq!(rig.release(START + 2 * DAY).len(), 1);
+    let rig = rig.restart();
+    assert!(rig.edge.policy("blog.example").is_some(), "a restart is not stopped by it");
+}
+
+#[test]
+fn windows_that_are_skipped_leave_nothing_in_the_store() {
+    let mut rig = Rig::with(&hourly(), Bounds { catch_up: 10, ..Bounds::default() });
+    let hour = START / HOUR;
+    let metric = hourly().metrics.iter().find(|m| m.span_ms == HOUR).unwrap().id;
+    let sent = |window| {
+        let policy = hourly();
+        let contributions = vec![gloaming_signal::Contribution { metric, ..one(window, 0, window) }];
+        gloaming_signal::cbor::to_vec(&gloaming_signal::Submission {
+            site: policy.site.clone(),
+            policy_version: 1,
+            policy_hash: policy.hash(),
+            check: false,
+            contributions,
+        })
+    };
+    assert_eq!(rig.ingest(START, &[sent(hour)]).unwrap(), [[Reason::Accepted]]);
+    assert_eq!(rig.edge.storage_mut().snapshot().unwrap().keys.len(), 1);
+    let now = START + 20 * HOUR;
+    assert_eq!(rig.edge.clock_doubt(now), Some(ClockDoubt::Ahead { windows: 10 }));
+    let released: Vec<u64> =
+        rig.release(now).iter().filter(|(b, _)| b.span_ms == HOUR).map(|(b, _)| b.window).collect();
+    assert_eq!(released, (hour + 10..hour + 19).collect::<Vec<_>>());
+    assert_eq!(rig.edge.tally().skipped_windows, 10);
+    assert!(rig.edge.storage_mut().snapshot().unwrap().keys.is_empty());
+    assert_eq!(rig.edge.clock_doubt(now), None);
+}
+
+#[test]
+fn a_clock_behind_the_last_release_is_doubted_and_edge_time_stays() {
+    let mut rig = Rig::new();
+    rig.release(START + 2 * DAY);
+    let mut rig = rig.restart();
+    assert_eq!(rig.edge.clock_doubt(START), Some(ClockDoubt::Behind { by_ms: 2 * DAY }));
+    assert_eq!(rig.edge.clock_doubt(START + 2 * DAY - 60_000), None, "clocks are set by a minute now and then");
+    assert_eq!(rig.edge.floor_ms(), START + 2 * DAY);
+    let today = (START + 2 * DAY) / DAY;
+    assert_eq!(rig.ingest(START, &[body(1, vec![one(1, 1, today)])]).unwrap(), [[Reason::Accepted]]);
+}
+
+#[test]
+fn what_a_day_has_cost_is_remembered_while_one_of_its_windows_is_unreleased() {
+    let mut rig = Rig::with(&hourly(), Bounds { catch_up: 1_000, ..Bounds::default() });
+    rig.guest.wrong = Wrong::TrapOnRelease(DAY);
+    let (day, now) = (START / DAY, START + 30 * DAY);
+    let spent = |rig: &mut Rig| rig.edge.storage_mut().snapshot().unwrap().ledgers["blog.example"].spent(day);
+    while !matches!(rig.release_one(now), Ok(false)) {}
+    let hours = spent(&mut rig);
+    assert!(hours > Rho::default(), "all its hours are released, the day itself is not");
+    rig.guest.wrong = Wrong::No;
+    assert!(rig.release_one(now + 120_000).unwrap());
+    assert!(spent(&mut rig) > hours);
+    while rig.release_one(now + 120_000).unwrap() {}
+    assert_eq!(spent(&mut rig), Rho::default(), "and then it is forgotten");
+}

@@ -1,0 +1,117 @@
+//! Edge and centre as processes, from a configuration: killed, restored from a copy, out of disk.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use gloaming_http::Client;
+
+mod support;
+use support::{Service, Site, until_ready};
+
+/// The edge is killed in the middle, without warning: what it had acknowledged is still there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_is_killed_keeps_what_it_acknowledged() {
+    let site = Site::new();
+    let (centre, edge) = (site.start("central"), site.start("edge"));
+    until_ready(&site.admin).await;
+    until_ready(&site.central).await;
+    let window = site.window().await;
+    for start in [0, 40, 80] {
+        assert_eq!(site.post(window, start..start + 40).await, (200, vec!["accepted".to_owned(); 40]));
+    }
+    drop(edge);
+
+    let edge = site.start("edge");
+    until_ready(&site.admin).await;
+    assert_eq!(site.post(window, 0..40).await.1, vec!["duplicate"; 40]);
+    let again = [vec!["duplicate"; 20], vec!["accepted"; 10]].concat();
+    assert_eq!(site.post(window, 100..130).await.1, again);
+
+    let doctor = site.folder.run(&["doctor"]);
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(doctor.status.success(), "{said}");
+    assert!(said.contains("answers at"), "{said}");
+
+    // The ids' last eight bytes are nowhere in the store: what lies there is sealed.
+    let store = fs::read(site.folder.path("edge.redb")).unwrap();
+    assert!(!store.windows(8).any(|w| w == [0xa7; 8]), "an id in the clear");
+    assert!(edge.terminate(), "a stopped edge ends well");
+    assert!(centre.terminate(), "a stopped centre ends well");
+
+    // Without its wrapping key the store says so instead of beginning anew.
+    fs::remove_file(site.folder.path("wrapping.key")).unwrap();
+    let refused = site.folder.refuses(&["edge"]);
+    assert!(refused.contains("wrapping key"), "{refused}");
+}
+
+async fn metrics(site: &Site) -> String {
+    let (_, _, text) = Client::new(Duration::from_secs(5)).get(&format!("{}/metrics", site.admin)).await.unwrap();
+    String::from_utf8(text.to_vec()).unwrap()
+}
+
+/// Somebody brings back yesterday's store, or its anchor is gone: nothing of what was open is released.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_may_be_an_old_copy_begins_a_new_epoch() {
+    let site = Site::new();
+    let edge = site.start("edge");
+    until_ready(&site.admin).await;
+    let window = site.window().await;
+    assert_eq!(site.post(window, 0..5).await.1, vec!["accepted"; 5]);
+    assert!(metrics(&site).await.contains("gloaming_store_restored_total 0"));
+    assert!(edge.terminate());
+    let anchor = site.folder.path("wrapping.key.anchor");
+    let before = fs::read_to_string(&anchor).unwrap();
+    fs::write(&anchor, before.replace("releases 0", "releases 1")).unwrap();
+
+    let edge = site.start("edge");
+    until_ready(&site.admin).await;
+    assert!(metrics(&site).await.contains("gloaming_store_restored_total 1"));
+    assert_eq!(site.post(window, 0..5).await.1, vec!["closed-window"; 5]);
+    assert_ne!(fs::read_to_string(&anchor).unwrap(), before);
+    assert!(edge.terminate());
+    let _edge = site.start("edge");
+    until_ready(&site.admin).await;
+    assert!(metrics(&site).await.contains("gloaming_store_restored_total 0"), "once is enough");
+}
+
+/// The disk is full: 503 to senders and to whoever asks for readiness, nothing acknowledged is lost, and with
+/// room the edge goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_without_room_on_its_disk_says_so_and_recovers() {
+    let site = Site::new();
+    drop((site.start("edge"), until_ready(&site.admin).await));
+    let size = fs::metadata(site.folder.path("edge.redb")).unwrap().len();
+    // A limit on the size of files is what a full disk is to a database: writes that fail.
+    let limited = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" edge", size / 1_024 + 64);
+    let mut command = Command::new("bash");
+    command.current_dir(site.folder.0.path()).args(["-c", &limited, env!("CARGO_BIN_EXE_gloaming")]);
+    let edge = Service(command.env("NO_COLOR", "1").spawn().unwrap());
+    until_ready(&site.admin).await;
+    let window = site.window().await;
+    let mut taken = 0;
+    let refused = loop {
+        let (status, words) = site.post(window, taken..taken + 60).await;
+        if status != 200 {
+            break (status, words);
+        }
+        taken += 60;
+        assert!(taken < 600_000, "the disk is never full");
+    };
+    assert_eq!(refused, (503, vec!["busy".to_owned()]));
+    let client = Client::new(Duration::from_secs(5));
+    let readyz = format!("{}/readyz", site.admin);
+    let (status, _, said) = client.get(&readyz).await.unwrap();
+    assert!(status == 503 && said.starts_with(b"the store fails"), "{status}");
+
+    let id = edge.0.id().to_string();
+    assert!(Command::new("prlimit").args(["--pid", &id, "--fsize=unlimited"]).status().unwrap().success());
+    until_ready(&site.admin).await;
+    assert!(taken >= 60, "there was room for some");
+    assert_eq!(site.post(window, 0..60).await.1, vec!["duplicate"; 60]);
+    assert_eq!(site.post(window, taken - 60..taken).await.1, vec!["duplicate"; 60]);
+    let (status, words) = site.post(window, taken..taken + 60).await;
+    assert!(status == 200 && words.iter().all(|word| word == "accepted" || word == "duplicate"), "{words:?}");
+    assert!(edge.terminate());
+}

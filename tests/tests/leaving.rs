@@ -1,0 +1,150 @@
+//! How visits end: offline, beside another tab, with less consent than they began with, on a page that errs.
+#![allow(clippy::unwrap_used)]
+
+use gloaming_e2e::page::Page;
+use gloaming_e2e::persona::linger;
+use gloaming_e2e::stage::{Setting, Stage, scene, settle};
+use serde_json::json;
+
+async fn agree(page: &Page, shop: &str) {
+    page.goto(shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    linger(page).await.unwrap();
+}
+
+/// Metrics of everything posted, in order of arrival; none may come twice.
+fn metrics(stage: &Stage) -> Vec<u32> {
+    let all: Vec<_> = stage.wire.submissions().into_iter().flat_map(|s| s.contributions).collect();
+    let mut ids: Vec<_> = all.iter().map(|c| c.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all.len(), "an id twice would link two visits");
+    all.iter().map(|c| c.metric).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visit_left_offline_is_told_once_by_the_next() {
+    let (stage, profile, page) = scene(Setting::default()).await.unwrap();
+    agree(&page, &stage.demo.shop).await;
+    page.eval("Object.defineProperty(navigator, 'onLine', { value: false }); true").await.unwrap();
+    page.leave().await.unwrap();
+    settle().await;
+    assert!(metrics(&stage).is_empty());
+    for told in [1, 1] {
+        let page = profile.tab("").await.unwrap();
+        page.goto(&stage.demo.shop).await.unwrap();
+        linger(&page).await.unwrap();
+        assert_eq!(page.seen().complaints, Vec::<String>::new());
+        page.leave().await.unwrap();
+        settle().await;
+        assert_eq!(stage.wire.submissions().len(), told);
+    }
+    let mut once = metrics(&stage);
+    let count = once.len();
+    once.dedup();
+    assert!(count > 0 && once.len() == count, "{once:?}");
+    stage.demo.stop().await;
+}
+
+/// A tab that never held the lock once took the record over when it was closed, and the visit was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tab_that_waited_in_vain_takes_nothing_from_the_one_that_measured() {
+    let (stage, profile, one) = scene(Setting::default()).await.unwrap();
+    agree(&one, &stage.demo.shop).await;
+    let other = profile.tab("").await.unwrap();
+    other.goto(&format!("{}/help", stage.demo.shop)).await.unwrap();
+    other.until("gloaming('status').then((s) => s.state == 'granted')").await.unwrap();
+    settle().await;
+    assert_eq!(other.eval("gloaming('status').then((s) => !!s.features)").await.unwrap(), false, "it waits");
+    other.leave().await.unwrap();
+    settle().await;
+    linger(&one).await.unwrap();
+    one.leave().await.unwrap();
+    settle().await;
+    assert_eq!(stage.wire.submissions().len(), 1);
+    stage.demo.stop().await;
+}
+
+/// Another tab's no, given while this one waits for its turn, stays a no.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_no_in_one_tab_is_a_no_in_all() {
+    let (stage, profile, one) = scene(Setting::default()).await.unwrap();
+    agree(&one, &stage.demo.shop).await;
+    let other = profile.tab("").await.unwrap();
+    other.goto(&stage.demo.shop).await.unwrap();
+    other.until("gloaming('status').then((s) => s.state == 'granted')").await.unwrap();
+    assert_eq!(one.eval("gloaming('consent', {})").await.unwrap(), "refused");
+    other.until("gloaming('status').then((s) => s.state == 'refused')").await.unwrap();
+    other.leave().await.unwrap();
+    let kept = one.eval("Object.values(localStorage).join()").await.unwrap();
+    assert!(kept.as_str().unwrap().contains("\"d\":0"), "{kept}");
+    one.leave().await.unwrap();
+    settle().await;
+    assert!(metrics(&stage).is_empty());
+    stage.demo.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purpose_taken_back_takes_back_what_was_prepared_for_it() {
+    let (stage, profile, page) = scene(Setting::default()).await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.until("gloaming('status').then((s) => !!s.notice)").await.unwrap();
+    page.eval("gloaming('consent', { measurement: true, prediction: true })").await.unwrap();
+    page.until("gloaming('status').then((s) => s.scores?.length == 1)").await.unwrap();
+    assert_eq!(page.eval("gloaming('consent', { measurement: true })").await.unwrap(), "granted");
+    page.leave().await.unwrap();
+    settle().await;
+    let page = profile.tab("").await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    linger(&page).await.unwrap();
+    page.leave().await.unwrap();
+    settle().await;
+    let sent = metrics(&stage);
+    let policy = &stage.demo.policy;
+    let measurement = policy.purposes.iter().position(|p| p.id == "measurement").unwrap();
+    assert!(!sent.is_empty());
+    for metric in sent {
+        assert_eq!(policy.metric(metric).unwrap().purpose as usize, measurement, "metric {metric}");
+    }
+    stage.demo.stop().await;
+}
+
+/// What a page says may be anything; whatever it is, the visit goes on and the page hears of no failure.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_says_nonsense_is_heard_out() {
+    let (stage, _profile, page) = scene(Setting::default()).await.unwrap();
+    agree(&page, &stage.demo.shop).await;
+    for nonsense in [
+        "gloaming('track', () => 1, { value: () => 2 })",
+        "gloaming('track', 'add_to_cart', { value: { deep: window } })",
+        "gloaming('track', 'add_to_cart', null)",
+        "gloaming('track')",
+        "gloaming('feature', 'cart-value', () => 3)",
+        "gloaming('feature', { a: document }, [window])",
+        "gloaming('feature', 'cart-value', NaN)",
+    ] {
+        page.eval(&format!("{nonsense}; true")).await.unwrap();
+    }
+    let big = page.eval("gloaming('track', 'add_to_cart', { value: 1n }).then(() => '', (e) => e.name)").await.unwrap();
+    assert_eq!(big, "TypeError", "said to whoever asked");
+    let unknown = page.eval("gloaming('trak').then(() => '', (e) => e.message)").await.unwrap();
+    assert_eq!(unknown, "no command trak");
+    page.until("gloaming('status').then((s) => s.unknownEvents >= 5)").await.unwrap();
+    linger(&page).await.unwrap();
+    assert_eq!(page.seen().complaints, Vec::<String>::new());
+    page.leave().await.unwrap();
+    settle().await;
+    assert_eq!(stage.wire.submissions().len(), 1);
+    stage.demo.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_agree_to_a_notice_that_was_not_read() {
+    let (stage, _profile, page) = scene(Setting::default()).await.unwrap();
+    page.call("Network.setBlockedURLs", json!({ "urls": ["*/v1/notice/*"] })).await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.until("gloaming('status').then((s) => s.state == 'notice')").await.unwrap();
+    assert_eq!(page.eval("gloaming('consent', { measurement: true })").await.unwrap(), "notice");
+    assert_eq!(page.eval("localStorage.length").await.unwrap(), 0);
+    stage.demo.stop().await;
+}
