@@ -41,6 +41,7 @@ h3 + span { color: #b9c1dd }
 li div { color: #dfe3f3 }
 .failed .remedy { margin-top: 4px; padding: 6px 10px; background: #48130a; border-radius: 8px; color: #ffe3da }
 button { font: inherit; color: #eef0f8; background: #2a3359; border: 1px solid #55619a; border-radius: 8px; min-height: 28px; padding: 2px 10px; cursor: pointer }
+li button { margin-top: 6px }
 button:focus-visible { outline: 3px solid #f6cf7a; outline-offset: 2px }
 small { display: block; color: #b9c1dd; font-size: 12.5px }`
 
