@@ -26,7 +26,9 @@ fn metrics(stage: &Stage) -> Vec<u32> {
 async fn a_visit_left_offline_is_told_once_by_the_next() {
     let (stage, profile, page) = scene(Setting::default()).await.unwrap();
     agree(&page, &stage.demo.shop).await;
-    page.eval("Object.defineProperty(navigator, 'onLine', { value: false }); true").await.unwrap();
+    let offline = json!({ "offline": true, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
+    page.call("Network.emulateNetworkConditions", offline).await.unwrap();
+    settle().await;
     page.leave().await.unwrap();
     settle().await;
     assert!(metrics(&stage).is_empty());
@@ -122,14 +124,16 @@ async fn a_page_that_says_nonsense_is_heard_out() {
         "gloaming('feature', 'cart-value', () => 3)",
         "gloaming('feature', { a: document }, [window])",
         "gloaming('feature', 'cart-value', NaN)",
+        "gloaming('feature', 'cart-value', { valueOf: () => 5, constructor: () => 6 })",
+        "gloaming('track', 'constructor')",
     ] {
         page.eval(&format!("{nonsense}; true")).await.unwrap();
     }
     let big = page.eval("gloaming('track', 'add_to_cart', { value: 1n }).then(() => '', (e) => e.name)").await.unwrap();
     assert_eq!(big, "TypeError", "said to whoever asked");
-    let unknown = page.eval("gloaming('trak').then(() => '', (e) => e.message)").await.unwrap();
+    let unknown = page.eval("gloaming('trak').then(() => '', (e) => e)").await.unwrap();
     assert_eq!(unknown, "no command trak");
-    page.until("gloaming('status').then((s) => s.unknownEvents >= 5)").await.unwrap();
+    page.until("gloaming('status').then((s) => s.unknownEvents >= 7)").await.unwrap();
     linger(&page).await.unwrap();
     assert_eq!(page.seen().complaints, Vec::<String>::new());
     page.leave().await.unwrap();

@@ -156,6 +156,7 @@ async fn what_could_not_be_sent_goes_with_the_next_visit_once() {
     let offline = |off: bool| json!({ "offline": off, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
     page.call("Network.emulateNetworkConditions", offline(true)).await.unwrap();
     page.until("!navigator.onLine").await.unwrap();
+    settle().await;
     page.eval("dispatchEvent(new PageTransitionEvent('pagehide')); true").await.unwrap();
     settle().await;
     assert_eq!(stage.wire.submissions().len(), 0);

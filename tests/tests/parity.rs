@@ -127,7 +127,8 @@ fn script() -> Router {
 
 fn setup() -> Setup {
     let purposes = vec!["measurement".to_owned(), "prediction".to_owned()];
-    Setup { purposes, host: "shop.example".into(), device_class: 1, width: 800, weekday: 2, hour: 20, check: false }
+    let host = "shop.example".into();
+    Setup { purposes, host, device_class: 1, width: 800, weekday: 2, hour: 20, check: false, now_ms: 1e15 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +159,7 @@ async fn features_and_scores_in_chromium_are_the_native_ones() {
     let input = json!({
         "policy": STANDARD.encode(&policy),
         "setup": { "purposes": setup().purposes, "host": setup().host, "deviceClass": setup().device_class, "width": setup().width,
-            "weekday": setup().weekday, "hour": setup().hour, "check": false },
+            "weekday": setup().weekday, "hour": setup().hour, "check": false, "nowMs": 1e15 },
         "streams": streams.iter().map(|s| s.iter().map(numbers).collect::<Vec<_>>()).collect::<Vec<_>>(),
         "rows": rows,
     });

@@ -13,21 +13,21 @@
   const d = document, w = window, n = navigator, me = d.currentScript
   const { site, key } = me.dataset
   const base = new URL('.', me.src), name = 'gloaming:' + site
-  const coarse = matchMedia('(pointer:coarse)').matches
+  const coarse = matchMedia('(pointer:coarse)').matches, check = /gloaming-check/.test(location)
   const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
   const callbacks = [], asked = []
   // waiting, granted, refused, gpc, dnt; or why nothing is measured at all: frame, bot, notice, trap.
-  let state = 'waiting', notice, agreeable, record = {}, worker, ready = 0, release, posts = 0, unread = [], entries = []
+  let state = 'waiting', notice, agreeable = [], record = {}, worker, ready = 0, release, posts = 0, unread = [], entries = []
   let timer, path, depth, ticked, going = 0, lastClick = 0, clicked, seen = 0
 
-  const now = () => performance.timeOrigin + performance.now()
+  // The wall clock: the other one stops while some machines sleep.
+  const now = Date.now
   const bytes = (text) => Uint8Array.from(text, (c) => c.charCodeAt())
   const stored = () => JSON.parse(localStorage[name] || '{}')
   // What earlier pages did not get to hand over comes before what happens here.
   const load = () => (ready = 0, unread = [(record = stored()).x || []])
-  // A tab that never measured leaves the revision alone, and so the other tab its say.
   const save = () => {
-    if (posts) record.r = now()
+    record.r = now()
     try { return localStorage[name] = JSON.stringify(record) } catch {}
   }
 
@@ -60,7 +60,7 @@
     ticked = now()
     route()
     if (ticked - lastClick > 2600) observer.disconnect()
-    if (!d.hidden && d.hasFocus()) add(2, ticked - was)
+    if (d.hasFocus()) add(2, ticked - was)
   }
   const on = (target, types, listener) =>
     types.split(' ').map((type) => target.addEventListener(type, listener, 1))
@@ -76,15 +76,16 @@
       if (clicked != (clicked = hit || at)) seen++
       add(4, event.clientX, event.clientY, seen, hit && [hit.localName, hit.type, hit.isContentEditable, hit.href] + '')
       lastClick = now()
-      observer.observe(d, { subtree: 1, childList: 1, attributes: 1, characterData: 1 })
+      observer.observe(d, { childList: 1, subtree: 1, attributes: 1, characterData: 1 })
     })
     on(d, 'selectionchange', () => getSelection() + '' && alive(2))
     on(d, 'scroll', () => alive(4))
     on(w, 'blur', () => alive(8))
     on(w, 'error unhandledrejection', (event) => event.target == w && add(6, 1))
+    // Form start is 10, form submit 11.
     on(d, 'focusin submit', (event) => {
       const at = event.target, form = [...d.forms].indexOf(at.form || at)
-      if (form >= 0) add(event.type > 'g' ? 11 : 10, form % 32)
+      if (form >= 0) add(11 - (event.type < 'g'), form % 32)
     })
     on(d, 'copy', () => add(13))
     on(d, 'mouseout', (event) => !event.relatedTarget && event.clientY < 1 && add(14))
@@ -96,28 +97,31 @@
     on(w.navigation || d, 'navigate click', (event) => {
       const to = event.destination || event.target.closest('a')
       setTimeout(route)
-      if (to && !to.sameDocument && !to.target && event.downloadRequest == null) going = now() * (to.url || to.href).startsWith(location.origin + '/')
+      if (to && !to.sameDocument && event.downloadRequest == null) going = now() * (to.url || to.href).startsWith(location.origin + '/')
     })
     on(d, 'visibilitychange', () => d.hidden ? stop() : start())
     on(w, 'pagehide', () => stop(1))
-    on(w, 'pageshow', (event) => event.persisted && (view(2), start()))
+    // Another tab wrote after all, or its writing was slow to arrive: begin again from what is there.
+    on(w, 'storage', () => worker && stored().r != record.r && start(end()))
+    on(w, 'pageshow', (event) => event.persisted && view(2))
   }
 
   // --- leaving ------------------------------------------------------------------------------------------
   // `final`: the page goes away. Otherwise it is hidden, perhaps for a moment, by a tab in front of it.
   // Nothing leaves before the record that pays for it is stored, and no answer is waited for: the page may
-  // be gone. What cannot be sent now, offline or with its window over, stays a session of the record; the
+  // be gone. A tab that never measured leaves the record to the one that did. What cannot be sent now,
+  // offline or with its window over, stays a session of the record; the
   // next visit's worker finds that it ended untold and tells it then, in a submission of its own.
   const leave = (final) => {
-    if (state != 'granted' || stored().r != record.r) return
-    const { sent, submission, until, kept = record.s } = ready, sends = submission && n.onLine && now() < until && now() - going > 3e3 && (final || coarse && d.hidden)
+    if (check || state != 'granted' || !posts || stored().r != record.r) return
+    const { sent, submission, until, kept = record.s } = ready, sends = submission && now() < until && now() - going > 1e4 && (final || coarse && d.hidden)
     record.s = sends ? sent : kept
     unread = [record.x = [...unread, entries].flat()]
     entries = []
     if (save() && sends) {
       ready = 0
       // Nobody is left to be told of a failure.
-      fetch(base + 'v1/contributions', { method: 'POST', body: submission, keepalive: true, ...quiet }).catch(now)
+      fetch(base + 'v1/contributions', { method: 'POST', body: submission, keepalive: 1, ...quiet }).catch(now)
     }
   }
   const stop = (final) => {
@@ -136,8 +140,9 @@
   // --- the worker ---------------------------------------------------------------------------------------
   // Fetched first because a worker's own request would name the page it comes from; it is then cached.
   // Asked for again while it waits for another tab's lock, it waits twice; the second finds a worker.
-  const start = () => state == 'granted' && fetch(base + 'worker.js', quiet).then(() =>
-    n.locks.request(name, () => state == 'granted' && !worker && !d.hidden && (load(), record.d ? new Promise((free) => {
+  // Fetched within the lock, too: what the tab before has stored needs a moment to be seen here.
+  const start = () => state == 'granted' &&
+    n.locks.request(name, () => fetch(base + 'worker.js', quiet).then(() => state == 'granted' && !worker && !d.hidden && (load(), record.d ? new Promise((free) => {
       release = free
       worker = new Worker(base + 'worker.js', { type: 'module', ...quiet })
       worker.onmessage = ({ data }) => heard[data.t](data)
@@ -145,13 +150,13 @@
       entries = [...unread, entries].flat()
       unread = []
       flush({ notice, record, coarse, href: location + '', size: [innerWidth, screen.width, screen.height] })
-      // Other tabs see that this one measures now.
-      save()
+      // Other tabs see that this one measures now. A check leaves no trace.
+      if (!check) save()
     }) : off('refused')))).catch(heard.trap)
   const heard = {
     ready: (data) => {
       ready = data
-      unread = unread.slice(data.n - posts || unread.length)
+      unread = unread.slice(data.n - posts || Infinity)
     },
     score: (data) => callbacks.map((callback) => callback(data)),
     answer: (data) => asked.shift()(data.value),
@@ -169,14 +174,15 @@
   }
   const commands = {
     consent: (purposes) => {
-      if (!notice) return state
       const given = agreeable.filter((p) => purposes[p])
+      // Said again, it changes nothing; least of all whose turn it is.
+      if (!notice || given + '' == record.p && state == 'granted') return state
       leave()
       if (given.length) state = 'granted'
       else forget('refused')
-      // What was prepared was agreed to by another answer, and no other tab's record counts from here on.
+      // What was prepared was agreed to by another answer; from here on the record is this tab's.
       posts++
-      record = { ...stored(ready = 0), d: given.length, p: given, v: notice.version, t: now() }
+      record = { ...stored(ready = 0), t: now(), d: given.length, p: given, v: notice.version }
       save()
       // Only now may a tab that waits read the record.
       end()
@@ -185,9 +191,9 @@
     },
     // Only words and numbers: anything else might not survive the way to the worker.
     track: (what, props) => add('track', what + '', +props?.value),
-    feature: (what, value) => add('feature', what + '', value == +value ? value : value + ''),
+    feature: (what, value) => add('feature', what + '', value === +value ? value : value + ''),
     on: (what, callback) => { callbacks.push(callback) },
-    status: async () => ({ state, notice, purposes: record.p, ...await ask('status') }),
+    status: async () => ({ notice, purposes: record.p, state, ...await ask('status') }),
     ledger: async () => await ask('ledger') || [],
     erase: () => (forget(state == 'granted' ? 'waiting' : state), state)
   }
@@ -225,10 +231,10 @@
     const early = w.gloaming?.q
     w.gloaming = async (what, ...all) => {
       if (commands[what]) return commands[what](...all)
-      throw Error('no command ' + what)
+      throw 'no command ' + what
     }
     early?.map(([all, resolve]) => resolve(w.gloaming(...all)))
-    if (/gloaming-check/.test(location)) import(base + 'check.js')
+    if (check) import(base + 'check.js')
   }
   begin()
 })()

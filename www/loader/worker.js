@@ -15,11 +15,12 @@ let page, edge, fetched, n = 0, models = [], traps = 0, check, judge, again, coa
 
 // Kinds of gloaming-signal's events.
 const ENGAGED = 2, CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22
-const COMMERCE = { search: 17, view_item: 18, add_to_cart: 19, begin_checkout: 20, purchase: 21 }
+const COMMERCE = { __proto__: null, search: 17, view_item: 18, add_to_cart: 19, begin_checkout: 20, purchase: 21 }
 const EXCLUDED = /^(select|textarea|canvas|video|audio|input,(?!submit|button|reset|image|checkbox|radio))|^[^,]*,[^,]*,true/
 const FILE = /\.(pdf|zip|gz|tgz|7z|rar|dmg|exe|msi|pkg|deb|rpm|apk|csv|tsv|txt|rtf|docx?|xlsx?|pptx?|odt|ods|epub|ics|mp3|wav|mp4|mov|avi)$/i
 
-const edgeNow = () => edge + performance.now() - fetched
+// The one clock steps, the other stops while some machines sleep: time has gone on as far as either says.
+const edgeNow = () => edge + Math.max(performance.now() - fetched[0], Date.now() - fetched[1])
 const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
 const sri = (text) => 'sha256-' + base64(text.match(/../g).map((b) => parseInt(b, 16)))
 const base64 = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(''))
@@ -95,7 +96,8 @@ const prepare = () => {
   if (submission) again = setTimeout(quietNow, Math.min(left + 20, 2e9))
   postMessage(check ? { t: 'ready', n } : {
     t: 'ready', n, kept: base64(prepared.kept), sent: base64(prepared.sent),
-    submission: submission && base64(submission), until: performance.timeOrigin + performance.now() + left
+    // Offline it would be lost and paid for.
+    submission: submission && navigator.onLine && base64(submission), until: Date.now() + left
   })
   prepared.free()
   return submission
@@ -136,13 +138,23 @@ const loadScorer = async () => {
   quietNow()
 }
 
+/** A page shown without a network waits for one; until then the loader keeps what happens. */
+const patiently = async (...what) => {
+  for (;;) {
+    try { return await fetch(...what) } catch (error) {
+      if (navigator.onLine) throw error
+      await new Promise((again) => setTimeout(again, 5e3))
+    }
+  }
+}
+
 const begin = async ({ notice, record, href, size: [width, ...screen], ...more }) => {
   page = new URL(href)
   check = page.searchParams.has('gloaming-check')
   coarse = more.coarse
-  const response = await fetch(base + 'v1/policy/' + notice.site, { ...quiet, cache: 'no-cache' })
+  const response = await patiently(base + 'v1/policy/' + notice.site, { ...quiet, cache: 'no-cache' })
   const policy = new Uint8Array(await response.arrayBuffer())
-  fetched = performance.now()
+  fetched = [performance.now(), Date.now()]
   edge = +response.headers.get('x-gloaming-time')
   if (hex(new Uint8Array(await crypto.subtle.digest('SHA-256', policy))) != notice.policy) throw Error('the policy is not the one the notice names')
   if (!edge) throw Error('the edge told no time: a proxy removed x-gloaming-time')
@@ -151,7 +163,7 @@ const begin = async ({ notice, record, href, size: [width, ...screen], ...more }
   collector = new Collector(policy, {
     purposes: record.p, host: page.hostname, check, width,
     deviceClass: coarse ? Math.min(...screen) < 600 ? 0 : 1 : 2,
-    weekday: (local.getDay() + 6) % 7, hour: local.getHours()
+    weekday: (local.getDay() + 6) % 7, hour: local.getHours(), nowMs: Date.now()
   }, unbase64(!check && record.s || ''))
   collector.on_quiet(quietNow)
   setTimeout(() => loadScorer().catch(() => traps++), 300)
@@ -161,8 +173,11 @@ const heard = async (data) => {
   if (data.notice) {
     await begin(data)
     // A yes that comes after a no, on the same page: what was before it is forgotten, the page is still there.
-    if ((check || !data.record.s) && !data.entries.some(([, kind]) => kind == 'page')) data.entries.unshift([performance.timeOrigin + performance.now(), 'page', 0, data.href, ''])
+    if ((check || !data.record.s) && !data.entries.some(([, kind]) => kind == 'page')) data.entries.unshift([Date.now(), 'page', 0, data.href, ''])
   }
+  // What was left over happened on the page that this one was reached from.
+  const first = data.notice && data.entries.find(([, kind, nav]) => kind == 'page' && !nav)
+  if (first?.[4].startsWith(page.origin)) page = address(first[4])
   n = data.n
   take(data.entries)
   if (data.ask == 'status') postMessage({ t: 'answer', value: { ...JSON.parse(collector.status()), traps, answers } })
@@ -174,6 +189,7 @@ const heard = async (data) => {
 // Messages wait for each other, so that nothing overtakes the first. A trap poisons the instance: the
 // loader is told, ends this worker, and the page goes on as if it were not measured.
 const trap = (what) => postMessage({ t: 'trap', what: String(what) })
+for (const change of ['online', 'offline']) addEventListener(change, () => collector && quietNow())
 let turn = Promise.resolve()
 onmessage = ({ data }) => { turn = turn.then(() => heard(data)).catch(trap) }
 onerror = (event) => { trap(event.message || event); return true }

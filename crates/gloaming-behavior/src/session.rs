@@ -96,6 +96,10 @@ impl Session {
         self.features.categories[Category::VisitMonth as usize] = u32::from(!first_month);
     }
 
+    pub(crate) fn features_mut(&mut self) -> &mut Features {
+        &mut self.features
+    }
+
     fn add(&mut self, number: Number, amount: u32) {
         let slot = &mut self.features.numbers[number as usize];
         *slot = slot.saturating_add(amount);

@@ -7,12 +7,15 @@ use gloaming_signal::{Event, cbor_record, insertion_sort, limits};
 
 use crate::config::Config;
 use crate::definitions::{SESSION_IDLE_MS, SESSION_MAX_MS};
-use crate::features::Features;
+use crate::features::{Features, NONE};
 use crate::session::Session;
 
 /// Events of one millisecond that are put in order before they count. A page makes one or two; a
 /// 65th begins a second round, after which the order of that millisecond is the order of arrival.
 const SAME_TIME: usize = 64;
+
+/// Ended sessions that wait to be told.
+const FINISHED: usize = 4;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -46,7 +49,7 @@ pub struct Tracker {
     config: Config,
     history: History,
     session: Option<Session>,
-    finished: Option<Finished>,
+    finished: Vec<Finished>,
     now_ms: u64,
     same_time: [Event; SAME_TIME],
     same_time_len: usize,
@@ -79,20 +82,25 @@ impl Tracker {
             config,
             history: History::default(),
             session: None,
-            finished: None,
+            finished: Vec::with_capacity(FINISHED + 1),
             now_ms: 0,
             same_time: [none; SAME_TIME],
             same_time_len: 0,
         }
     }
 
-    /// Takes an event. A time before the last one's counts as the last one's, for device clocks step back;
-    /// unless it is so far back that the clock must have been wrong before. Then a session begins anew.
-    pub fn push(&mut self, mut event: Event) {
-        if event.at_ms.saturating_add(SESSION_IDLE_MS) < self.now_ms {
+    /// Tells what time it is now, ms since 1970, before the first event after a restore. When the stored time
+    /// is far ahead of it the clock was wrong then, and a session begins anew instead of waiting for that time.
+    pub fn rewind(&mut self, now_ms: u64) {
+        if now_ms.saturating_add(SESSION_IDLE_MS) < self.now_ms {
             self.apply_same_time();
-            self.now_ms = event.at_ms;
+            self.now_ms = now_ms;
         }
+    }
+
+    /// Takes an event. A time before the last one's counts as the last one's: device clocks step back, and
+    /// what a tab in the background saw arrives late.
+    pub fn push(&mut self, mut event: Event) {
         event.at_ms = event.at_ms.max(self.now_ms);
         if event.at_ms > self.now_ms || self.same_time_len == SAME_TIME {
             self.apply_same_time();
@@ -117,7 +125,10 @@ impl Tracker {
         if self.session.as_ref().is_none_or(ended) {
             if let Some(session) = self.session.as_ref() {
                 let Session { started_ms, last_ms, .. } = *session;
-                self.finished = Some(Finished { started_ms, last_ms, features: session.features(true) });
+                self.finished.push(Finished { started_ms, last_ms, features: session.features(true) });
+                if self.finished.len() > FINISHED {
+                    self.finished.remove(0);
+                }
             }
             let mut next = Session::begin(event.at_ms, self.session.as_ref());
             let (last, now) = (self.history.last_ms, event.at_ms);
@@ -155,18 +166,32 @@ impl Tracker {
         ahead.session.map(|s| s.started_ms)
     }
 
-    /// The session that ended last, until it is forgotten.
+    /// Sessions that have ended and were not forgotten, oldest first; four at most.
     #[must_use]
-    pub fn finished(&self) -> Option<Finished> {
+    pub fn finished(&self) -> Vec<Finished> {
         let mut ahead = self.clone();
         ahead.apply_same_time();
         ahead.finished
     }
 
-    /// Forgets the ended session.
-    pub fn forget_finished(&mut self) {
+    /// Forgets ended sessions up to the one that began at `started_ms`.
+    pub fn forget_finished(&mut self, started_ms: u64) {
         self.apply_same_time();
-        self.finished = None;
+        let upto = self.finished.iter().rposition(|f| f.started_ms == started_ms).map_or(0, |i| i + 1);
+        // The running session is the newest of all.
+        let running = self.session.as_ref().is_some_and(|s| s.started_ms == started_ms);
+        self.finished.drain(..if running { self.finished.len() } else { upto });
+    }
+
+    /// Forgets what pages said about themselves in one of their declared features.
+    pub fn forget_page_feature(&mut self, index: usize) {
+        self.apply_same_time();
+        let sessions = self.session.iter_mut().map(Session::features_mut);
+        for features in sessions.chain(self.finished.iter_mut().map(|f| &mut f.features)) {
+            if let Some(slot) = features.page.get_mut(index) {
+                *slot = NONE;
+            }
+        }
     }
 
     /// State as bytes; [`Tracker::restore`] goes on as if there had been no break.
@@ -175,7 +200,7 @@ impl Tracker {
         cbor::to_vec(&State {
             history: self.history,
             session: self.session,
-            finished: self.finished,
+            finished: self.finished.clone(),
             now_ms: self.now_ms,
             same_time: self.same_time[..self.same_time_len].to_vec(),
         })
@@ -208,7 +233,7 @@ impl Tracker {
 struct State {
     history: History,
     session: Option<Session>,
-    finished: Option<Finished>,
+    finished: Vec<Finished>,
     now_ms: u64,
     same_time: Vec<Event>,
 }
@@ -238,7 +263,8 @@ impl Cbor for State {
             };
             // Times that contradict each other would underflow later; such bytes are not ours.
             let sound = state.session.is_none_or(|s| s.started_ms <= s.last_ms)
-                && state.finished.is_none_or(|f| f.started_ms <= f.last_ms)
+                && state.finished.len() <= FINISHED
+                && state.finished.iter().all(|f| f.started_ms <= f.last_ms)
                 && state.same_time.iter().all(|e| e.at_ms == state.now_ms);
             if sound { Ok(state) } else { Err(reader.limit()) }
         })

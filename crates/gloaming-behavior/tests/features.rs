@@ -134,41 +134,57 @@ fn half_an_hour_idle_or_a_day_begins_a_new_session() {
     tracker.push(PAGE(30 * minute, 1));
     assert_eq!(tracker.features(false).number(Number::Pages), 2, "thirty minutes are not more than thirty");
     tracker.push(PAGE(60 * minute + 1, 2));
-    assert_eq!(tracker.finished().map(|f| f.started_ms), Some(0), "asked for, its millisecond counts as over");
+    assert_eq!(tracker.finished()[0].started_ms, 0, "asked for, its millisecond counts as over");
     let now = tracker.features(false);
     assert_eq!((now.number(Number::Pages), now.number(Number::Returning)), (1, 1));
     assert_eq!((now.category(Category::VisitDay), now.category(Category::VisitMonth)), (1, 1));
     tracker.push(PAGE(60 * minute + 2, 2));
-    let finished = tracker.finished().unwrap();
+    let finished = tracker.finished()[0];
     assert_eq!((finished.features.number(Number::Pages), finished.last_ms), (2, 30 * minute));
-    tracker.forget_finished();
-    assert_eq!(tracker.finished(), None);
+    tracker.forget_finished(0);
+    assert_eq!(tracker.finished(), []);
 
     let mut long = Tracker::new(config());
     (0..=1441u64).for_each(|m| long.push(Event::new(m * minute, EventKind::EngagedTime, 1)));
     long.push(Event::new(1442 * minute, EventKind::EngagedTime, 1));
-    assert_eq!(long.finished().unwrap().features.number(Number::EngagedTime), 1441);
+    assert_eq!(long.finished()[0].features.number(Number::EngagedTime), 1441);
 }
 
-/// A clock that was a year ahead for one event once silenced the device for a year.
+/// A clock that was a year ahead once silenced the device for a year.
 #[test]
 fn a_clock_that_was_far_ahead_costs_one_session() {
     let year = 365 * 86_400_000;
     let mut tracker = Tracker::new(config());
     tracker.push(PAGE(1_000, 1));
     tracker.push(PAGE(1_000 + year, 1));
-    tracker.push(PAGE(2_000, 2));
+    let mut tracker = Tracker::restore(config(), &tracker.store()).unwrap();
+    tracker.rewind(2_000);
     // Between any two events the state may be stored.
     let mut tracker = Tracker::restore(config(), &tracker.store()).unwrap();
+    tracker.push(PAGE(2_000, 2));
     tracker.push(PAGE(9_000, 2));
     let now = tracker.features(false);
     assert_eq!((now.number(Number::Pages), now.number(Number::SessionLength)), (2, 7_000));
     assert_eq!(tracker.session_started_ms(), Some(2_000));
-    assert_eq!(tracker.finished().unwrap().started_ms, 1_000 + year);
-    // A step back of minutes is an ordinary thing: the event counts as coming now.
-    tracker.push(PAGE(9_000 - 8_000, 2));
+    assert_eq!(tracker.finished().iter().map(|f| f.started_ms).collect::<Vec<_>>(), [1_000, 1_000 + year]);
+    // A step back is an ordinary thing, and so is what a background tab saw forty minutes ago.
+    tracker.rewind(8_000);
+    tracker.push(PAGE(1_000, 2));
     assert_eq!(tracker.features(false).number(Number::Pages), 3);
     assert_eq!(tracker.session_started_ms(), Some(2_000));
+}
+
+#[test]
+fn four_ended_sessions_wait_to_be_told_and_the_oldest_goes_first() {
+    let hour = 3_600_000;
+    let mut tracker = Tracker::new(config());
+    (0..7).for_each(|i| tracker.push(PAGE(i * hour, 1)));
+    let starts = |tracker: &Tracker| tracker.finished().iter().map(|f| f.started_ms / hour).collect::<Vec<_>>();
+    assert_eq!(starts(&tracker), [2, 3, 4, 5]);
+    tracker.forget_finished(3 * hour);
+    assert_eq!(starts(&tracker), [4, 5]);
+    tracker.forget_finished(6 * hour);
+    assert_eq!(starts(&tracker), [], "told of the running one, none before it is told any more");
 }
 
 #[test]

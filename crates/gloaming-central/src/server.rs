@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::rejection::BytesRejection;
+use axum::body::{Body, to_bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
@@ -42,6 +42,8 @@ struct Context {
 
 /// Batches read at once; at a megabyte each this is what strangers can make a centre hold.
 const ARRIVING: usize = 64;
+/// Time for one of them to arrive.
+const ARRIVAL: Duration = Duration::from_secs(3);
 
 /// A started centre.
 pub struct Running {
@@ -124,10 +126,15 @@ fn routes(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
-/// Waits for a place before a batch's body is read.
+/// Waits for a place, then reads the body, quickly: a sender that trickles keeps no edge out for long.
 async fn in_turn(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
     let _place = context.arriving.acquire().await;
-    next.run(request).await
+    let (head, body) = request.into_parts();
+    match tokio::time::timeout(ARRIVAL, to_bytes(body, limits::BATCH_BYTES + 256)).await {
+        Ok(Ok(body)) => next.run(Request::from_parts(head, Body::from(body))).await,
+        Ok(Err(_)) => problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "run an edge of this version"),
+        Err(_) => problem(StatusCode::REQUEST_TIMEOUT, "too-slow", "look for what is slow between edge and centre"),
+    }
 }
 
 /// The hash of the password a request gives.
@@ -188,16 +195,14 @@ fn problem(status: StatusCode, reason: &str, remedy: &str) -> Response {
     responses(
         (status = 201, description = "Stored"),
         (status = 200, description = "Stored before, byte for byte"),
+        (status = 408, description = "Too slow", body = Problem),
         (status = 409, description = "Another batch bears this name, or the window came before: an alarm", body = Problem),
         (status = 413, description = "Too large", body = Problem),
         (status = 422, description = "Not believed, or not what the policy declares", body = Problem),
         (status = 503, description = "The database failed; come again", body = Problem),
     )
 )]
-async fn batches(State(context): State<Arc<Context>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let Ok(delivery) = body else {
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "run an edge of this version");
-    };
+async fn batches(State(context): State<Arc<Context>>, delivery: Bytes) -> Response {
     let batch = match accept(&delivery, &context.edges, &context.policies) {
         Ok(batch) => batch,
         Err(refusal) => {

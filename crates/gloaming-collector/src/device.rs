@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use crate::state::{Line, Scores, State, joined, quoted};
 
+/// Sessions whose scores are kept: the running one and those that wait to be told.
+const SCORES: usize = 5;
+
 /// What the page tells about itself and the person's decision.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,6 +31,8 @@ pub struct Setup {
     pub hour: u32,
     /// The check lane: judged and answered by the edge, counted by nobody.
     pub check: bool,
+    /// The device's time now, ms since 1970.
+    pub now_ms: f64,
 }
 
 /// See [`crate::Prepared`].
@@ -64,9 +69,8 @@ pub struct Device {
     sent_session: u64,
     sent_metrics: Vec<u32>,
     ledger: Vec<Line>,
-    scores: Scores,
-    /// Those of the session before, until it was told of.
-    scores_before: Scores,
+    /// By session, the running one's last.
+    scores: Vec<Scores>,
     seed: [u8; 32],
     drawn: u64,
     pending: Option<Sending>,
@@ -89,8 +93,7 @@ impl Device {
             sent_session: 0,
             sent_metrics: Vec::new(),
             ledger: Vec::new(),
-            scores: Scores::none(0, policy.models.len()),
-            scores_before: Scores::none(0, policy.models.len()),
+            scores: Vec::new(),
             policy,
             policy_hash,
             setup,
@@ -112,23 +115,33 @@ impl Device {
         if state.policy_hash == self.policy_hash {
             if let Ok(tracker) = Tracker::restore(self.policy.behavior.clone(), &state.tracker.0) {
                 self.tracker = tracker;
+                self.tracker.rewind(self.setup.now_ms as u64);
             }
             let models = self.policy.models.len();
-            if [&state.scores, &state.scores_before].iter().all(|scores| scores.steps.len() == models) {
-                (self.scores, self.scores_before) = (state.scores, state.scores_before);
+            if state.scores.len() <= SCORES && state.scores.iter().all(|scores| scores.steps.len() == models) {
+                self.scores = state.scores;
             }
-            // A purpose taken back takes its scores along.
-            for (index, model) in self.policy.models.iter().enumerate() {
-                if self.granted.get(model.purpose as usize) != Some(&true) {
-                    self.scores.steps[index] = NONE;
-                    self.scores_before.steps[index] = NONE;
-                }
-            }
+            self.forget_ungranted();
         }
         self.account = state.account;
         self.sent_session = state.sent_session;
         self.sent_metrics = state.sent_metrics;
         self.ledger = state.ledger;
+    }
+
+    /// A purpose taken back takes along what was made for it.
+    fn forget_ungranted(&mut self) {
+        let granted = |purpose: u32| self.granted.get(purpose as usize) == Some(&true);
+        for (index, model) in self.policy.models.iter().enumerate() {
+            if !granted(model.purpose) {
+                self.scores.iter_mut().for_each(|scores| scores.steps[index] = NONE);
+            }
+        }
+        for (index, feature) in self.policy.page_features.iter().enumerate() {
+            if !granted(feature.purpose) {
+                self.tracker.forget_page_feature(index);
+            }
+        }
     }
 
     /// See [`crate::Collector::page`].
@@ -197,13 +210,13 @@ impl Device {
     /// See [`crate::Collector::set_score`].
     pub fn set_score(&mut self, model: usize, score: f32) -> bool {
         let session = self.tracker.session_started_ms().unwrap_or(0);
-        if session != self.scores.session {
-            let fresh = Scores::none(session, self.policy.models.len());
-            self.scores_before = std::mem::replace(&mut self.scores, fresh);
+        if self.scores.last().is_none_or(|scores| scores.session != session) {
+            self.scores.push(Scores::none(session, self.policy.models.len()));
+            let surplus = self.scores.len().saturating_sub(SCORES);
+            self.scores.drain(..surplus);
         }
-        let Some((declared, slot)) = self.policy.models.get(model).zip(self.scores.steps.get_mut(model)) else {
-            return false;
-        };
+        let slot = self.scores.last_mut().and_then(|scores| scores.steps.get_mut(model));
+        let Some((declared, slot)) = self.policy.models.get(model).zip(slot) else { return false };
         if self.granted.get(declared.purpose as usize) != Some(&true) {
             return false;
         }
@@ -213,7 +226,7 @@ impl Device {
 
     /// A session's scores: those that were made of its own features, and no others.
     fn scores_of(&self, session: u64) -> Vec<u32> {
-        let of = [&self.scores, &self.scores_before].into_iter().find(|scores| scores.session == session);
+        let of = self.scores.iter().find(|scores| scores.session == session);
         of.map_or_else(|| vec![NONE; self.policy.models.len()], |scores| scores.steps.clone())
     }
 
@@ -240,8 +253,9 @@ impl Device {
         let kept = self.state(&self.tracker, &self.account, (self.sent_session, &self.sent_metrics), &[]);
         let running = self.tracker.session_started_ms().map(|start| (start, self.tracker.features(true)));
         // One session at a time, the older first: two in one submission would tell that they are one device's.
-        let sessions = [self.untold(), running];
-        let told = sessions.into_iter().flatten().find_map(|(session, features)| {
+        let mut sessions = self.untold();
+        sessions.extend(running);
+        let told = sessions.into_iter().find_map(|(session, features)| {
             let (sending, contributions) = self.contribute(session, &features, edge_ms);
             (!contributions.is_empty()).then_some((sending, contributions))
         });
@@ -253,7 +267,8 @@ impl Device {
             let metric = self.policy.metric(c.metric)?;
             Some((c.window + 1).saturating_mul(metric.span_ms))
         });
-        let until_ms = ends.min().unwrap_or(u64::MAX);
+        // Nor may it leave on another day than the one that was charged.
+        let until_ms = ends.fold((edge_ms / DAY_MS + 1) * DAY_MS, u64::min);
         let submission = Submission {
             site: self.policy.site.clone(),
             policy_version: self.policy.version,
@@ -266,7 +281,7 @@ impl Device {
             kept.clone()
         } else {
             let mut tracker = self.tracker.clone();
-            tracker.forget_finished();
+            tracker.forget_finished(sending.session);
             let sent = self.state(&tracker, &sending.account, (sending.session, &sending.metrics), &sending.lines);
             self.pending = Some(sending);
             sent
@@ -274,13 +289,15 @@ impl Device {
         Prepared { kept, sent, submission: Some(cbor::to_vec(&submission)), until_ms }
     }
 
-    /// A session that ended while nobody left: the tab stayed open, or the page went before it could tell.
-    /// What is older than a day is let go: it would count in a window it has nothing to do with.
-    fn untold(&self) -> Option<(u64, Features)> {
-        let finished = self.tracker.finished()?;
-        let age_ms = self.tracker.session_started_ms()?.checked_sub(finished.last_ms)?;
-        let untold = finished.started_ms != self.sent_session && age_ms <= DAY_MS && !self.setup.check;
-        untold.then_some((finished.started_ms, finished.features))
+    /// Sessions that ended while nobody left, oldest first: the tab stayed open, or the page went before it
+    /// could tell. What is older than a day is let go: it would count in a window it has nothing to do with.
+    fn untold(&self) -> Vec<(u64, Features)> {
+        let Some(now_ms) = self.tracker.session_started_ms().filter(|_| !self.setup.check) else { return Vec::new() };
+        let untold = self.tracker.finished().into_iter().filter(|finished| {
+            let age_ms = now_ms.checked_sub(finished.last_ms);
+            finished.started_ms != self.sent_session && age_ms.is_some_and(|ms| ms <= DAY_MS)
+        });
+        untold.map(|finished| (finished.started_ms, finished.features)).collect()
     }
 
     /// Makes the contributions that the person agreed to and the account pays for. When not all fit the
@@ -326,7 +343,7 @@ impl Device {
             self.sent_session = sending.session;
             self.sent_metrics = sending.metrics;
             self.ledger = joined(&self.ledger, &sending.lines);
-            self.tracker.forget_finished();
+            self.tracker.forget_finished(sending.session);
         }
     }
 
@@ -345,7 +362,6 @@ impl Device {
             sent_metrics: metrics.to_vec(),
             ledger: joined(&self.ledger, lines),
             scores: self.scores.clone(),
-            scores_before: self.scores_before.clone(),
         })
     }
 

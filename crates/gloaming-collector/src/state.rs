@@ -47,13 +47,13 @@ pub(crate) struct State {
     pub(crate) sent_session: u64,
     pub(crate) sent_metrics: Vec<u32>,
     pub(crate) ledger: Vec<Line>,
-    pub(crate) scores: Scores,
-    pub(crate) scores_before: Scores,
+    /// The running session's last.
+    pub(crate) scores: Vec<Scores>,
 }
 
 impl Cbor for State {
     fn encode(&self, writer: &mut Writer) {
-        writer.list(9);
+        writer.list(8);
         2u8.encode(writer);
         self.policy_hash.encode(writer);
         self.tracker.encode(writer);
@@ -62,11 +62,10 @@ impl Cbor for State {
         self.sent_metrics.encode(writer);
         self.ledger.encode(writer);
         self.scores.encode(writer);
-        self.scores_before.encode(writer);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.record(9, |reader| {
+        reader.record(8, |reader| {
             if u8::decode(reader)? != 2 {
                 return Err(reader.limit());
             }
@@ -78,7 +77,6 @@ impl Cbor for State {
                 sent_metrics: Cbor::decode(reader)?,
                 ledger: Cbor::decode(reader)?,
                 scores: Cbor::decode(reader)?,
-                scores_before: Cbor::decode(reader)?,
             })
         })
     }

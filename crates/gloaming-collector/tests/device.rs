@@ -17,7 +17,8 @@ fn policy() -> Policy {
 
 fn setup(purposes: &[&str]) -> Setup {
     let purposes = purposes.iter().map(ToString::to_string).collect();
-    Setup { purposes, host: "app.example".into(), device_class: 2, width: 1_300, weekday: 1, hour: 11, check: false }
+    let host = "app.example".into();
+    Setup { purposes, host, device_class: 2, width: 1_300, weekday: 1, hour: 11, check: false, now_ms: 1e15 }
 }
 
 fn device(setup: Setup, state: &[u8]) -> Device {
@@ -117,6 +118,44 @@ fn a_session_that_could_not_be_told_for_a_day_is_let_go() {
         let pricing = cells(&mut next, NOW + after) == cells(&mut device, NOW);
         assert_eq!(pricing, told, "after {} hours", after / HOUR);
     }
+}
+
+/// A tab used in the morning, at noon and in the evening, and left only then: three visits, told one by one.
+#[test]
+fn sessions_that_wait_are_told_oldest_first_and_each_once() {
+    let mut device = device(setup(&["measurement"]), &[]);
+    for (i, path) in ["/pricing", "/docs/a", "/"].iter().enumerate() {
+        device.page(NOW + 3 * HOUR * i as u64, 0, path, "", "");
+    }
+    let mut state = device.prepare(NOW + 6 * HOUR).kept;
+    let mut told = Vec::new();
+    for day in 1.. {
+        let mut next = self::device(setup(&["measurement"]), &state);
+        let prepared = next.prepare(NOW + day * DAY);
+        let Some(bytes) = prepared.submission else { break };
+        let sent: Submission = cbor::from_slice(&bytes).unwrap();
+        told.push(sent.contributions.iter().find(|c| c.metric == 2).unwrap().cell);
+        state = prepared.sent;
+    }
+    let mut alone = Vec::new();
+    for path in ["/pricing", "/docs/a", "/"] {
+        let mut one = self::device(setup(&["measurement"]), &[]);
+        one.page(NOW, 0, path, "", "");
+        alone.push(cells(&mut one, NOW).iter().find(|(metric, _)| *metric == 2).unwrap().1);
+    }
+    assert_eq!(told, alone);
+}
+
+/// The clock was a year ahead when the state was stored.
+#[test]
+fn a_clock_that_was_far_ahead_costs_one_session() {
+    let mut device = device(setup(&["measurement"]), &[]);
+    device.page(NOW + 365 * DAY, 0, "/pricing", "", "");
+    let kept = device.prepare(NOW).kept;
+    let mut later = self::device(Setup { now_ms: (NOW + HOUR) as f64, ..setup(&["measurement"]) }, &kept);
+    later.page(NOW + HOUR, 0, "/", "", "");
+    later.push(NOW + HOUR + 60_000, EventKind::Scroll.number().into(), 10, 0, 0);
+    assert!(later.status().contains("\"session-length@1\",\"value\":60"), "{}", later.status());
 }
 
 #[test]

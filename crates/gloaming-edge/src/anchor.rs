@@ -4,6 +4,7 @@
 //! gloaming anchor 1
 //! epoch 4821990023113
 //! releases 217
+//! released_ms 1795651200123
 //! ```
 
 use std::fs::{self, File};
@@ -37,19 +38,36 @@ impl AnchorFile {
         let mut lines = text.lines();
         let first = lines.next() == Some(FIRST_LINE);
         let mut number = |word: &str| lines.next()?.strip_prefix(word)?.parse().ok();
-        let anchor = number("epoch ").zip(number("releases ")).filter(|_| first);
-        anchor
-            .map(|(epoch, releases)| Some(Anchor { epoch, releases }))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an anchor of this version"))
+        let numbers = [number("epoch "), number("releases "), number("released_ms ")];
+        let [Some(epoch), Some(releases), Some(released_ms)] = numbers else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not an anchor of this version"));
+        };
+        if !first {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not an anchor"));
+        }
+        Ok(Some(Anchor { epoch, releases, released_ms }))
+    }
+
+    /// The name under which a new one is written before it takes the old one's place.
+    fn beside(&self) -> PathBuf {
+        let mut name = self.0.clone().into_os_string();
+        name.push(".new");
+        name.into()
+    }
+
+    /// Whether it could be written now.
+    pub(crate) fn probe(&self) -> io::Result<()> {
+        File::create(self.beside())?;
+        fs::remove_file(self.beside())
     }
 
     /// Replaces the file; durable when it returns.
     pub(crate) fn write(&self, anchor: Anchor) -> io::Result<()> {
-        let beside = self.0.with_extension("new");
-        let mut file = File::create(&beside)?;
-        write!(file, "{FIRST_LINE}\nepoch {}\nreleases {}\n", anchor.epoch, anchor.releases)?;
+        let Anchor { epoch, releases, released_ms } = anchor;
+        let mut file = File::create(self.beside())?;
+        write!(file, "{FIRST_LINE}\nepoch {epoch}\nreleases {releases}\nreleased_ms {released_ms}\n")?;
         file.sync_all()?;
-        fs::rename(&beside, &self.0)?;
+        fs::rename(self.beside(), &self.0)?;
         let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()
     }
@@ -66,11 +84,17 @@ mod tests {
         let file = AnchorFile::new(folder.path().join("wrapping.key.anchor"));
         assert_eq!(file.read().unwrap(), None);
         for releases in [0, 7] {
-            let anchor = Anchor { epoch: u64::MAX >> 1, releases };
+            let anchor = Anchor { epoch: u64::MAX >> 1, releases, released_ms: 5 };
             file.write(anchor).unwrap();
             assert_eq!(file.read().unwrap(), Some(anchor));
         }
-        for wrong in ["", "gloaming anchor 2\nepoch 1\nreleases 1\n", "gloaming anchor 1\nepoch x\nreleases 1\n"] {
+        file.probe().unwrap();
+        for wrong in [
+            "",
+            "gloaming anchor 2\nepoch 1\nreleases 1\nreleased_ms 1\n",
+            "gloaming anchor 1\nepoch x\nreleases 1\nreleased_ms 1\n",
+            "gloaming anchor 1\nepoch 1\nreleases 1\n",
+        ] {
             fs::write(file.path(), wrong).unwrap();
             assert!(file.read().is_err(), "{wrong:?}");
         }

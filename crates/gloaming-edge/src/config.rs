@@ -14,13 +14,16 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// Fills a buffer with random bytes.
 pub type EntropySource = Box<dyn FnMut(&mut [u8]) + Send>;
 
+/// As late as it gets: the year 10889. Sums of times below do not overflow.
+const END_MS: u64 = 1 << 48;
+
 /// The system's clock as it was at start, carried on by the monotonic one: steps while running are not seen.
 #[must_use]
 pub fn system_clock() -> Clock {
     let (start, instant) = (SystemTime::now(), Instant::now());
     Arc::new(move || {
         let now = start + instant.elapsed();
-        now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+        now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX).min(END_MS))
     })
 }
 
@@ -52,6 +55,8 @@ pub struct Config {
     pub anchor: PathBuf,
     /// Whether to start even when the clock contradicts the store.
     pub accept_clock: bool,
+    /// Whether to take a store without an anchor for an old copy, and drop its open windows.
+    pub restored: bool,
     /// The key each site's policies must be signed with.
     pub pins: BTreeMap<String, PublicKey>,
     /// Signed policies to put in force at start.

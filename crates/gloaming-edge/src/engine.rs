@@ -1,6 +1,5 @@
 //! The thread that owns the edge's state: takes what has queued up, commits it once, answers all.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,17 +9,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gloaming_policy::author::{PublicKey, SignError, Signed};
+use gloaming_policy::author::Signed;
 use gloaming_policy::{Policy, grace_ms};
-use gloaming_window::{
-    Answer, ClockDoubt, Delivered, Edge, EdgeError, LoadPolicyError, Opening, OutboxRow, StorageError, Tally,
-};
+use gloaming_window::{Answer, Delivered, Edge, EdgeError, LoadPolicyError, OutboxRow, StorageError, Tally};
 use tokio::sync::{oneshot, watch};
 
-use crate::anchor::AnchorFile;
 use crate::config::{Clock, Config, EntropySource};
 use crate::guest::{HostLimits, WasmGuest, WasmGuestError};
 use crate::log::RedbStorage;
+use crate::opening::{Maker, load};
 
 /// Requests that may wait for the thread. Beyond, the edge answers 503.
 const QUEUE: usize = 8_192;
@@ -67,29 +64,9 @@ pub enum EngineError {
         "the anchor {0}: {1}; it must be readable and writable, for it tells an old copy of the store from the store (`anchor_file` moves it)"
     )]
     Anchor(PathBuf, std::io::Error),
-    /// The clock contradicts the store.
-    #[error("{}", clock_words(*.0))]
-    Clock(ClockDoubt),
     /// A listener.
     #[error("cannot listen: {0}")]
     Listen(#[from] std::io::Error),
-}
-
-fn clock_words(doubt: ClockDoubt) -> String {
-    let remedy = "set the clock, or start once with --accept-clock if it is right";
-    match doubt {
-        ClockDoubt::Behind { by_ms } => {
-            let minutes = by_ms / 60_000;
-            format!(
-                "the clock is {minutes} minutes behind the last release in the store; {remedy} (until then no window opens or closes)"
-            )
-        }
-        ClockDoubt::Ahead { windows } => {
-            format!(
-                "at this clock's time {windows} windows would be skipped and lost; {remedy} and the edge was away that long"
-            )
-        }
-    }
 }
 
 enum Command {
@@ -133,35 +110,6 @@ pub struct Engine {
     clock: Clock,
     ended: watch::Receiver<()>,
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What opens the edge, at start and again whenever its store failed.
-struct Maker {
-    store: PathBuf,
-    anchor: AnchorFile,
-    opening: Opening,
-}
-
-impl Maker {
-    fn open(
-        &mut self,
-        now_ms: u64,
-        guest: &mut WasmGuest,
-        entropy: &mut EntropySource,
-    ) -> Result<Edge<RedbStorage>, EngineError> {
-        let anchor = |error| EngineError::Anchor(self.anchor.path().to_path_buf(), error);
-        self.opening.anchor = self.anchor.read().map_err(anchor)?;
-        let storage = RedbStorage::open(&self.store)?;
-        let edge = Edge::open(storage, &self.opening, now_ms, guest, &mut **entropy)?;
-        if edge.was_restored() {
-            tracing::error!(
-                store = %self.store.display(),
-                "ALARM: the store is older than what has left, or its anchor is missing: open windows were dropped and a new epoch has begun"
-            );
-        }
-        self.anchor.write(edge.anchor()).map_err(anchor)?;
-        Ok(edge)
-    }
 }
 
 /// Tells the world that the thread has ended, however it ended.
@@ -210,26 +158,11 @@ impl Engine {
     /// # Errors
     /// Whatever keeps the edge from starting.
     pub fn start(config: Config) -> Result<Self, EngineError> {
-        let Config { name, store, key, wrapping, anchor, pins, policies, component, loopback, clock, .. } = config;
-        let (mut entropy, accept_clock) = (config.entropy, config.accept_clock);
-        let mut guest = WasmGuest::new(&component, HostLimits::default())?;
-        let opening = Opening {
-            name,
-            key,
-            wrapping,
-            pins: pins.clone(),
-            anchor: None,
-            bounds: gloaming_window::Bounds::default(),
-        };
-        let mut maker = Maker { store, anchor: AnchorFile::new(anchor), opening };
+        let (mut guest, mut maker) = (WasmGuest::new(&config.component, HostLimits::default())?, Maker::new(&config));
+        let Config { pins, policies, loopback, clock, mut entropy, .. } = config;
         let mut edge = maker.open(clock(), &mut guest, &mut entropy)?;
-        if let Some(doubt) = edge.clock_doubt(clock())
-            && !accept_clock
-        {
-            return Err(EngineError::Clock(doubt));
-        }
         for bytes in &policies {
-            load(&mut edge, bytes, &pins, clock(), &mut guest)?;
+            load(&mut edge, bytes, &pins, clock(), loopback, &mut guest)?;
         }
         let sites: Vec<String> = edge.sites().map(str::to_owned).collect();
         let mut list = Vec::new();
@@ -316,35 +249,6 @@ impl Engine {
     }
 }
 
-fn load(
-    edge: &mut Edge<RedbStorage>,
-    bytes: &[u8],
-    pins: &BTreeMap<String, PublicKey>,
-    now_ms: u64,
-    guest: &mut WasmGuest,
-) -> Result<(), EngineError> {
-    // A key vouches for its own site and no other.
-    let (mut foreign, mut refused) = (None, None);
-    for (site, pin) in pins {
-        match Signed::verify(bytes, pin, 0) {
-            Ok((_, policy)) if policy.site == *site => {
-                return match edge.load_policy(bytes, pin, now_ms, guest) {
-                    // It was in force yesterday, and a restart is no time to find out: its site gets nothing
-                    // more, the others go on.
-                    Err(LoadPolicyError::Sign(error @ SignError::Expired(_))) => {
-                        tracing::error!(%error, site, "a policy is not loaded");
-                        Ok(())
-                    }
-                    other => Ok(other?),
-                };
-            }
-            Ok((_, policy)) => foreign = Some(EngineError::OtherSitesKey(policy.site)),
-            Err(error) => refused = Some(LoadPolicyError::Sign(error).into()),
-        }
-    }
-    Err(foreign.or(refused).unwrap_or_else(|| EngineError::NoPin("any site".into())))
-}
-
 impl Thread {
     fn run(mut self, receiver: &Receiver<Command>) {
         loop {
@@ -362,7 +266,11 @@ impl Thread {
                     Command::Ingest(body, sender) => group.push((body, sender)),
                     Command::NextDelivery(sender) => {
                         let now_ms = (self.clock)();
-                        let row = self.edge.as_ref().and_then(|edge| edge.next_delivery(now_ms).cloned());
+                        let row = self.edge.as_mut().map_or(Ok(None), |edge| edge.next_delivery(now_ms));
+                        let row = row.unwrap_or_else(|error| {
+                            self.close(&error);
+                            None
+                        });
                         let _ = sender.send(row);
                     }
                     Command::Delivered(row, outcome, sender) => {
@@ -389,7 +297,7 @@ impl Thread {
         tracing::error!(%error, "the store failed; it is opened anew");
         self.edge = None;
         self.healthy.store(false, Ordering::Relaxed);
-        self.try_again_ms = (self.clock)() + REOPEN_MS;
+        self.try_again_ms = (self.clock)().saturating_add(REOPEN_MS);
     }
 
     fn reopen(&mut self) {
@@ -448,10 +356,6 @@ impl Thread {
                 }
                 Ok(false) => return,
                 Err(EdgeError::Storage(error)) => return self.close(&error),
-                Err(error @ EdgeError::Full(_)) => {
-                    tracing::error!(%error, "releases wait");
-                    return;
-                }
                 Err(error) => {
                     self.release_failures += 1;
                     tracing::error!(%error, "a window was not released; it is tried again");

@@ -191,6 +191,15 @@ impl Guest for WasmGuest {
         Ok(hash)
     }
 
+    fn retain(&mut self, hashes: &[[u8; 32]]) {
+        let before = self.policies.len();
+        self.policies.retain(|hash, _| hashes.contains(hash));
+        // An instance cannot forget; the next one begins with what is left.
+        if self.policies.len() < before {
+            self.live = None;
+        }
+    }
+
     fn fold(&mut self, policy_hash: &[u8; 32], now_ms: u64, batch: &[u8]) -> Result<Vec<u8>, GuestError> {
         self.call(self.limits.fold_ms, |store, worker| {
             worker.gloaming_edge_worker().call_fold(store, policy_hash, now_ms, batch)

@@ -12,6 +12,7 @@ mod config;
 mod engine;
 mod guest;
 mod log;
+mod opening;
 mod server;
 
 pub use config::{Clock, Config, EntropySource, system_clock, system_entropy};

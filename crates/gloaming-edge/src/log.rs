@@ -9,7 +9,7 @@ use std::path::Path;
 use gloaming_privacy::EdgeLedger;
 use gloaming_signal::cbor;
 use gloaming_window::{
-    Chunk, Cursor, OutboxRow, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, WindowName, WrappedKey,
+    Chunk, Cursor, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, Waiting, WindowName, WrappedKey,
 };
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
 
@@ -48,8 +48,16 @@ impl RedbStorage {
     ///
     /// # Errors
     /// When it cannot be opened, or another process has it open.
-    pub fn open(path: &Path) -> Result<Self, StorageError> {
+    pub fn create(path: &Path) -> Result<Self, StorageError> {
         Ok(Self { database: Database::create(path).map_err(failed)? })
+    }
+
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be opened, or another process has it open.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        Ok(Self { database: Database::open(path).map_err(failed)? })
     }
 
     fn write<T>(&mut self, work: impl FnOnce(&WriteTransaction) -> Result<T, StorageError>) -> Result<T, StorageError> {
@@ -109,7 +117,7 @@ impl Storage for RedbStorage {
         for row in read.open_table(OUTBOX).map_err(failed)?.iter().map_err(failed)? {
             let (key, value) = row.map_err(failed)?;
             let (epoch, site, seq) = key.value();
-            snapshot.outbox.push(OutboxRow { site: site.into(), epoch, seq, bytes: value.value().to_vec() });
+            snapshot.outbox.push(Waiting { site: site.into(), epoch, seq, bytes: value.value().len() });
         }
         for row in read.open_table(NEXT_SEQ).map_err(failed)?.iter().map_err(failed)? {
             let (key, value) = row.map_err(failed)?;
@@ -197,10 +205,17 @@ impl Storage for RedbStorage {
         })
     }
 
-    fn acknowledged(&mut self, site: &str, epoch: u64, seq: u64) -> Result<(), StorageError> {
+    fn delivery(&mut self, row: &Waiting) -> Result<Vec<u8>, StorageError> {
+        let read = self.database.begin_read().map_err(failed)?;
+        let outbox = read.open_table(OUTBOX).map_err(failed)?;
+        let bytes = outbox.get((row.epoch, row.site.as_str(), row.seq)).map_err(failed)?;
+        bytes.map(|bytes| bytes.value().to_vec()).ok_or_else(|| failed("a delivery is missing"))
+    }
+
+    fn acknowledged(&mut self, row: &Waiting) -> Result<(), StorageError> {
         self.write(|transaction| {
             let mut outbox = transaction.open_table(OUTBOX).map_err(failed)?;
-            outbox.remove((epoch, site, seq)).map_err(failed)?;
+            outbox.remove((row.epoch, row.site.as_str(), row.seq)).map_err(failed)?;
             Ok(())
         })
     }

@@ -285,6 +285,12 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
         ),
         ("gloaming_guest_failures_total", "counter", "Folds that failed.", gauges.tally.guest_failures),
         (
+            "gloaming_guest_untrue_total",
+            "counter",
+            "Folds whose result was not believed: an alarm.",
+            gauges.tally.guest_untrue,
+        ),
+        (
             "gloaming_storage_failures_total",
             "counter",
             "Times the store failed and was opened anew.",

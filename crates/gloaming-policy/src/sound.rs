@@ -4,6 +4,9 @@ use gloaming_signal::limits;
 
 use crate::document::{Axis, Bins, Metric, Policy, Source};
 
+/// The longest window there is, ms.
+const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
 impl Policy {
     /// What every reader may rely on, however the bytes came to be: ids grow, indices point at
     /// something, cells and prices are within limits, and the budget holds.
@@ -28,7 +31,7 @@ impl Policy {
         let metric = |metric: &Metric| {
             let alone = metric.axes.len() == 1;
             points(metric.purpose, purposes)
-                && metric.span_ms > 0
+                && (1..=WEEK_MS).contains(&metric.span_ms)
                 && (1..=255).contains(&metric.per_day)
                 && metric.rho.micro() >= 2
                 && (1..=2).contains(&metric.axes.len())

@@ -1,15 +1,18 @@
 //! What waits for the centre, and when to try again: full-jitter exponential backoff without a clock of its
-//! own. Each site has its own queue: what one site's batch meets is not another site's affair.
+//! own. Sites take turns; a batch that the centre does not take is put aside by itself, and what comes after
+//! it goes on, for the centre needs no order. Only names are in memory: the bytes lie in the store.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
-use crate::storage::OutboxRow;
+use crate::storage::Waiting;
 
 /// First delay's upper end, ms.
 const BASE_MS: u64 = 500;
 /// Longest delay, ms: an hour's outage is caught up within a minute of its end.
 const CAP_MS: u64 = 60_000;
+/// Longest delay of a batch that was put aside, ms: ten thousand of them make sixteen tries a second.
+const ASIDE_MS: u64 = 600_000;
 
 /// How a try to deliver ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +22,10 @@ pub enum Delivered {
     /// Nobody answered, or the centre can take nothing now and may have asked to wait this long, ms: all
     /// batches wait.
     NotNow(Option<u64>),
-    /// The centre does not take this batch. It is tried again, for the centre may lack a policy that comes
-    /// later; other sites' batches go on.
+    /// The centre does not take this batch. It is put aside and tried again, for the centre may lack a policy
+    /// that comes later.
     Refused,
-    /// The centre says that other bytes bear this number. An alarm; the row stays and is not retried
-    /// before `CAP_MS`.
+    /// The centre says that other bytes bear this number: an alarm. Otherwise as [`Delivered::Refused`].
     Conflict,
 }
 
@@ -43,20 +45,46 @@ impl Backoff {
     /// A failed try; `random` decides where in the interval the next one falls, `asked` how long to wait at
     /// least, ms.
     pub(crate) fn failed(&mut self, asked: Option<u64>, now_ms: u64, random: u64) {
-        let ceiling = BASE_MS.saturating_mul(1 << self.failures.min(20)).min(CAP_MS);
+        self.failed_within(CAP_MS, asked, now_ms, random);
+    }
+
+    fn failed_within(&mut self, cap_ms: u64, asked: Option<u64>, now_ms: u64, random: u64) {
+        let ceiling = BASE_MS.saturating_mul(1 << self.failures.min(20)).min(cap_ms);
         self.failures = self.failures.saturating_add(1);
         let wait = (random % (ceiling + 1)).max(asked.unwrap_or(0).min(10 * CAP_MS));
-        self.not_before_ms = now_ms + wait;
+        self.not_before_ms = now_ms.saturating_add(wait);
     }
 }
 
 #[derive(Default)]
 struct Queue {
-    rows: VecDeque<OutboxRow>,
-    backoff: Backoff,
+    rows: VecDeque<Waiting>,
+    /// What was not taken, by the time of its next try.
+    aside: BTreeMap<(u64, u64, u64), (Waiting, Backoff)>,
+    bytes: usize,
 }
 
-/// Undelivered rows by site, in each site's order.
+impl Queue {
+    fn len(&self) -> usize {
+        self.rows.len() + self.aside.len()
+    }
+
+    fn next(&self, now_ms: u64) -> Option<&Waiting> {
+        let aside = self.aside.first_key_value().filter(|((at, ..), _)| *at <= now_ms);
+        aside.map(|(_, (row, _))| row).or_else(|| self.rows.front())
+    }
+
+    /// Takes out the row that [`Queue::next`] gave, with its backoff.
+    fn take(&mut self, tried: &Waiting) -> Option<(Waiting, Backoff)> {
+        if self.rows.front() == Some(tried) {
+            return self.rows.pop_front().map(|row| (row, Backoff::default()));
+        }
+        let key = self.aside.iter().find(|(_, (row, _))| row == tried).map(|(key, _)| *key)?;
+        self.aside.remove(&key)
+    }
+}
+
+/// Undelivered rows by site.
 #[derive(Default)]
 pub(crate) struct Outbox {
     sites: BTreeMap<String, Queue>,
@@ -64,68 +92,60 @@ pub(crate) struct Outbox {
     road: Backoff,
     /// The site tried last: the next one's turn comes after it.
     last: String,
-    bytes: usize,
 }
 
 impl Outbox {
-    pub(crate) fn new(rows: Vec<OutboxRow>) -> Self {
+    pub(crate) fn new(rows: Vec<Waiting>) -> Self {
         let mut outbox = Self::default();
         rows.into_iter().for_each(|row| outbox.push(row));
         outbox
     }
 
-    pub(crate) fn push(&mut self, row: OutboxRow) {
-        self.bytes += row.bytes.len();
-        self.sites.entry(row.site.clone()).or_default().rows.push_back(row);
+    pub(crate) fn push(&mut self, row: Waiting) {
+        let queue = self.sites.entry(row.site.clone()).or_default();
+        queue.bytes += row.bytes;
+        queue.rows.push_back(row);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.sites.values().map(|queue| queue.rows.len()).sum()
+        self.sites.values().map(Queue::len).sum()
     }
 
-    pub(crate) fn of(&self, site: &str) -> usize {
-        self.sites.get(site).map_or(0, |queue| queue.rows.len())
+    /// Rows and bytes that wait for a site.
+    pub(crate) fn of(&self, site: &str) -> (usize, usize) {
+        self.sites.get(site).map_or((0, 0), |queue| (queue.len(), queue.bytes))
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The oldest row of the next site whose time has come.
-    pub(crate) fn next(&self, now_ms: u64) -> Option<&OutboxRow> {
+    /// A row of the next site that has one whose time has come.
+    pub(crate) fn next(&self, now_ms: u64) -> Option<&Waiting> {
         if !self.road.ready(now_ms) {
             return None;
         }
         let after = self.sites.range::<str, _>((Bound::Excluded(self.last.as_str()), Bound::Unbounded));
-        let round = after.chain(self.sites.range::<str, _>((Bound::Unbounded, Bound::Included(self.last.as_str()))));
-        round.filter(|(_, queue)| queue.backoff.ready(now_ms)).find_map(|(_, queue)| queue.rows.front())
+        let mut round =
+            after.chain(self.sites.range::<str, _>((Bound::Unbounded, Bound::Included(self.last.as_str()))));
+        round.find_map(|(_, queue)| queue.next(now_ms))
     }
 
-    /// Takes the outcome for a site's oldest row.
-    pub(crate) fn after(&mut self, site: &str, outcome: Delivered, now_ms: u64, random: u64) {
-        site.clone_into(&mut self.last);
+    /// Takes the outcome of delivering a row. Anything but the row that was given last changes nothing.
+    pub(crate) fn after(&mut self, tried: &Waiting, outcome: Delivered, now_ms: u64, random: u64) {
+        tried.site.clone_into(&mut self.last);
         if let Delivered::NotNow(asked) = outcome {
             self.road.failed(asked, now_ms, random);
             return;
         }
         self.road = Backoff::default();
-        let Some(queue) = self.sites.get_mut(site) else { return };
-        match outcome {
-            Delivered::Refused => queue.backoff.failed(None, now_ms, random),
-            Delivered::Conflict => queue.backoff.not_before_ms = now_ms + CAP_MS,
-            Delivered::Yes | Delivered::NotNow(_) => {
-                queue.backoff = Backoff::default();
-                self.bytes -= queue.rows.pop_front().map_or(0, |row| row.bytes.len());
-                if queue.rows.is_empty() {
-                    self.sites.remove(site);
-                }
+        let Some(queue) = self.sites.get_mut(&tried.site) else { return };
+        let Some((row, mut backoff)) = queue.take(tried) else { return };
+        if outcome == Delivered::Yes {
+            queue.bytes -= row.bytes;
+            if queue.len() == 0 {
+                self.sites.remove(&tried.site);
             }
+        } else {
+            backoff.failed_within(ASIDE_MS, None, now_ms, random);
+            queue.aside.insert((backoff.not_before_ms, row.epoch, row.seq), (row, backoff));
         }
-    }
-
-    /// The oldest row of a site, if it bears this number.
-    pub(crate) fn front(&self, site: &str, epoch: u64, seq: u64) -> Option<&OutboxRow> {
-        self.sites.get(site)?.rows.front().filter(|row| (row.epoch, row.seq) == (epoch, seq))
     }
 }
 
@@ -146,28 +166,32 @@ mod tests {
         assert!((1..=CAP_MS).contains(&longest));
         backoff.failed(Some(90_000), 0, 0);
         assert!(!backoff.ready(89_999) && backoff.ready(90_000));
+        backoff.failed(None, u64::MAX, u64::MAX);
     }
 
     #[test]
-    fn sites_take_turns_and_one_that_is_refused_keeps_nobody_waiting() {
-        let row = |site: &str, seq| OutboxRow { site: site.into(), epoch: 1, seq, bytes: vec![0; 10] };
+    fn sites_take_turns_and_what_is_refused_keeps_nobody_waiting() {
+        let row = |site: &str, seq| Waiting { site: site.into(), epoch: 1, seq, bytes: 10 };
         let rows = ["a", "b", "c"].iter().flat_map(|site| [row(site, 0), row(site, 1)]).collect();
         let mut outbox = Outbox::new(rows);
         let mut order = Vec::new();
-        for _ in 0..5 {
-            let row = outbox.next(0).unwrap().clone();
-            let outcome = if row.site == "b" { Delivered::Conflict } else { Delivered::Yes };
-            outbox.after(&row.site, outcome, 0, 0);
+        while let Some(row) = outbox.next(0).cloned() {
+            let outcome = if (row.site.as_str(), row.seq) == ("b", 0) { Delivered::Conflict } else { Delivered::Yes };
+            outbox.after(&row, outcome, 0, 400);
             order.push((row.site, row.seq));
         }
-        let want = [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("c", 1)].map(|(s, n)| (s.to_owned(), n));
-        assert_eq!(order, want);
-        assert!(outbox.next(CAP_MS - 1).is_none(), "what is left waits");
-        assert_eq!((outbox.next(CAP_MS).unwrap().seq, outbox.len(), outbox.bytes()), (0, 2, 20));
-        outbox.after("b", Delivered::NotNow(None), CAP_MS, 400);
+        let want = [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("b", 1), ("c", 1)].map(|(s, n)| (s.to_owned(), n));
+        assert_eq!(order, want, "not even the same site's next one waits");
+        assert_eq!((outbox.len(), outbox.of("b"), outbox.of("a")), (1, (1, 10), (0, 0)));
+        assert!(outbox.next(399).is_none());
+        let again = outbox.next(400).unwrap().clone();
+        outbox.after(&again, Delivered::NotNow(None), 400, 300);
         outbox.push(row("d", 0));
-        assert!(outbox.next(CAP_MS + 399).is_none(), "nobody answers, so nobody tries");
-        assert_eq!(outbox.next(CAP_MS + 400).unwrap().site, "d");
-        assert!(outbox.front("b", 1, 1).is_none() && outbox.front("b", 1, 0).is_some());
+        assert!(outbox.next(699).is_none(), "nobody answers, so nobody tries");
+        assert!(outbox.next(700).is_some());
+        outbox.after(&row("z", 9), Delivered::Yes, 700, 0);
+        outbox.after(&again, Delivered::Refused, 700, u64::MAX - 1);
+        assert_eq!(outbox.next(700).unwrap().site, "d");
+        assert_eq!(outbox.len(), 2);
     }
 }

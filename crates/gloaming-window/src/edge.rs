@@ -1,6 +1,6 @@
 //! The edge's state and the policies in force.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, PublicKey, Signed};
@@ -25,7 +25,14 @@ pub struct Tally {
     pub skipped_windows: u64,
     /// Guest calls that failed.
     pub guest_failures: u64,
+    /// Guest answers that were not believed.
+    pub guest_untrue: u64,
 }
+
+/// As late as it gets: the year 10889. Sums of times below do not overflow.
+const END_MS: u64 = 1 << 48;
+/// Versions of one site that are kept until their windows are released.
+const VERSIONS: usize = 16;
 
 /// An open window in memory.
 pub(crate) struct Open {
@@ -52,6 +59,8 @@ pub struct Edge<S> {
     pub(crate) epoch: u64,
     pub(crate) restored: bool,
     pub(crate) policies: BTreeMap<(String, u32), InForce>,
+    /// Sites whose stored policies could not be read.
+    pub(crate) aside: BTreeSet<String>,
     pub(crate) open: HashMap<WindowName, Open>,
     /// Ids of all open windows together.
     pub(crate) ids: usize,
@@ -68,7 +77,7 @@ pub struct Edge<S> {
 impl<S: Storage> Edge<S> {
     /// Edge time never goes back, not even over a restart. All entry points pass their time through here.
     pub(crate) fn time(&mut self, now_ms: u64) -> u64 {
-        self.floor_ms = self.floor_ms.max(now_ms);
+        self.floor_ms = self.floor_ms.max(now_ms.min(END_MS));
         self.floor_ms
     }
 
@@ -78,8 +87,9 @@ impl<S: Storage> Edge<S> {
         self.floor_ms
     }
 
-    /// Puts a signed policy in force. The previous version keeps taking contributions until its windows
-    /// close; an older one is gone. Giving the policy in force again changes nothing.
+    /// Puts a signed policy in force. The version before keeps taking contributions until its windows close;
+    /// an earlier one takes none, and stays until its last window is released. Giving the policy in force
+    /// again changes nothing.
     ///
     /// # Errors
     /// When it is not signed by `pin`, expired, rolled back, for other edges, or does not fit.
@@ -107,10 +117,19 @@ impl<S: Storage> Edge<S> {
             None if self.sites().count() >= self.bounds.sites => return Err(EdgeError::Full("sites").into()),
             _ => {}
         }
+        if self.aside.contains(&site) {
+            return Err(EdgeError::Unreadable(format!("policies of {site}")).into());
+        }
+        let below = self.oldest_needed(&site).unwrap_or(version);
+        if self.versions(&site).filter(|old| *old >= below).count() >= VERSIONS {
+            return Err(LoadPolicyError::TooMany(below));
+        }
+        if self.policies.len() >= self.bounds.policies {
+            return Err(EdgeError::Full("policies").into());
+        }
         if guest.configure(signed.policy_bytes()).map_err(EdgeError::from)? != hash {
             return Err(EdgeError::Untrue("another hash than the policy's").into());
         }
-        let below = in_force.map_or(version, |(newest, _)| newest);
         let cursors: Vec<(Cursor, u64)> = policy
             .spans()
             .into_iter()
@@ -124,7 +143,27 @@ impl<S: Storage> Edge<S> {
         self.close(|name| name.site == site && name.version < below);
         self.cursors.extend(cursors);
         self.policies.insert((site, version), InForce { policy, hash, signed, since_ms: now_ms });
+        let hashes: Vec<[u8; 32]> = self.policies.values().map(|p| p.hash).collect();
+        guest.retain(&hashes);
         Ok(())
+    }
+
+    fn versions(&self, site: &str) -> impl DoubleEndedIterator<Item = u32> {
+        self.policies.range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX)).map(|((_, version), _)| *version)
+    }
+
+    /// The oldest version of a site with a window yet to be released; its newest at the latest.
+    fn oldest_needed(&self, site: &str) -> Option<u32> {
+        let newest = self.versions(site).next_back()?;
+        let waiting = self.cursors.iter().filter(|(cursor, next)| {
+            cursor.site == site && (cursor.version == newest || **next <= self.last_window(cursor))
+        });
+        waiting.map(|(cursor, _)| cursor.version).min()
+    }
+
+    /// Whether a version takes contributions: the newest two do.
+    pub(crate) fn takes(&self, site: &str, version: u32) -> bool {
+        self.versions(site).rev().take(2).any(|taken| taken == version)
     }
 
     /// Forgets open windows in memory.

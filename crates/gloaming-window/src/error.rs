@@ -3,6 +3,7 @@
 use gloaming_policy::author::SignError;
 
 use crate::guest::GuestError;
+use crate::open::ClockDoubt;
 use crate::storage::StorageError;
 
 /// Why an edge cannot go on.
@@ -20,9 +21,37 @@ pub enum EdgeError {
     /// The store holds a policy or window that cannot be read.
     #[error("the store holds {0}; was the wrapping key or the pinned key changed?")]
     Unreadable(String),
-    /// A memory bound.
+    /// A bound.
     #[error("full: {0}")]
     Full(&'static str),
+    /// Another store than the one that was open before.
+    #[error("this is another store than the one that was open before: is its disk mounted?")]
+    OtherStore,
+    /// An anchor, and no store that belongs to it.
+    #[error(
+        "the anchor tells of a store that is not here: mount its disk; if it is lost for good, delete the anchor and begin anew"
+    )]
+    NoStore,
+    /// A store that was used, and nothing that tells whether it is an old copy.
+    #[error(
+        "the store was used before, and its anchor is missing, so nothing tells whether it is an old copy: bring the anchor back, or start once with --restored, which drops the windows that are open"
+    )]
+    NoAnchor,
+    /// The clock contradicts the store.
+    #[error("{}", clock_words(*.0))]
+    Clock(ClockDoubt),
+}
+
+fn clock_words(doubt: ClockDoubt) -> String {
+    match doubt {
+        ClockDoubt::Behind { by_ms } => format!(
+            "the clock is {} minutes behind what the store has seen: set it, or start once with --accept-clock; until it has caught up no window opens or closes",
+            by_ms / 60_000
+        ),
+        ClockDoubt::Ahead { windows } => format!(
+            "at this clock's time {windows} windows would be skipped and lost: set it, or start once with --accept-clock if the edge was away that long"
+        ),
+    }
 }
 
 /// Why a policy was not put in force.
@@ -45,6 +74,11 @@ pub enum LoadPolicyError {
     /// For another edge.
     #[error("the policy's home edges are {0}; this edge is not among them")]
     NotHome(String),
+    /// Versions change faster than windows close.
+    #[error(
+        "version {0} still has windows to close, and too many versions wait for that; try again when they are closed"
+    )]
+    TooMany(u32),
     /// A bound, the store or the guest.
     #[error(transparent)]
     Edge(#[from] EdgeError),

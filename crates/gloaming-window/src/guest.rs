@@ -26,6 +26,8 @@ pub trait Guest {
     /// # Errors
     /// When the component refuses it.
     fn configure(&mut self, policy: &[u8]) -> Result<[u8; 32], GuestError>;
+    /// Forgets all policies but these.
+    fn retain(&mut self, hashes: &[[u8; 32]]);
     /// Folds a batch.
     ///
     /// # Errors
@@ -93,7 +95,7 @@ fn fold_once(guest: &mut dyn Guest, hash: &[u8; 32], now_ms: u64, items: &[FoldI
 /// Only what it alone may say, that a window is closed or not yet begun, is taken from it.
 pub(crate) fn check_verdict(policy: &Policy, judged: &[Judged], verdict: &Verdict) -> Result<(), EdgeError> {
     let mut want: BTreeMap<CellKey, u64> = BTreeMap::new();
-    for (Judged { submission, known, never, .. }, item) in judged.iter().zip(&verdict.items) {
+    for (Judged { submission, marks, .. }, item) in judged.iter().zip(&verdict.items) {
         if item.whole == Reason::Accepted && item.each.len() != submission.contributions.len() {
             return Err(EdgeError::Untrue("a verdict of another length"));
         }
@@ -101,7 +103,7 @@ pub(crate) fn check_verdict(policy: &Policy, judged: &[Judged], verdict: &Verdic
             if *reason != Reason::Accepted {
                 continue;
             }
-            if item.whole != Reason::Accepted || submission.check || (known | never) >> bit & 1 == 1 {
+            if item.whole != Reason::Accepted || submission.check || marks.skip() >> bit & 1 == 1 {
                 return Err(EdgeError::Untrue("a contribution accepted that may not count"));
             }
             let metric = policy.metric(contribution.metric).ok_or(EdgeError::Untrue("an unknown metric"))?;

@@ -1,6 +1,6 @@
 //! What comes in: bodies are routed, duplicates found, the rest folded by the guest, stored, answered.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 
 use gloaming_policy::Policy;
@@ -23,22 +23,36 @@ pub struct Answer {
     pub each: Vec<Reason>,
 }
 
-/// What became of a submission before the guest saw it. Masks have a bit for each contribution.
+/// What is known of a submission's contributions before the guest sees it: a bit for each.
 #[derive(Default)]
-struct Marks {
+pub(crate) struct Marks {
+    /// Counted before.
     known: u64,
+    /// In this round already.
+    here: u64,
+    /// For a window that nobody will release.
     never: u64,
-    new: BTreeMap<WindowName, Vec<[u8; 16]>>,
+    /// For a window, a site or an edge that holds as much as it may.
+    full: u64,
+}
+
+impl Marks {
+    pub(crate) fn skip(&self) -> u64 {
+        self.known | self.here | self.never | self.full
+    }
+}
+
+/// What a round has promised so far.
+struct Room {
+    left: usize,
+    coming: HashMap<WindowName, HashSet<[u8; 16]>>,
 }
 
 /// A submission that the guest judges.
 pub(crate) struct Judged {
     index: usize,
     pub(crate) submission: Submission,
-    /// Contributions counted before.
-    pub(crate) known: u64,
-    /// Contributions for windows that nobody will release.
-    pub(crate) never: u64,
+    pub(crate) marks: Marks,
 }
 
 /// What a round adds to each window: ids seen first, and cells.
@@ -48,8 +62,8 @@ impl<S: Storage> Edge<S> {
     /// Judges bodies, makes what counts durable, and only then answers, in order.
     ///
     /// # Errors
-    /// When the store failed (nothing was counted; the senders must be told to come again) or the guest
-    /// returned what it may not.
+    /// When the store failed: nothing may be acknowledged, the senders must be told to come again, and the
+    /// edge must be opened anew from its store.
     pub fn ingest(
         &mut self,
         now_ms: u64,
@@ -71,7 +85,7 @@ impl<S: Storage> Edge<S> {
         }
         let mut fresh = Fresh::new();
         for (place, members) in groups {
-            self.fold_group(&place, members, bodies, now_ms, guest, &mut fresh, &mut answers)?;
+            self.fold_group(&place, members, bodies, now_ms, guest, &mut fresh, &mut answers);
         }
         self.commit(fresh, entropy)?;
         let answers: Vec<Answer> = answers
@@ -100,8 +114,8 @@ impl<S: Storage> Edge<S> {
         match self.policies.get(&place) {
             Some(in_force) if in_force.hash != submission.policy_hash => Err(Reason::UnknownPolicy),
             Some(in_force) if in_force.policy.expires_day <= now_ms / DAY_MS => Err(Reason::Expired),
-            Some(_) => Ok((place, submission)),
-            None => Err(Reason::UnknownPolicy),
+            Some(_) if self.takes(&submission.site, submission.policy_version) => Ok((place, submission)),
+            _ => Err(Reason::UnknownPolicy),
         }
     }
 
@@ -137,51 +151,60 @@ impl<S: Storage> Edge<S> {
         guest: &mut dyn Guest,
         fresh: &mut Fresh,
         answers: &mut [Option<Answer>],
-    ) -> Result<(), EdgeError> {
-        let Some(in_force) = self.policies.get(place) else { return Ok(()) };
+    ) {
+        let Some(in_force) = self.policies.get(place) else { return };
         let policy = &in_force.policy;
-        // What this round has promised a place so far, so that no window outgrows its bound within one.
-        let mut coming: HashMap<WindowName, HashSet<[u8; 16]>> = HashMap::new();
-        let mut ids = self.ids + fresh.values().map(|(ids, _)| ids.len()).sum::<usize>();
-        let (mut judged, mut items) = (Vec::with_capacity(members.len()), Vec::with_capacity(members.len()));
+        let mut room = self.room(&place.0, fresh);
+        let mut judged = Vec::with_capacity(members.len());
         for (index, submission) in members {
-            let marks = self.mark(policy, &submission, &coming);
-            let over = |name: &WindowName, new: usize| {
-                let known = self.open.get(name).map_or(0, |open| open.ids.len());
-                known + coming.get(name).map_or(0, HashSet::len) + new > self.bounds.window_ids
-            };
-            let new: usize = marks.new.values().map(Vec::len).sum();
-            if ids + new > self.bounds.ids || marks.new.iter().any(|(name, new)| over(name, new.len())) {
-                answers[index] = Some(Answer { whole: Reason::Busy, each: Vec::new() });
-                continue;
-            }
-            ids += new;
-            for (name, new) in marks.new {
-                coming.entry(name).or_default().extend(new);
-            }
-            items.push(FoldItem { submission: Bytes(bodies[index].to_vec()), skip: marks.known | marks.never });
-            judged.push(Judged { index, submission, known: marks.known, never: marks.never });
+            let marks = self.mark(policy, &submission, &mut room);
+            judged.push(Judged { index, submission, marks });
         }
+        let items = judged
+            .iter()
+            .map(|one| FoldItem { submission: Bytes(bodies[one.index].to_vec()), skip: one.marks.skip() })
+            .collect();
         let (hash, mut failures) = (in_force.hash, 0);
-        let verdict = fold_all(guest, &hash, now_ms, items, &mut failures);
+        let folded = fold_all(guest, &hash, now_ms, items, &mut failures);
+        let verdict = folded.and_then(|verdict| check_verdict(policy, &judged, &verdict).map(|()| verdict));
         self.tally.guest_failures += failures;
-        let verdict = verdict?;
-        check_verdict(policy, &judged, &verdict)?;
-        for (Judged { index, submission, never, .. }, item) in judged.iter().zip(verdict.items) {
-            for (contribution, reason) in submission.contributions.iter().zip(&item.each) {
-                if *reason == Reason::Accepted
-                    && let Some(name) = Self::window_of(policy, contribution)
-                {
-                    fresh.entry(name).or_default().0.push(contribution.id);
-                }
+        let Ok(verdict) = verdict else {
+            // Not a word of it is believed; the other groups of this round are none the worse.
+            self.tally.guest_untrue += 1;
+            for one in judged {
+                answers[one.index] = Some(Answer { whole: Reason::Fault, each: Vec::new() });
             }
+            return;
+        };
+        let accepted: BTreeSet<(WindowName, [u8; 16])> = judged
+            .iter()
+            .zip(&verdict.items)
+            .flat_map(|(one, item)| one.submission.contributions.iter().zip(&item.each))
+            .filter(|(_, reason)| **reason == Reason::Accepted)
+            .filter_map(|(contribution, _)| Some((Self::window_of(policy, contribution)?, contribution.id)))
+            .collect();
+        for (Judged { index, submission, marks }, item) in judged.iter().zip(verdict.items) {
+            let counted = |bit: usize| {
+                let contribution = &submission.contributions[bit];
+                Self::window_of(policy, contribution).is_some_and(|name| accepted.contains(&(name, contribution.id)))
+            };
             // The guest knows one kind of skipping; why it was told to skip is known here.
-            let closed = |(bit, reason)| match reason {
-                Reason::Duplicate if never >> bit & 1 == 1 => Reason::ClosedWindow,
+            let why = |(bit, reason)| match reason {
+                Reason::Duplicate if marks.never >> bit & 1 == 1 => Reason::ClosedWindow,
+                Reason::Duplicate if marks.full >> bit & 1 == 1 => Reason::Busy,
+                // The one before it in this round was not counted after all.
+                Reason::Duplicate if marks.here >> bit & 1 == 1 && !counted(bit) => Reason::Busy,
                 other => other,
             };
-            let each = item.each.into_iter().enumerate().map(closed).collect();
-            answers[*index] = Some(Answer { whole: item.whole, each });
+            let each: Vec<Reason> = item.each.into_iter().enumerate().map(why).collect();
+            let busy = each.contains(&Reason::Busy) && !each.contains(&Reason::Accepted);
+            answers[*index] = Some(match item.whole {
+                Reason::Accepted if busy => Answer { whole: Reason::Busy, each: Vec::new() },
+                whole => Answer { whole, each },
+            });
+        }
+        for (name, id) in accepted {
+            fresh.entry(name).or_default().0.push(id);
         }
         for (key, value) in verdict.delta {
             let Some(metric) = policy.metric(key.metric) else { continue };
@@ -189,23 +212,42 @@ impl<S: Storage> Edge<S> {
                 WindowName { site: place.0.clone(), version: place.1, span_ms: metric.span_ms, window: key.window };
             *fresh.entry(name).or_default().1.entry(key).or_default() += value;
         }
-        Ok(())
     }
 
-    /// Which contributions of a submission are not to be counted, and which ids are new in which window.
-    fn mark(&self, policy: &Policy, submission: &Submission, coming: &HashMap<WindowName, HashSet<[u8; 16]>>) -> Marks {
+    /// How many ids a site may still bring in this round.
+    fn room(&self, site: &str, fresh: &Fresh) -> Room {
+        let coming = |own: &dyn Fn(&WindowName) -> bool| -> usize {
+            fresh.iter().filter(|(name, _)| own(name)).map(|(_, (ids, _))| ids.len()).sum()
+        };
+        let held = self.open.iter().filter(|(name, _)| name.site == site).map(|(_, open)| open.ids.len());
+        let of_site = held.sum::<usize>() + coming(&|name| name.site == site);
+        let of_all = self.ids + coming(&|_| true);
+        let left = self.bounds.site_ids.saturating_sub(of_site).min(self.bounds.ids.saturating_sub(of_all));
+        Room { left, coming: HashMap::new() }
+    }
+
+    /// Which contributions of a submission are not to be counted, and why.
+    fn mark(&self, policy: &Policy, submission: &Submission, room: &mut Room) -> Marks {
         let mut marks = Marks::default();
         for (bit, contribution) in submission.contributions.iter().enumerate() {
             let Some(name) = Self::window_of(policy, contribution) else { continue };
-            let id = &contribution.id;
+            let (id, open) = (contribution.id, self.open.get(&name));
             if !self.releasable(&name) {
                 marks.never |= 1 << bit;
-            } else if self.open.get(&name).is_some_and(|open| open.ids.contains(id)) {
+            } else if open.is_some_and(|open| open.ids.contains(&id)) {
                 marks.known |= 1 << bit;
             } else if !submission.check {
-                let here = coming.get(&name).is_some_and(|ids| ids.contains(id));
-                let new = marks.new.entry(name).or_default();
-                if here || new.contains(id) { marks.known |= 1 << bit } else { new.push(*id) }
+                let coming = room.coming.entry(name).or_default();
+                if coming.contains(&id) {
+                    marks.here |= 1 << bit;
+                } else if room.left == 0
+                    || open.map_or(0, |open| open.ids.len()) + coming.len() >= self.bounds.window_ids
+                {
+                    marks.full |= 1 << bit;
+                } else {
+                    room.left -= 1;
+                    coming.insert(id);
+                }
             }
         }
         marks

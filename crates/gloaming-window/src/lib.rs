@@ -30,7 +30,7 @@ pub use guest::{Guest, GuestError};
 pub use ingest::Answer;
 pub use open::{Anchor, Bounds, ClockDoubt, Opening};
 pub use storage::{
-    Chunk, Cursor, MemoryStorage, OutboxRow, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, WindowName,
-    WrappedKey,
+    Chunk, Cursor, MemoryStorage, OutboxRow, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, Waiting,
+    WindowName, WrappedKey,
 };
 pub use vault::{Entropy, WrappingKey};

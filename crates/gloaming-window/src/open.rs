@@ -5,7 +5,7 @@
 //! twice. So how many releases an epoch has seen is also written beside the wrapping key, outside the store,
 //! before any of them leaves ([`Anchor`]); a store that has seen fewer is an old copy.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use gloaming_policy::author::{Key, PublicKey, Signed};
 use gloaming_signal::CellKey;
@@ -15,7 +15,7 @@ use crate::delivery::Outbox;
 use crate::edge::{Edge, InForce, Open, Tally};
 use crate::error::EdgeError;
 use crate::guest::Guest;
-use crate::storage::{Cursor, Snapshot, Storage};
+use crate::storage::{PolicyRow, Snapshot, Storage};
 use crate::vault::{Entropy, WindowKey, WrappingKey};
 
 /// What an edge keeps at most.
@@ -23,13 +23,18 @@ use crate::vault::{Entropy, WindowKey, WrappingKey};
 pub struct Bounds {
     /// Contribution ids remembered for one window; at 16 bytes each and a table's overhead 40 MB.
     pub window_ids: usize,
+    /// Contribution ids remembered for all windows of one site: a quarter of all, so that no site's crowd,
+    /// real or made up, closes the edge to the others.
+    pub site_ids: usize,
     /// Contribution ids remembered for all windows together.
     pub ids: usize,
     /// Sites of one edge.
     pub sites: usize,
+    /// Policies of all sites, those included that only close their windows.
+    pub policies: usize,
     /// Undelivered batches kept for one site; then its releases wait.
     pub outbox: usize,
-    /// Bytes of undelivered batches of all sites; then all releases wait.
+    /// Bytes of undelivered batches of one site; then its releases wait.
     pub outbox_bytes: usize,
     /// Windows released one after another when an edge was away. Older ones are skipped.
     pub catch_up: u64,
@@ -39,10 +44,12 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             window_ids: 1_000_000,
+            site_ids: 1_000_000,
             ids: 4_000_000,
             sites: 512,
+            policies: 1_024,
             outbox: 10_000,
-            outbox_bytes: 256 << 20,
+            outbox_bytes: 64 << 20,
             catch_up: 400,
         }
     }
@@ -55,6 +62,8 @@ pub struct Anchor {
     pub epoch: u64,
     /// Windows released in it.
     pub releases: u64,
+    /// Edge time of the last release, ms; 0 before the first.
+    pub released_ms: u64,
 }
 
 /// What an edge is told when it is opened.
@@ -70,6 +79,12 @@ pub struct Opening {
     pub pins: BTreeMap<String, PublicKey>,
     /// What is written beside the wrapping key.
     pub anchor: Option<Anchor>,
+    /// The epoch it must have, when it was open before.
+    pub epoch: Option<u64>,
+    /// Go on although the clock contradicts the store.
+    pub accept_clock: bool,
+    /// Take a store without an anchor for an old copy.
+    pub restored: bool,
     /// Limits.
     pub bounds: Bounds,
 }
@@ -77,9 +92,9 @@ pub struct Opening {
 /// A clock that contradicts the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockDoubt {
-    /// Windows were released at a later time than now.
+    /// Windows were opened or released at a later time than now.
     Behind {
-        /// By how much, ms.
+        /// By how much at least, ms.
         by_ms: u64,
     },
     /// Going on at this time would skip windows for good.
@@ -91,13 +106,16 @@ pub enum ClockDoubt {
 
 /// Clocks of one machine differ from themselves by this much over a restart without anybody wondering.
 const CLOCK_SLACK_MS: u64 = 5 * 60 * 1000;
+/// Shorter windows are a demonstration's, whose clock is nobody's business.
+const HOUR_MS: u64 = 60 * 60 * 1000;
 
 impl<S: Storage> Edge<S> {
     /// Takes up where the store left off. A store that is older than what has left keeps its policies, its
-    /// budget and what it had sealed; its open windows are dropped and it gets a new epoch.
+    /// budget and what it had sealed; its open windows are dropped and it gets a new epoch. Nothing is
+    /// changed before everything is known to be readable and the clock to be believable.
     ///
     /// # Errors
-    /// When the store fails or holds what cannot be read with these keys.
+    /// When the store fails, holds what cannot be read with these keys, or contradicts anchor or clock.
     pub fn open(
         mut storage: S,
         opening: &Opening,
@@ -110,18 +128,19 @@ impl<S: Storage> Edge<S> {
         // One bit short, so that every database's signed integer holds it.
         let minted = u64::from_le_bytes(minted) >> 1;
         let mut snapshot = storage.load(minted)?;
-        let releases: u64 = snapshot.next_seq.values().sum();
-        let known = |anchor: Anchor| anchor.epoch == snapshot.epoch && anchor.releases <= releases;
-        let restored = snapshot.epoch != minted && !opening.anchor.is_some_and(known);
-        if restored {
-            // What began before this moment is lost in part at least, and may have been released.
-            for (cursor, next) in &mut snapshot.cursors {
-                *next = (*next).max(now_ms / cursor.span_ms + 1);
-            }
-            storage.begin_anew(minted, &snapshot.cursors)?;
-            (snapshot.epoch, snapshot.keys, snapshot.chunks) = (minted, BTreeMap::new(), Vec::new());
-            snapshot.next_seq.clear();
+        if opening.epoch.is_some_and(|epoch| epoch != snapshot.epoch) {
+            return Err(EdgeError::OtherStore);
         }
+        let releases: u64 = snapshot.next_seq.values().sum();
+        let unused = snapshot.policies.is_empty() && snapshot.next_seq.is_empty();
+        let restored = match opening.anchor {
+            None if unused => false,
+            None if opening.restored => true,
+            None => return Err(EdgeError::NoAnchor),
+            Some(anchor) if unused && anchor.epoch != snapshot.epoch => return Err(EdgeError::NoStore),
+            Some(anchor) => anchor.epoch != snapshot.epoch || anchor.releases > releases,
+        };
+        let left_ms = opening.anchor.map_or(0, |anchor| anchor.released_ms);
         let mut edge = Self {
             storage,
             name: opening.name.clone(),
@@ -131,6 +150,7 @@ impl<S: Storage> Edge<S> {
             epoch: snapshot.epoch,
             restored,
             policies: BTreeMap::new(),
+            aside: BTreeSet::new(),
             open: HashMap::new(),
             ids: 0,
             cursors: std::mem::take(&mut snapshot.cursors),
@@ -139,26 +159,58 @@ impl<S: Storage> Edge<S> {
             outbox: Outbox::new(std::mem::take(&mut snapshot.outbox)),
             next_seq: std::mem::take(&mut snapshot.next_seq),
             tally: Tally::default(),
-            floor_ms: snapshot.floor_ms,
+            floor_ms: snapshot.floor_ms.max(left_ms),
         };
-        edge.take_up(snapshot, &opening.pins, guest)?;
+        edge.take_policies(std::mem::take(&mut snapshot.policies), &opening.pins, guest)?;
+        edge.take_windows(snapshot)?;
+        if let Some(doubt) = edge.clock_doubt(now_ms)
+            && !opening.accept_clock
+        {
+            return Err(EdgeError::Clock(doubt));
+        }
+        if restored {
+            edge.begin_anew(minted, now_ms)?;
+        }
         Ok(edge)
     }
 
-    fn take_up(
+    /// What began before this moment is lost in part at least, and may have been released.
+    fn begin_anew(&mut self, epoch: u64, now_ms: u64) -> Result<(), EdgeError> {
+        let now_ms = self.time(now_ms);
+        for (cursor, next) in &mut self.cursors {
+            *next = (*next).max(now_ms / cursor.span_ms + 1);
+        }
+        self.storage.begin_anew(epoch, &self.cursors)?;
+        self.epoch = epoch;
+        self.next_seq.clear();
+        self.close(|_| true);
+        Ok(())
+    }
+
+    /// A site whose policy cannot be read any more (its pin was changed or taken away) is set aside: what is
+    /// stored of it stays and waits, and the other sites go on.
+    fn take_policies(
         &mut self,
-        snapshot: Snapshot,
+        rows: BTreeMap<(String, u32), PolicyRow>,
         pins: &BTreeMap<String, PublicKey>,
         guest: &mut dyn Guest,
     ) -> Result<(), EdgeError> {
-        for ((site, version), row) in snapshot.policies {
-            let unreadable = || EdgeError::Unreadable(format!("a policy of {site}"));
-            let pin = pins.get(&site).ok_or_else(unreadable)?;
+        for ((site, version), row) in rows {
             // A policy that expired while in force still closes its windows, hence day 0.
-            let (signed, policy) = Signed::verify(&row.signed, pin, 0).map_err(|_| unreadable())?;
+            let read = pins.get(&site).and_then(|pin| Signed::verify(&row.signed, pin, 0).ok());
+            let Some((signed, policy)) = read else {
+                self.aside.insert(site);
+                continue;
+            };
             let hash = guest.configure(signed.policy_bytes())?;
-            self.policies.insert((site.clone(), version), InForce { policy, hash, signed, since_ms: row.since_ms });
+            self.policies.insert((site, version), InForce { policy, hash, signed, since_ms: row.since_ms });
         }
+        let aside = &self.aside;
+        self.policies.retain(|(site, _), _| !aside.contains(site));
+        Ok(())
+    }
+
+    fn take_windows(&mut self, snapshot: Snapshot) -> Result<(), EdgeError> {
         for (name, wrapped) in &snapshot.keys {
             let key = WindowKey::unwrap(wrapped, &self.wrapping, name)
                 .ok_or_else(|| EdgeError::Unreadable(format!("a window key of {}", name.site)))?;
@@ -180,7 +232,8 @@ impl<S: Storage> Edge<S> {
     /// What to write outside the store, before anything released since leaves.
     #[must_use]
     pub fn anchor(&self) -> Anchor {
-        Anchor { epoch: self.epoch, releases: self.next_seq.values().sum() }
+        let releases = self.next_seq.values().sum();
+        Anchor { epoch: self.epoch, releases, released_ms: self.floor_ms }
     }
 
     /// Whether the store was found to be an old copy when it was opened.
@@ -189,19 +242,25 @@ impl<S: Storage> Edge<S> {
         self.restored
     }
 
+    /// Sites whose stored policies cannot be read with the keys pinned now.
+    pub fn aside(&self) -> impl Iterator<Item = &str> {
+        self.aside.iter().map(String::as_str)
+    }
+
     /// Whether this time contradicts what the store says. A demonstration's short windows are not asked.
     #[must_use]
     pub fn clock_doubt(&self, now_ms: u64) -> Option<ClockDoubt> {
-        if self.floor_ms > now_ms + CLOCK_SLACK_MS {
-            return Some(ClockDoubt::Behind { by_ms: self.floor_ms - now_ms });
+        let real = || self.cursors.iter().filter(|(cursor, _)| cursor.span_ms >= HOUR_MS);
+        // No cursor is further than one window ahead of its time.
+        let ahead = real().filter_map(|(cursor, next)| {
+            let opens_ms = next.saturating_sub(1).saturating_mul(cursor.span_ms);
+            opens_ms.checked_sub(now_ms.saturating_add(CLOCK_SLACK_MS))
+        });
+        let by_ms = ahead.max().unwrap_or(0).max(self.floor_ms.saturating_sub(now_ms));
+        if by_ms > CLOCK_SLACK_MS {
+            return Some(ClockDoubt::Behind { by_ms });
         }
-        let real = |cursor: &Cursor| cursor.span_ms >= 60 * 60 * 1000;
-        let windows: u64 = self
-            .cursors
-            .iter()
-            .filter(|(cursor, _)| real(cursor))
-            .map(|(cursor, next)| self.skips(cursor, *next, now_ms))
-            .sum();
+        let windows: u64 = real().map(|(cursor, next)| self.skips(cursor, *next, now_ms)).sum();
         (windows > 0).then_some(ClockDoubt::Ahead { windows })
     }
 }

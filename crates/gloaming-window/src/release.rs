@@ -15,7 +15,7 @@ use crate::vault::Entropy;
 
 /// When the last contribution of a window is taken, ms.
 fn closes_at(span_ms: u64, window: u64) -> u64 {
-    (window + 1).saturating_mul(span_ms).saturating_add(grace_ms(span_ms))
+    window.saturating_add(1).saturating_mul(span_ms).saturating_add(grace_ms(span_ms))
 }
 
 impl<S: Storage> Edge<S> {
@@ -32,10 +32,17 @@ impl<S: Storage> Edge<S> {
         let due = rows.filter(|(cursor, next)| {
             now_ms >= closes_at(cursor.span_ms, *next)
                 && *next <= self.last_window(cursor)
-                && self.outbox.of(&cursor.site) < self.bounds.outbox
+                && self.policies.contains_key(&(cursor.site.clone(), cursor.version))
+                && self.has_room(&cursor.site)
                 && ready(cursor)
         });
         due.min_by_key(|(cursor, next)| closes_at(cursor.span_ms, *next))
+    }
+
+    /// Whether a site's batches can wait: releases do not depend on anything else than this and the clock.
+    fn has_room(&self, site: &str) -> bool {
+        let (rows, bytes) = self.outbox.of(site);
+        rows < self.bounds.outbox && bytes < self.bounds.outbox_bytes
     }
 
     /// Skips what an edge that was away too long would release for hours: those windows are not released,
@@ -59,9 +66,6 @@ impl<S: Storage> Edge<S> {
         let now_ms = self.time(now_ms);
         let Some((cursor, mut window)) = self.due(now_ms) else { return Ok(false) };
         let cursor = cursor.clone();
-        if self.outbox.bytes() >= self.bounds.outbox_bytes {
-            return Err(EdgeError::Full("undelivered batches"));
-        }
         let windows = self.skips(&cursor, window, now_ms);
         if windows > 0 {
             window = self.skip(&cursor, window, windows)?;
@@ -83,7 +87,7 @@ impl<S: Storage> Edge<S> {
         self.next_seq.insert(name.site.clone(), delivery.seq + 1);
         self.ledgers.insert(name.site, ledger);
         self.cursors.insert(cursor, next_window);
-        self.outbox.push(delivery);
+        self.outbox.push(delivery.waiting());
         self.tally.windows += 1;
         Ok(true)
     }
@@ -155,10 +159,14 @@ impl<S: Storage> Edge<S> {
         waiting.map(|(cursor, next)| days(cursor.span_ms, *next).0).min().unwrap_or(u64::MAX)
     }
 
-    /// The oldest undelivered row of the site whose turn it is, when it is time to try.
-    #[must_use]
-    pub fn next_delivery(&self, now_ms: u64) -> Option<&OutboxRow> {
-        self.outbox.next(now_ms)
+    /// An undelivered row of the site whose turn it is, when it is time to try.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn next_delivery(&mut self, now_ms: u64) -> Result<Option<OutboxRow>, EdgeError> {
+        let Some(row) = self.outbox.next(now_ms) else { return Ok(None) };
+        let bytes = self.storage.delivery(row)?;
+        Ok(Some(OutboxRow { site: row.site.clone(), epoch: row.epoch, seq: row.seq, bytes }))
     }
 
     /// Takes the outcome of delivering the row that [`Edge::next_delivery`] gave.
@@ -172,13 +180,10 @@ impl<S: Storage> Edge<S> {
         now_ms: u64,
         random: u64,
     ) -> Result<(), EdgeError> {
-        if self.outbox.front(&row.site, row.epoch, row.seq).is_none() {
-            return Ok(());
-        }
         if outcome == Delivered::Yes {
-            self.storage.acknowledged(&row.site, row.epoch, row.seq)?;
+            self.storage.acknowledged(&row.waiting())?;
         }
-        self.outbox.after(&row.site, outcome, now_ms, random);
+        self.outbox.after(&row.waiting(), outcome, now_ms, random);
         Ok(())
     }
 }
@@ -186,7 +191,7 @@ impl<S: Storage> Edge<S> {
 /// The days a window touches.
 fn days(span_ms: u64, window: u64) -> (u64, u64) {
     let start = window.saturating_mul(span_ms);
-    (start / DAY_MS, (start + span_ms - 1) / DAY_MS)
+    (start / DAY_MS, start.saturating_add(span_ms - 1) / DAY_MS)
 }
 
 /// The host drew the seed, so it draws the noise as well and compares: a guest that noised less, or looked

@@ -87,6 +87,27 @@ pub struct OutboxRow {
     pub bytes: Vec<u8>,
 }
 
+/// The name of a delivery that the centre has not acknowledged, and its size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The site.
+    pub site: String,
+    /// The store's epoch.
+    pub epoch: u64,
+    /// Number within site and epoch.
+    pub seq: u64,
+    /// How many bytes it has.
+    pub bytes: usize,
+}
+
+impl OutboxRow {
+    /// Its name.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        Waiting { site: self.site.clone(), epoch: self.epoch, seq: self.seq, bytes: self.bytes.len() }
+    }
+}
+
 /// Everything that changes when a window is released: all of it or none.
 #[derive(Clone, Debug)]
 pub struct ReleaseCommit {
@@ -120,7 +141,7 @@ pub struct Snapshot {
     /// Ledgers by site.
     pub ledgers: BTreeMap<String, EdgeLedger>,
     /// Undelivered rows, oldest first.
-    pub outbox: Vec<OutboxRow>,
+    pub outbox: Vec<Waiting>,
     /// Next sequence number by site.
     pub next_seq: BTreeMap<String, u64>,
 }
@@ -177,17 +198,24 @@ pub trait Storage {
     /// When nothing changed.
     fn begin_anew(&mut self, epoch: u64, cursors: &BTreeMap<Cursor, u64>) -> Result<(), StorageError>;
 
+    /// The bytes of an undelivered row.
+    ///
+    /// # Errors
+    /// When they are not there.
+    fn delivery(&mut self, row: &Waiting) -> Result<Vec<u8>, StorageError>;
+
     /// Forgets an acknowledged delivery.
     ///
     /// # Errors
     /// When it is still there.
-    fn acknowledged(&mut self, site: &str, epoch: u64, seq: u64) -> Result<(), StorageError>;
+    fn acknowledged(&mut self, row: &Waiting) -> Result<(), StorageError>;
 }
 
 /// Storage in memory, for tests and simulation of the parts around it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStorage {
     state: Option<Snapshot>,
+    outbox: Vec<OutboxRow>,
     /// When set, the next call fails and changes nothing.
     pub fail_next: bool,
 }
@@ -234,8 +262,9 @@ impl Storage for MemoryStorage {
         state.next_seq.insert(site.clone(), commit.delivery.seq + 1);
         state.ledgers.insert(site.clone(), commit.ledger.clone());
         state.cursors.insert(Cursor { site, version, span_ms }, commit.next_window);
-        state.outbox.push(commit.delivery.clone());
+        state.outbox.push(commit.delivery.waiting());
         state.floor_ms = commit.now_ms;
+        self.outbox.push(commit.delivery.clone());
         Ok(())
     }
 
@@ -275,8 +304,14 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
-    fn acknowledged(&mut self, site: &str, epoch: u64, seq: u64) -> Result<(), StorageError> {
-        self.state()?.outbox.retain(|row| !(row.site == site && row.epoch == epoch && row.seq == seq));
+    fn delivery(&mut self, row: &Waiting) -> Result<Vec<u8>, StorageError> {
+        let found = self.outbox.iter().find(|own| own.waiting() == *row);
+        found.map(|row| row.bytes.clone()).ok_or_else(|| StorageError("no such delivery".into()))
+    }
+
+    fn acknowledged(&mut self, row: &Waiting) -> Result<(), StorageError> {
+        self.state()?.outbox.retain(|other| other != row);
+        self.outbox.retain(|other| other.waiting() != *row);
         Ok(())
     }
 }

@@ -154,6 +154,7 @@ impl Demo {
                 wrapping: WrappingKey::new(files::entropy()?),
                 anchor: folder.join("edge.anchor"),
                 accept_clock: true,
+                restored: false,
                 pins,
                 policies: vec![signed],
                 component: component.to_vec(),

@@ -48,6 +48,9 @@ enum Command {
         /// Start although the clock contradicts the store: windows it seems to have missed are skipped.
         #[arg(long)]
         accept_clock: bool,
+        /// The store came from a backup and its anchor is gone: drop what it held open, begin a new epoch.
+        #[arg(long)]
+        restored: bool,
     },
     /// Run the centre: store releases, answer queries, show them.
     Central(Service),
@@ -181,7 +184,9 @@ async fn run(arguments: Arguments) -> Result<()> {
             print!("{EXAMPLE}");
             Ok(())
         }
-        Command::Edge { service, accept_clock } => service::edge(&service.config, assets, accept_clock).await,
+        Command::Edge { service, accept_clock, restored } => {
+            service::edge(&service.config, assets, service::Start { accept_clock, restored }).await
+        }
         Command::Central(Service { config, .. }) => service::central(&config, assets).await,
         Command::Policy(PolicyCommand::New { template, site, origin, out }) => {
             policy::new(&template, &site, origin.as_deref(), &out)

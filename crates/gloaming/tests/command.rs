@@ -8,7 +8,7 @@ mod support;
 use support::{Folder, public};
 
 fn checkout() -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().display().to_string()
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).ancestors().nth(2).unwrap().display().to_string()
 }
 
 #[test]

@@ -18,7 +18,9 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(yes: bool) -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the checkout")?.to_path_buf();
+        // As it is now and not as it was when this was compiled: checkouts share what they build.
+        let own = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
+        let root = Path::new(&own).ancestors().nth(2).context("the checkout")?.to_path_buf();
         let target = match std::env::var_os("CARGO_TARGET_DIR") {
             Some(folder) => PathBuf::from(folder),
             None => {

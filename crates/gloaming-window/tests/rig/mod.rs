@@ -49,6 +49,7 @@ impl Guest for Native {
     fn configure(&mut self, policy: &[u8]) -> Result<[u8; 32], GuestError> {
         self.worker.configure(policy).map_err(|f| GuestError::Fault(format!("{f:?}")))
     }
+    fn retain(&mut self, _hashes: &[[u8; 32]]) {}
     fn fold(&mut self, hash: &[u8; 32], now_ms: u64, batch: &[u8]) -> Result<Vec<u8>, GuestError> {
         let mut fold: Fold = cbor::from_slice(batch).unwrap();
         let thirteen = |b: &[u8]| cbor::from_slice::<Submission>(b).is_ok_and(|s| s.contributions.len() == 13);
@@ -138,6 +139,9 @@ pub(crate) fn opening(key: &Key) -> Opening {
         wrapping: WrappingKey::new([3; 32]),
         pins: BTreeMap::from([("blog.example".to_owned(), key.public())]),
         anchor: None,
+        epoch: None,
+        accept_clock: false,
+        restored: false,
         bounds: Bounds::default(),
     }
 }
@@ -177,7 +181,7 @@ impl Rig {
         let mut batches = Vec::new();
         while self.edge.release_due(now, &mut self.guest, &mut |b| self.stream.fill(b)).unwrap() {
             let seed = *self.stream.seeds.last().unwrap();
-            let row = self.edge.next_delivery(now).unwrap().clone();
+            let row = self.edge.next_delivery(now).unwrap().unwrap();
             let bytes = verify_batch(&row.bytes, &[Key::from_seed(&[2; 32]).public()]).unwrap();
             batches.push((cbor::from_slice(&bytes).unwrap(), seed));
             self.edge.delivered(&row, Delivered::Yes, now, 0).unwrap();
@@ -192,9 +196,14 @@ impl Rig {
 
     /// Ends and starts again, with what the edge wrote beside the wrapping key.
     pub(crate) fn restart(self) -> Self {
+        let now = self.edge.floor_ms();
+        self.restart_at(now)
+    }
+
+    pub(crate) fn restart_at(self, now: u64) -> Self {
         let anchor = self.edge.anchor();
         let Self { key, guest, stream, opening, edge } = self;
-        Self::over(edge.into_storage(), START, key, guest, stream, Opening { anchor: Some(anchor), ..opening }).unwrap()
+        Self::over(edge.into_storage(), now, key, guest, stream, Opening { anchor: Some(anchor), ..opening }).unwrap()
     }
 
     pub(crate) fn over(

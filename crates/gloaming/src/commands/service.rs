@@ -29,28 +29,41 @@ async fn listen(what: &str, address: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {what} = {address:?}"))
 }
 
+/// What an operator says once, at a start that would otherwise be refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start {
+    /// The clock is right although the store says otherwise.
+    pub accept_clock: bool,
+    /// The store is an old copy.
+    pub restored: bool,
+}
+
 /// An edge's whole configuration from its file.
 ///
 /// # Errors
 /// The first thing that is not there or not right.
-pub fn edge_config(
-    file: &EdgeFile,
-    component: Vec<u8>,
-    loopback: bool,
-    accept_clock: bool,
-) -> Result<gloaming_edge::Config> {
+pub fn edge_config(file: &EdgeFile, component: Vec<u8>, loopback: bool, start: Start) -> Result<gloaming_edge::Config> {
     let beside = || {
         let mut name = file.wrapping_key_file.clone().into_os_string();
         name.push(".anchor");
         name.into()
     };
+    // A new key would open nothing of what an old store holds.
+    if file.store.exists() && !file.wrapping_key_file.exists() {
+        bail!(
+            "the wrapping key {} is missing, and the store {} cannot be read without it: bring it back, or move both the store and its anchor away to begin anew",
+            file.wrapping_key_file.display(),
+            file.store.display()
+        );
+    }
     Ok(gloaming_edge::Config {
         name: file.name.clone(),
         store: file.store.clone(),
         key: files::key(&file.key_file)?,
         wrapping: files::wrapping_key(&file.wrapping_key_file)?,
         anchor: file.anchor_file.clone().unwrap_or_else(beside),
-        accept_clock,
+        accept_clock: start.accept_clock,
+        restored: start.restored,
         pins: keys("edge.sites", &file.sites)?,
         policies: file.policies.iter().map(|p| files::read(p)).collect::<Result<_>>()?,
         component,
@@ -65,13 +78,13 @@ pub fn edge_config(
 ///
 /// # Errors
 /// Whatever keeps it from starting.
-pub async fn edge(path: &Path, folder: Option<&Path>, accept_clock: bool) -> Result<()> {
+pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()> {
     let file = Config::load(path)?.edge.ok_or_else(|| anyhow!("{} has no [edge]", path.display()))?;
     let assets = assets::find(folder)?;
     let component = assets.bytes("edge/worker.component.wasm").context("the assets lack the edge component")?.to_vec();
     let (public, admin) = (listen("edge.listen", &file.listen).await?, listen("edge.admin", &file.admin).await?);
     let loopback = public.local_addr()?.ip().is_loopback() && admin.local_addr()?.ip().is_loopback();
-    let config = edge_config(&file, component, loopback, accept_clock)?;
+    let config = edge_config(&file, component, loopback, start)?;
     let (public_at, admin_at) = (public.local_addr()?, admin.local_addr()?);
     let running = gloaming_edge::start(config, assets, public, admin).await?;
     tracing::info!(edge = file.name, listen = %public_at, admin = %admin_at, "the edge is ready");
