@@ -177,10 +177,7 @@ impl Tracker {
     /// Forgets ended sessions up to the one that began at `started_ms`.
     pub fn forget_finished(&mut self, started_ms: u64) {
         self.apply_same_time();
-        let upto = self.finished.iter().rposition(|f| f.started_ms == started_ms).map_or(0, |i| i + 1);
-        // The running session is the newest of all.
-        let running = self.session.as_ref().is_some_and(|s| s.started_ms == started_ms);
-        self.finished.drain(..if running { self.finished.len() } else { upto });
+        self.finished.retain(|f| f.started_ms > started_ms);
     }
 
     /// Forgets what pages said about themselves in one of their declared features.

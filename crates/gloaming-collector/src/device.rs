@@ -212,8 +212,9 @@ impl Device {
         let session = self.tracker.session_started_ms().unwrap_or(0);
         if self.scores.last().is_none_or(|scores| scores.session != session) {
             self.scores.push(Scores::none(session, self.policy.models.len()));
-            let surplus = self.scores.len().saturating_sub(SCORES);
-            self.scores.drain(..surplus);
+            if self.scores.len() > SCORES {
+                self.scores.remove(0);
+            }
         }
         let slot = self.scores.last_mut().and_then(|scores| scores.steps.get_mut(model));
         let Some((declared, slot)) = self.policy.models.get(model).zip(slot) else { return false };

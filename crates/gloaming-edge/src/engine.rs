@@ -1,7 +1,6 @@
 //! The thread that owns the edge's state: takes what has queued up, commits it once, answers all.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, RwLock};
@@ -11,13 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use gloaming_policy::author::Signed;
 use gloaming_policy::{Policy, grace_ms};
-use gloaming_window::{Answer, Delivered, Edge, EdgeError, LoadPolicyError, OutboxRow, StorageError, Tally};
+use gloaming_window::{Answer, Delivered, EdgeError, Keeper, LoadPolicyError, OutboxRow, Tally};
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{Clock, Config, EntropySource};
 use crate::guest::{HostLimits, WasmGuest, WasmGuestError};
-use crate::log::RedbStorage;
-use crate::opening::{Maker, load};
+use crate::opening::{Files, load, open, opening};
 
 /// Requests that may wait for the thread. Beyond, the edge answers 503.
 const QUEUE: usize = 8_192;
@@ -25,8 +23,6 @@ const QUEUE: usize = 8_192;
 const GROUP: usize = 1_024;
 /// How often windows are looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(50);
-/// How long to wait before a store that failed is opened again, ms.
-const REOPEN_MS: u64 = 1_000;
 
 /// Why an edge did not start or does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +36,6 @@ pub enum EngineError {
     /// The state.
     #[error(transparent)]
     Edge(#[from] EdgeError),
-    /// The log.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
     /// A policy given at start.
     #[error("a policy was refused: {0}")]
     Policy(#[from] LoadPolicyError),
@@ -59,11 +52,6 @@ pub enum EngineError {
         "the policy of {0} is signed by a key that is pinned for another site; sign it with the key in [sites] of {0}"
     )]
     OtherSitesKey(String),
-    /// What is written beside the wrapping key.
-    #[error(
-        "the anchor {0}: {1}; it must be readable and writable, for it tells an old copy of the store from the store (`anchor_file` moves it)"
-    )]
-    Anchor(PathBuf, std::io::Error),
     /// A listener.
     #[error("cannot listen: {0}")]
     Listen(#[from] std::io::Error),
@@ -125,18 +113,13 @@ impl Drop for Ending {
 }
 
 struct Thread {
-    maker: Maker,
-    /// None while the store fails.
-    edge: Option<Edge<RedbStorage>>,
-    try_again_ms: u64,
+    keeper: Keeper<Files>,
     guest: WasmGuest,
     clock: Clock,
     entropy: EntropySource,
     gauges: Arc<RwLock<Gauges>>,
     floor_ms: Arc<AtomicU64>,
     healthy: Arc<AtomicBool>,
-    restored: u64,
-    storage_failures: u64,
     release_failures: u64,
     delivery_conflicts: u64,
     _ending: Ending,
@@ -158,12 +141,14 @@ impl Engine {
     /// # Errors
     /// Whatever keeps the edge from starting.
     pub fn start(config: Config) -> Result<Self, EngineError> {
-        let (mut guest, mut maker) = (WasmGuest::new(&config.component, HostLimits::default())?, Maker::new(&config));
+        let mut guest = WasmGuest::new(&config.component, HostLimits::default())?;
+        let (files, opening) = (Files::new(&config), opening(&config));
         let Config { pins, policies, loopback, clock, mut entropy, .. } = config;
-        let mut edge = maker.open(clock(), &mut guest, &mut entropy)?;
+        let mut keeper = open(files, opening, clock(), &mut guest, &mut entropy)?;
         for bytes in &policies {
-            load(&mut edge, bytes, &pins, clock(), loopback, &mut guest)?;
+            load(&mut keeper, bytes, &pins, clock(), loopback, &mut guest)?;
         }
+        let edge = keeper.edge().ok_or(EngineError::Busy)?;
         let sites: Vec<String> = edge.sites().map(str::to_owned).collect();
         let mut list = Vec::new();
         for site in sites {
@@ -174,24 +159,19 @@ impl Engine {
                 list.push(served(policy, signed));
             }
         }
-        let restored = u64::from(edge.was_restored());
-        let gauges = Arc::new(RwLock::new(Gauges { restored, ..Gauges::default() }));
         let floor_ms = Arc::new(AtomicU64::new(edge.floor_ms()));
+        let gauges = Arc::new(RwLock::new(Gauges { restored: keeper.restored, ..Gauges::default() }));
         let healthy = Arc::new(AtomicBool::new(true));
         let (sender, ended) = watch::channel(());
         let (commands, receiver) = sync_channel(QUEUE);
         let thread = Thread {
-            maker,
-            restored,
-            edge: Some(edge),
-            try_again_ms: 0,
+            keeper,
             guest,
             clock: Arc::clone(&clock),
             entropy,
             gauges: Arc::clone(&gauges),
             floor_ms: Arc::clone(&floor_ms),
             healthy: Arc::clone(&healthy),
-            storage_failures: 0,
             release_failures: 0,
             delivery_conflicts: 0,
             _ending: Ending { healthy: Arc::clone(&healthy), _ended: sender },
@@ -265,13 +245,11 @@ impl Thread {
                 match command {
                     Command::Ingest(body, sender) => group.push((body, sender)),
                     Command::NextDelivery(sender) => {
-                        let now_ms = (self.clock)();
-                        let row = self.edge.as_mut().map_or(Ok(None), |edge| edge.next_delivery(now_ms));
-                        let row = row.unwrap_or_else(|error| {
-                            self.close(&error);
+                        let row = self.keeper.next_delivery((self.clock)());
+                        let _ = sender.send(row.unwrap_or_else(|error| {
+                            tracing::error!(%error, "nothing is delivered now");
                             None
-                        });
-                        let _ = sender.send(row);
+                        }));
                     }
                     Command::Delivered(row, outcome, sender) => {
                         self.delivered(&row, outcome);
@@ -290,50 +268,28 @@ impl Thread {
         }
     }
 
-    /// After a failure of the store nobody knows what it holds: it is closed, and opened again from what it
-    /// says, as if the machine had crashed. There is no other way back.
-    fn close(&mut self, error: &dyn std::fmt::Display) {
-        self.storage_failures += 1;
-        tracing::error!(%error, "the store failed; it is opened anew");
-        self.edge = None;
-        self.healthy.store(false, Ordering::Relaxed);
-        self.try_again_ms = (self.clock)().saturating_add(REOPEN_MS);
-    }
-
     fn reopen(&mut self) {
-        let now_ms = (self.clock)();
-        if self.edge.is_some() || now_ms < self.try_again_ms {
-            return;
-        }
-        match self.maker.open(now_ms, &mut self.guest, &mut self.entropy) {
-            Ok(edge) => {
-                self.restored += u64::from(edge.was_restored());
-                self.edge = Some(edge);
-                self.healthy.store(true, Ordering::Relaxed);
-                tracing::info!("the store works again");
-            }
-            Err(error) => self.close(&error),
+        match self.keeper.reopen((self.clock)(), &mut self.guest, &mut *self.entropy) {
+            None => {}
+            Some(Ok(())) => tracing::info!("the store works again"),
+            Some(Err(error)) => tracing::error!(%error, "the store cannot be opened; it is tried again"),
         }
     }
 
     fn ingest(&mut self, group: Vec<(Bytes, oneshot::Sender<Result<Answer, EngineError>>)>) {
-        let Some(edge) = self.edge.as_mut().filter(|_| !group.is_empty()) else {
-            for (_, sender) in group {
-                let _ = sender.send(Err(EngineError::Busy));
-            }
+        if group.is_empty() {
             return;
-        };
+        }
         let bodies: Vec<&[u8]> = group.iter().map(|(body, _)| &body[..]).collect();
-        match edge.ingest((self.clock)(), &bodies, &mut self.guest, &mut *self.entropy) {
+        match self.keeper.ingest((self.clock)(), &bodies, &mut self.guest, &mut *self.entropy) {
             Ok(answers) => {
                 for ((_, sender), answer) in group.into_iter().zip(answers) {
                     let _ = sender.send(Ok(answer));
                 }
             }
             Err(error) => {
-                match error {
-                    EdgeError::Storage(error) => self.close(&error),
-                    error => tracing::error!(%error, "a round of contributions was not taken"),
+                if !matches!(error, EdgeError::Closed) {
+                    tracing::error!(%error, "a round of contributions was not taken");
                 }
                 for (_, sender) in group {
                     let _ = sender.send(Err(EngineError::Busy));
@@ -343,24 +299,9 @@ impl Thread {
     }
 
     fn release(&mut self) {
-        // A bound, so that a long catch-up does not keep requests waiting.
-        for _ in 0..16 {
-            let Some(edge) = &mut self.edge else { return };
-            match edge.release_due((self.clock)(), &mut self.guest, &mut *self.entropy) {
-                // The batch may leave only when the anchor says so: see `gloaming_window::Anchor`.
-                Ok(true) => {
-                    if let Err(error) = self.maker.anchor.write(edge.anchor()) {
-                        let why = format!("{}: {error}", self.maker.anchor.path().display());
-                        return self.close(&why);
-                    }
-                }
-                Ok(false) => return,
-                Err(EdgeError::Storage(error)) => return self.close(&error),
-                Err(error) => {
-                    self.release_failures += 1;
-                    tracing::error!(%error, "a window was not released; it is tried again");
-                }
-            }
+        for error in self.keeper.release((self.clock)(), &mut self.guest, &mut *self.entropy) {
+            self.release_failures += 1;
+            tracing::error!(%error, "a window was not released; it is tried again");
         }
     }
 
@@ -371,25 +312,26 @@ impl Thread {
         }
         let mut random = [0; 8];
         (self.entropy)(&mut random);
-        let Some(edge) = &mut self.edge else { return };
-        if let Err(error) = edge.delivered(row, outcome, (self.clock)(), u64::from_le_bytes(random)) {
-            self.close(&error);
+        if let Err(error) = self.keeper.delivered(row, outcome, (self.clock)(), u64::from_le_bytes(random)) {
+            tracing::error!(%error, "an acknowledgement was not stored; the batch is delivered again");
         }
     }
 
     fn show(&mut self) {
         let (guest_calls, guest_replaced) = self.guest.counts();
-        if let Some(edge) = &self.edge {
+        let edge = self.keeper.edge();
+        self.healthy.store(edge.is_some(), Ordering::Relaxed);
+        if let Some(edge) = edge {
             self.floor_ms.fetch_max(edge.floor_ms(), Ordering::Relaxed);
         }
         let Ok(mut gauges) = self.gauges.write() else { return };
-        if let Some(edge) = &self.edge {
+        if let Some(edge) = edge {
             (gauges.tally, gauges.undelivered) = (edge.tally().clone(), edge.undelivered());
         }
         gauges.guest_calls = guest_calls;
         gauges.guest_replaced = guest_replaced;
-        gauges.restored = self.restored;
-        gauges.storage_failures = self.storage_failures;
+        gauges.restored = self.keeper.restored;
+        gauges.storage_failures = self.keeper.failures;
         gauges.release_failures = self.release_failures;
         gauges.delivery_conflicts = self.delivery_conflicts;
     }

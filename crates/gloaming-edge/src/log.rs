@@ -11,7 +11,7 @@ use gloaming_signal::cbor;
 use gloaming_window::{
     Chunk, Cursor, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, Waiting, WindowName, WrappedKey,
 };
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition, WriteTransaction};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const POLICIES: TableDefinition<'_, (&str, u32), (u64, &[u8])> = TableDefinition::new("policies");
@@ -58,6 +58,14 @@ impl RedbStorage {
     /// When it is not there or cannot be opened, or another process has it open.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         Ok(Self { database: Database::open(path).map_err(failed)? })
+    }
+
+    /// Over any storage that redb takes; a new one is made on an empty one.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn on(backend: impl StorageBackend) -> Result<Self, StorageError> {
+        Ok(Self { database: Database::builder().create_with_backend(backend).map_err(failed)? })
     }
 
     fn write<T>(&mut self, work: impl FnOnce(&WriteTransaction) -> Result<T, StorageError>) -> Result<T, StorageError> {

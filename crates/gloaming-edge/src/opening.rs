@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use gloaming_policy::author::{PublicKey, SignError, Signed};
-use gloaming_window::{Bounds, Edge, EdgeError, LoadPolicyError, Opening};
+use gloaming_window::{Anchor, Bounds, Edge, EdgeError, Keeper, LoadPolicyError, Opening, Place};
 
 use crate::anchor::AnchorFile;
 use crate::config::{Config, EntropySource};
@@ -12,68 +12,79 @@ use crate::engine::EngineError;
 use crate::guest::WasmGuest;
 use crate::log::RedbStorage;
 
-/// What opens the edge.
-pub(crate) struct Maker {
+/// The store and the anchor as files.
+pub(crate) struct Files {
     store: PathBuf,
-    pub(crate) anchor: AnchorFile,
-    opening: Opening,
+    anchor: AnchorFile,
 }
 
-impl Maker {
+impl Files {
     pub(crate) fn new(config: &Config) -> Self {
-        let opening = Opening {
-            name: config.name.clone(),
-            key: config.key.clone(),
-            wrapping: config.wrapping.clone(),
-            pins: config.pins.clone(),
-            anchor: None,
-            epoch: None,
-            accept_clock: config.accept_clock,
-            restored: config.restored,
-            bounds: Bounds::default(),
-        };
-        Self { store: config.store.clone(), anchor: AnchorFile::new(config.anchor.clone()), opening }
+        Self { store: config.store.clone(), anchor: AnchorFile::new(config.anchor.clone()) }
     }
 
-    /// At start the store may be new; afterwards it must be the one that was open.
-    pub(crate) fn open(
-        &mut self,
-        now_ms: u64,
-        guest: &mut WasmGuest,
-        entropy: &mut EntropySource,
-    ) -> Result<Edge<RedbStorage>, EngineError> {
-        let anchor = |error| EngineError::Anchor(self.anchor.path().to_path_buf(), error);
-        self.opening.anchor = self.anchor.read().map_err(anchor)?;
-        self.anchor.probe().map_err(anchor)?;
-        if self.opening.anchor.is_some() && !self.store.exists() {
-            return Err(EdgeError::NoStore.into());
-        }
-        let first = self.opening.epoch.is_none();
-        let storage = if first { RedbStorage::create(&self.store)? } else { RedbStorage::open(&self.store)? };
-        let edge = Edge::open(storage, &self.opening, now_ms, guest, &mut **entropy)?;
-        if edge.was_restored() {
-            tracing::error!(
-                store = %self.store.display(),
-                "ALARM: the store is older than what has left: open windows were dropped and a new epoch has begun"
-            );
-        }
-        for site in edge.aside() {
-            tracing::error!(
-                site,
-                "ALARM: a stored policy cannot be read with the key pinned now; its site is set aside"
-            );
-        }
-        self.anchor.write(edge.anchor()).map_err(anchor)?;
-        // What was asked for once at start is not asked for again when the store fails.
-        self.opening.epoch = Some(edge.anchor().epoch);
-        (self.opening.accept_clock, self.opening.restored) = (true, false);
-        Ok(edge)
+    fn wrong(&self, error: &std::io::Error) -> EdgeError {
+        EdgeError::Anchor(format!("{}: {error}", self.anchor.path().display()))
     }
+}
+
+impl Place for Files {
+    type Store = RedbStorage;
+
+    fn store(&mut self, first: bool) -> Result<RedbStorage, EdgeError> {
+        if !self.store.exists() && (!first || self.anchor()?.is_some()) {
+            return Err(EdgeError::NoStore);
+        }
+        Ok(if first { RedbStorage::create(&self.store)? } else { RedbStorage::open(&self.store)? })
+    }
+
+    fn anchor(&mut self) -> Result<Option<Anchor>, EdgeError> {
+        self.anchor.probe().and_then(|()| self.anchor.read()).map_err(|error| self.wrong(&error))
+    }
+
+    fn put_anchor(&mut self, anchor: Anchor) -> Result<(), EdgeError> {
+        self.anchor.write(anchor).map_err(|error| self.wrong(&error))
+    }
+}
+
+/// What a configuration says of opening.
+pub(crate) fn opening(config: &Config) -> Opening {
+    Opening {
+        name: config.name.clone(),
+        key: config.key.clone(),
+        wrapping: config.wrapping.clone(),
+        pins: config.pins.clone(),
+        anchor: None,
+        epoch: None,
+        accept_clock: config.accept_clock,
+        restored: config.restored,
+        bounds: Bounds::default(),
+    }
+}
+
+/// Opens an edge for the first time, and says what is unusual about it.
+pub(crate) fn open(
+    files: Files,
+    opening: Opening,
+    now_ms: u64,
+    guest: &mut WasmGuest,
+    entropy: &mut EntropySource,
+) -> Result<Keeper<Files>, EngineError> {
+    let keeper = Keeper::open(files, opening, now_ms, guest, &mut **entropy)?;
+    if keeper.restored > 0 {
+        tracing::error!(
+            "ALARM: the store is older than what has left: open windows were dropped and a new epoch has begun"
+        );
+    }
+    for site in keeper.edge().into_iter().flat_map(Edge::aside) {
+        tracing::error!(site, "ALARM: a stored policy cannot be read with the key pinned now; its site is set aside");
+    }
+    Ok(keeper)
 }
 
 /// Puts a policy in force that one of the pinned keys has signed for its own site.
 pub(crate) fn load(
-    edge: &mut Edge<RedbStorage>,
+    keeper: &mut Keeper<Files>,
     bytes: &[u8],
     pins: &BTreeMap<String, PublicKey>,
     now_ms: u64,
@@ -89,7 +100,7 @@ pub(crate) fn load(
                 if policy.is_demo() && !loopback {
                     return Err(EngineError::DemoOffLoopback(policy.site));
                 }
-                return match edge.load_policy(bytes, pin, now_ms, guest) {
+                return match keeper.load_policy(bytes, pin, now_ms, guest) {
                     // It was in force yesterday, and a restart is no time to find out: its site gets nothing
                     // more, the others go on.
                     Err(LoadPolicyError::Sign(error @ SignError::Expired(_))) => {

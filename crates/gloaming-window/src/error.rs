@@ -24,6 +24,14 @@ pub enum EdgeError {
     /// A bound.
     #[error("full: {0}")]
     Full(&'static str),
+    /// Closed since its store failed.
+    #[error("the store failed and is not open again yet")]
+    Closed,
+    /// The anchor.
+    #[error(
+        "the anchor {0}; it must be readable and writable, for it tells an old copy of the store from the store (`anchor_file` moves it)"
+    )]
+    Anchor(String),
     /// Another store than the one that was open before.
     #[error("this is another store than the one that was open before: is its disk mounted?")]
     OtherStore,

@@ -18,6 +18,7 @@ mod edge;
 mod error;
 mod guest;
 mod ingest;
+mod keeper;
 mod open;
 mod release;
 mod storage;
@@ -28,6 +29,7 @@ pub use edge::{Edge, Tally};
 pub use error::{EdgeError, LoadPolicyError};
 pub use guest::{Guest, GuestError};
 pub use ingest::Answer;
+pub use keeper::{Keeper, Place};
 pub use open::{Anchor, Bounds, ClockDoubt, Opening};
 pub use storage::{
     Chunk, Cursor, MemoryStorage, OutboxRow, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, Waiting,

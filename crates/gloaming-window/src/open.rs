@@ -215,6 +215,8 @@ impl<S: Storage> Edge<S> {
             let key = WindowKey::unwrap(wrapped, &self.wrapping, name)
                 .ok_or_else(|| EdgeError::Unreadable(format!("a window key of {}", name.site)))?;
             let open = Open { key, next_chunk: 0, ids: HashSet::new(), cells: HashMap::new() };
+            // A window that holds something had begun, whatever the clock says now.
+            self.time(name.window.saturating_mul(name.span_ms));
             self.open.insert(name.clone(), open);
         }
         for chunk in snapshot.chunks {

@@ -13,10 +13,25 @@ use rig::*;
 const HOUR: u64 = 3_600_000;
 
 /// The blog's policy with one metric counted by the hour.
-fn hourly() -> Policy {
+fn hourly(version: u32) -> Policy {
     let text = template("blog", "blog.example", "https://blog.example", "2027-03-01").unwrap();
     let text = text.replacen("window = \"day\"", "window = \"hour\"", 1);
-    compile(&text, 20_781, &|_| Err("none".into())).unwrap()
+    let mut policy = compile(&text, 20_781, &|_| Err("none".into())).unwrap();
+    policy.version = version;
+    policy
+}
+
+/// A submission of one contribution to that metric.
+fn an_hourly(version: u32, id: u64, window: u64) -> Vec<u8> {
+    let policy = hourly(version);
+    let metric = policy.metrics.iter().find(|m| m.span_ms == HOUR).unwrap().id;
+    gloaming_signal::cbor::to_vec(&gloaming_signal::Submission {
+        site: policy.site.clone(),
+        policy_version: version,
+        policy_hash: policy.hash(),
+        check: false,
+        contributions: vec![gloaming_signal::Contribution { metric, ..one(id, 0, window) }],
+    })
 }
 
 #[test]
@@ -63,7 +78,7 @@ fn all_windows_together_are_bounded_and_a_release_makes_room() {
 
 #[test]
 fn one_failing_release_keeps_no_other_window_waiting() {
-    let mut rig = Rig::with(&hourly(), Bounds::default());
+    let mut rig = Rig::with(&hourly(1), Bounds::default());
     rig.guest.wrong = Wrong::TrapOnRelease(DAY);
     let now = START + 2 * DAY;
     let (mut failures, mut released) = (0, 0);
@@ -233,6 +248,19 @@ fn a_version_stays_until_its_windows_are_released() {
     assert!(matches!(refused, Err(LoadPolicyError::TooMany(4))), "{refused:?}");
 }
 
+/// An hour's window was counted in by a clock that was an hour ahead; the clock was mended; a new version came.
+/// The old version's last window then lay before the one that held something. Found by the simulation, seed 388.
+#[test]
+fn a_window_that_holds_something_is_released_whatever_the_clock_says_later() {
+    let mut rig = Rig::with(&hourly(1), Bounds::default());
+    let ahead = START + HOUR;
+    assert_eq!(rig.ingest(ahead, &[an_hourly(1, 1, ahead / HOUR)]).unwrap(), [[Reason::Accepted]]);
+    let mut rig = rig.restart_at(ahead - 2 * 60_000);
+    rig.put(&hourly(2), ahead - 2 * 60_000).unwrap();
+    let first: Vec<_> = rig.release(ahead + 3 * HOUR).iter().map(|(b, _)| (b.policy_version, b.window)).collect();
+    assert!(first.contains(&(1, ahead / HOUR)), "{first:?}");
+}
+
 #[test]
 fn a_site_whose_key_is_not_pinned_any_more_is_set_aside_and_comes_back() {
     let rig = Rig::new();
@@ -271,21 +299,9 @@ fn an_expired_policy_takes_nothing_and_still_closes_its_windows() {
 
 #[test]
 fn windows_that_are_skipped_leave_nothing_in_the_store() {
-    let mut rig = Rig::with(&hourly(), Bounds { catch_up: 10, ..Bounds::default() });
+    let mut rig = Rig::with(&hourly(1), Bounds { catch_up: 10, ..Bounds::default() });
     let hour = START / HOUR;
-    let metric = hourly().metrics.iter().find(|m| m.span_ms == HOUR).unwrap().id;
-    let sent = |window| {
-        let policy = hourly();
-        let contributions = vec![gloaming_signal::Contribution { metric, ..one(window, 0, window) }];
-        gloaming_signal::cbor::to_vec(&gloaming_signal::Submission {
-            site: policy.site.clone(),
-            policy_version: 1,
-            policy_hash: policy.hash(),
-            check: false,
-            contributions,
-        })
-    };
-    assert_eq!(rig.ingest(START, &[sent(hour)]).unwrap(), [[Reason::Accepted]]);
+    assert_eq!(rig.ingest(START, &[an_hourly(1, hour, hour)]).unwrap(), [[Reason::Accepted]]);
     assert_eq!(rig.edge.storage_mut().snapshot().unwrap().keys.len(), 1);
     let now = START + 20 * HOUR;
     assert_eq!(rig.edge.clock_doubt(now), Some(ClockDoubt::Ahead { windows: 10 }));
@@ -311,7 +327,7 @@ fn a_clock_behind_the_last_release_is_doubted_and_edge_time_stays() {
 
 #[test]
 fn what_a_day_has_cost_is_remembered_while_one_of_its_windows_is_unreleased() {
-    let mut rig = Rig::with(&hourly(), Bounds { catch_up: 1_000, ..Bounds::default() });
+    let mut rig = Rig::with(&hourly(1), Bounds { catch_up: 1_000, ..Bounds::default() });
     rig.guest.wrong = Wrong::TrapOnRelease(DAY);
     let (day, now) = (START / DAY, START + 30 * DAY);
     let spent = |rig: &mut Rig| rig.edge.storage_mut().snapshot().unwrap().ledgers["blog.example"].spent(day);

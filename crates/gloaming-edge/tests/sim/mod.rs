@@ -1,0 +1,536 @@
+//! One edge, its disk, its senders and its centre, from one seed.
+//!
+//! Every contribution has a cell of its own, and the budget is so large that the noise is always zero: what
+//! the centre holds of a cell is how often that contribution was counted.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod disk;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use disk::Disk;
+use gloaming_edge::RedbStorage;
+use gloaming_policy::author::{Key, Signed, compile, template, verify_batch};
+use gloaming_policy::{Bins, Policy};
+use gloaming_privacy::Rho;
+use gloaming_signal::{Contribution, Reason, ReleaseState, SealedBatch, Submission, cbor, hash};
+use gloaming_window::{
+    Anchor, Bounds, Delivered, EdgeError, Guest, GuestError, Keeper, LoadPolicyError, Opening, Place, WrappingKey,
+};
+use gloaming_worker::core::Worker;
+
+const HOUR: u64 = 3_600_000;
+const MINUTE: u64 = 60_000;
+/// 2026-11-24, 00:00.
+const START: u64 = 20_781 * 24 * HOUR;
+/// Contributions of one run at most.
+const CELLS: u32 = 64;
+const SITE: &str = "app.example";
+
+/// A stream of numbers that is all in its seed (Steele, Lea and Flood's splitmix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) {
+        buffer.iter_mut().for_each(|byte| *byte = self.next() as u8);
+    }
+}
+
+/// The component's functions natively, trapping now and then.
+struct Native {
+    worker: Worker,
+    random: Random,
+}
+
+impl Native {
+    fn trap(&mut self) -> Result<(), GuestError> {
+        if self.random.one_in(60) { Err(GuestError::Trap("now and then".into())) } else { Ok(()) }
+    }
+}
+
+fn fault(fault: gloaming_worker::core::Fault) -> GuestError {
+    GuestError::Fault(format!("{fault:?}"))
+}
+
+impl Guest for Native {
+    fn configure(&mut self, policy: &[u8]) -> Result<[u8; 32], GuestError> {
+        self.worker.configure(policy).map_err(fault)
+    }
+    fn retain(&mut self, _hashes: &[[u8; 32]]) {}
+    fn fold(&mut self, hash: &[u8; 32], now_ms: u64, batch: &[u8]) -> Result<Vec<u8>, GuestError> {
+        self.trap()?;
+        self.worker.fold(hash, now_ms, batch).map_err(fault)
+    }
+    fn release(
+        &mut self,
+        hash: &[u8; 32],
+        seed: &[u8; 32],
+        span_ms: u64,
+        window: u64,
+        cells: &[u8],
+    ) -> Result<Vec<u8>, GuestError> {
+        self.trap()?;
+        self.worker.release(hash, seed, span_ms, window, cells).map_err(fault)
+    }
+}
+
+/// The disk and, on another one, the anchor.
+struct Machine {
+    disk: Disk,
+    anchor: Arc<Mutex<Option<Anchor>>>,
+}
+
+impl Place for Machine {
+    type Store = RedbStorage;
+
+    fn store(&mut self, first: bool) -> Result<RedbStorage, EdgeError> {
+        if !first && self.disk.is_empty() {
+            return Err(EdgeError::NoStore);
+        }
+        Ok(RedbStorage::on(self.disk.clone())?)
+    }
+
+    fn anchor(&mut self) -> Result<Option<Anchor>, EdgeError> {
+        Ok(*self.anchor.lock().unwrap())
+    }
+
+    fn put_anchor(&mut self, anchor: Anchor) -> Result<(), EdgeError> {
+        let wrong = |error: std::io::Error| EdgeError::Anchor(error.to_string());
+        self.disk.step().map_err(wrong)?;
+        *self.anchor.lock().unwrap() = Some(anchor);
+        // It may be written, and the process may not live to know.
+        self.disk.step().map_err(wrong)
+    }
+}
+
+/// What is known of one contribution from outside.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    acknowledged: bool,
+    /// It was in a store that an older copy has replaced.
+    forgiven: bool,
+}
+
+/// What the centre would hold.
+#[derive(Default)]
+struct Centre {
+    ledger: BTreeMap<(u64, u64), [u8; 32]>,
+    windows: BTreeSet<(u32, u64, u64)>,
+    counts: BTreeMap<u32, i64>,
+}
+
+impl Centre {
+    fn take(&mut self, delivery: &[u8], edge: &Key) -> String {
+        let bytes = verify_batch(delivery, &[edge.public()]).expect("signed by the edge");
+        let batch: SealedBatch = cbor::from_slice(&bytes).unwrap();
+        let digest = hash::sha256(delivery);
+        match self.ledger.insert((batch.epoch, batch.seq), digest) {
+            Some(before) if before == digest => return "again".to_owned(),
+            Some(_) => panic!("two batches bear the number {}", batch.seq),
+            None => {}
+        }
+        let window = (batch.policy_version, batch.span_ms, batch.window);
+        assert!(self.windows.insert(window), "window {window:?} was released twice");
+        for release in batch.releases {
+            assert_eq!(release.state, ReleaseState::Released, "no window is below k here");
+            for (cell, value) in (0u32..).zip(release.values) {
+                *self.counts.entry(cell).or_default() += value;
+            }
+        }
+        format!("epoch {} batch {}: version {} window {}", batch.epoch, batch.seq, batch.policy_version, batch.window)
+    }
+}
+
+fn policy(version: u32) -> Policy {
+    let text = template("blog", SITE, "https://app.example", "2027-03-01").unwrap();
+    let mut policy = compile(&text, 20_781, &|_| Err("none".into())).unwrap();
+    policy.version = version;
+    policy.budget = Rho::from_micro(1_000_000_000_000_000);
+    policy.metrics.truncate(1);
+    let metric = &mut policy.metrics[0];
+    (metric.span_ms, metric.per_day, metric.k) = (HOUR, 1, 0);
+    metric.rho = Rho::from_micro(1_000_000_000_000);
+    metric.axes[0].bins = Bins::Edges((0..=CELLS).collect());
+    metric.axes[0].labels = (0..CELLS).map(|cell| cell.to_string()).collect();
+    policy
+}
+
+/// A submission on its way.
+#[derive(Clone)]
+struct Message {
+    body: Vec<u8>,
+    cells: Vec<u32>,
+}
+
+/// What a run came to, so that a test can see that it did something.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) acknowledged: u64,
+    pub(crate) counted: u64,
+    pub(crate) power_cuts: u64,
+    pub(crate) restored: u64,
+    pub(crate) store_failures: u64,
+    pub(crate) clock_doubts: u64,
+    pub(crate) windows: u64,
+}
+
+/// See the module's page.
+pub(crate) struct World {
+    random: Random,
+    key: Key,
+    edge_key: Key,
+    policies: Vec<(Policy, Vec<u8>)>,
+    guest: Native,
+    machine: (Disk, Arc<Mutex<Option<Anchor>>>),
+    keeper: Option<Keeper<Machine>>,
+    /// What a good clock shows.
+    true_ms: u64,
+    /// How wrong the edge's is, ms.
+    wrong_ms: i64,
+    backup: Option<Vec<u8>>,
+    messages: Vec<Message>,
+    known: Vec<Known>,
+    centre: Centre,
+    report: Report,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let (key, edge_key) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]));
+        let first = policy(1);
+        let signed = Signed::sign(&first, &[&key]).to_bytes();
+        let mut random = Random(seed);
+        let guest = Native { worker: Worker::default(), random: Random(random.next()) };
+        let mut world = Self {
+            random,
+            key,
+            edge_key,
+            policies: vec![(first, signed)],
+            guest,
+            machine: (Disk::default(), Arc::default()),
+            keeper: None,
+            true_ms: START,
+            wrong_ms: 0,
+            backup: None,
+            messages: Vec::new(),
+            known: Vec::new(),
+            centre: Centre::default(),
+            report: Report::default(),
+        };
+        world.boot();
+        world
+    }
+
+    /// `GLOAMING_LOUD=1` tells the story of a run.
+    fn say(&self, what: &dyn std::fmt::Display) {
+        if std::env::var_os("GLOAMING_LOUD").is_some() {
+            eprintln!("{:>9} s{:+} {what}", (self.true_ms - START) / 1_000, self.wrong_ms / 1_000);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.true_ms.saturating_add_signed(self.wrong_ms)
+    }
+
+    fn opening(&self) -> Opening {
+        Opening {
+            name: "edge-1".to_owned(),
+            key: self.edge_key.clone(),
+            wrapping: WrappingKey::new([3; 32]),
+            pins: BTreeMap::from([(SITE.to_owned(), self.key.public())]),
+            anchor: None,
+            epoch: None,
+            accept_clock: false,
+            restored: false,
+            bounds: Bounds::default(),
+        }
+    }
+
+    /// Starts the edge as an operator would: whatever it says is wrong is put right.
+    fn boot(&mut self) {
+        let mut opening = self.opening();
+        for _ in 0..200 {
+            let place = Machine { disk: self.machine.0.clone(), anchor: Arc::clone(&self.machine.1) };
+            let (now, random) = (self.now(), &mut self.random);
+            match Keeper::open(place, opening.clone(), now, &mut self.guest, &mut |b| random.fill(b)) {
+                Ok(keeper) => {
+                    self.say(&format_args!("open, {} old copies", keeper.restored));
+                    self.report.restored += keeper.restored;
+                    self.keeper = Some(keeper);
+                    if self.load_policies() {
+                        return;
+                    }
+                }
+                Err(EdgeError::Clock(_)) => {
+                    self.report.clock_doubts += 1;
+                    opening.accept_clock = self.wrong_ms == 0;
+                    self.wrong_ms = 0;
+                }
+                Err(EdgeError::NoAnchor | EdgeError::NoStore | EdgeError::OtherStore) => {
+                    panic!("a store and its anchor were parted")
+                }
+                Err(error) => self.say(&error),
+            }
+            // Whatever is in the way is moved out of it.
+            self.machine.0.full(false);
+            // The power, the disk, or the component: once more.
+            self.restart_if_dead();
+        }
+        panic!("the edge never starts");
+    }
+
+    fn load_policies(&mut self) -> bool {
+        let (now, key) = (self.now(), self.key.public());
+        let Some(keeper) = &mut self.keeper else { return false };
+        let Some((_, newest)) = self.policies.last() else { return false };
+        match keeper.load_policy(newest, &key, now, &mut self.guest) {
+            Ok(()) => true,
+            Err(LoadPolicyError::Edge(error)) => {
+                self.say(&error);
+                false
+            }
+            Err(LoadPolicyError::RolledBack { .. }) => panic!("the newest is never older"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// The power was cut: whatever the disk still has is what there is.
+    fn cut_power(&mut self) {
+        self.report.power_cuts += 1;
+        self.say(&"power cut");
+        let image = self.machine.0.after_power_cut(&mut self.random);
+        self.replace_disk(image);
+    }
+
+    fn replace_disk(&mut self, image: Vec<u8>) {
+        self.report.store_failures += self.keeper.take().map_or(0, |keeper| keeper.failures);
+        self.machine.0 = Disk::holding(image);
+        // A clock is set, wrongly now and then, when a machine starts.
+        self.wrong_ms = match self.random.below(20) {
+            0 => HOUR as i64,
+            1 => -(HOUR as i64),
+            2 => 365 * 24 * HOUR as i64,
+            3 => -365 * 24 * (HOUR as i64),
+            _ => 0,
+        };
+    }
+
+    fn restart_if_dead(&mut self) -> bool {
+        let dead = self.machine.0.is_dead();
+        if dead {
+            self.cut_power();
+        }
+        dead
+    }
+
+    fn settle(&mut self) {
+        if self.restart_if_dead() || self.keeper.is_none() {
+            self.boot();
+        }
+    }
+
+    /// Somebody makes contributions; a device names the window by the edge's time.
+    fn make(&mut self) {
+        let (policy, _) = self.policies[self.random.below(self.policies.len() as u64) as usize].clone();
+        let edge_ms = self.keeper.as_ref().and_then(|k| k.edge()).map_or(0, |e| e.floor_ms()).max(self.now());
+        let mut cells = Vec::new();
+        for _ in 0..=self.random.below(4) {
+            if self.known.len() < CELLS as usize {
+                cells.push(self.known.len() as u32);
+                self.known.push(Known::default());
+            }
+        }
+        let contributions = cells.iter().map(|cell| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&cell.to_le_bytes());
+            Contribution { id, metric: policy.metrics[0].id, window: edge_ms / HOUR, cell: *cell, value: 1 }
+        });
+        let submission = Submission {
+            site: SITE.to_owned(),
+            policy_version: policy.version,
+            policy_hash: policy.hash(),
+            check: false,
+            contributions: contributions.collect(),
+        };
+        let message = Message { body: cbor::to_vec(&submission), cells };
+        // The network may deliver it twice, and does not say so.
+        for _ in 0..if self.random.one_in(4) { 2 } else { 1 } {
+            let at = self.random.below(self.messages.len() as u64 + 1) as usize;
+            self.messages.insert(at, message.clone());
+        }
+    }
+
+    /// Some of what is on its way arrives together.
+    fn arrive(&mut self) {
+        let count = (self.random.below(5) as usize + 1).min(self.messages.len());
+        let arrived: Vec<Message> = self.messages.drain(..count).collect();
+        let bodies: Vec<&[u8]> = arrived.iter().map(|m| &m.body[..]).collect();
+        let (now, random) = (self.now(), &mut self.random);
+        let Some(keeper) = &mut self.keeper else { return };
+        let answers = keeper.ingest(now, &bodies, &mut self.guest, &mut |b| random.fill(b));
+        for (i, message) in arrived.into_iter().enumerate() {
+            let answer = answers.as_ref().ok().map(|answers| &answers[i]);
+            let taken = answer.filter(|answer| answer.whole == Reason::Accepted);
+            // No answer, or one that says to come again, or one that is lost on its way: it is sent again.
+            let lost = self.random.one_in(5);
+            if lost || answer.is_none_or(|a| matches!(a.whole, Reason::Busy | Reason::Fault)) {
+                self.messages.push(message);
+                continue;
+            }
+            for (cell, reason) in message.cells.iter().zip(taken.map_or(&[][..], |answer| &answer.each[..])) {
+                self.say(&format_args!("{cell} {}", reason.word()));
+                if matches!(reason, Reason::Accepted | Reason::Duplicate) {
+                    self.known[*cell as usize].acknowledged = true;
+                }
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        let (now, random) = (self.now(), &mut self.random);
+        if let Some(keeper) = &mut self.keeper {
+            for error in keeper.release(now, &mut self.guest, &mut |b| random.fill(b)) {
+                self.say(&error);
+            }
+        }
+    }
+
+    fn deliver(&mut self, bad: bool) {
+        let now = self.now();
+        let Some(keeper) = &mut self.keeper else { return };
+        let Ok(Some(row)) = keeper.next_delivery(now) else { return };
+        let outcome = match if bad { self.random.below(8) } else { 7 } {
+            0 => Delivered::NotNow(None),
+            1 => {
+                // It arrived; the answer did not.
+                let what = self.centre.take(&row.bytes, &self.edge_key);
+                self.say(&what);
+                Delivered::NotNow(None)
+            }
+            2 => Delivered::Refused,
+            _ => {
+                let what = self.centre.take(&row.bytes, &self.edge_key);
+                self.say(&what);
+                Delivered::Yes
+            }
+        };
+        let random = self.random.next();
+        if let Some(keeper) = &mut self.keeper {
+            let _ = keeper.delivered(&row, outcome, now, random);
+        }
+    }
+
+    fn reopen(&mut self) {
+        let (now, random) = (self.now(), &mut self.random);
+        if let Some(keeper) = &mut self.keeper {
+            let _ = keeper.reopen(now, &mut self.guest, &mut |b| random.fill(b));
+        }
+    }
+
+    /// A copy of the disk comes back; what was only in the one it replaces is gone, and that is no loss to
+    /// blame the edge for.
+    fn restore(&mut self) {
+        let Some(image) = self.backup.clone() else { return };
+        self.say(&"an old copy comes back");
+        for (cell, known) in (0u32..).zip(&mut self.known) {
+            known.forgiven |= known.acknowledged && !self.centre.counts.contains_key(&cell);
+            known.forgiven |= known.acknowledged && self.centre.counts.get(&cell) == Some(&0);
+        }
+        self.replace_disk(image);
+    }
+
+    fn another_version(&mut self) {
+        if self.policies.len() < 3 {
+            let next = policy(self.policies.len() as u32 + 1);
+            let signed = Signed::sign(&next, &[&self.key]).to_bytes();
+            self.policies.push((next, signed));
+            if !self.load_policies() {
+                // Whether it was stored is not known; the next start finds out.
+                self.keeper = None;
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.below(40) {
+            0..=8 => self.make(),
+            9..=16 => self.arrive(),
+            17..=20 => self.true_ms += self.random.below(40 * MINUTE),
+            21..=25 => self.release(),
+            26..=31 => self.deliver(true),
+            32 => self.machine.0.cut_power_after(self.random.below(40)),
+            33 => self.cut_power(),
+            34 => self.machine.0.fail_after(self.random.below(20)),
+            35 => self.machine.0.full(true),
+            36 => self.machine.0.full(false),
+            37 => self.backup = Some(self.machine.0.after_power_cut(&mut self.random)),
+            38 if self.random.one_in(2) => self.restore(),
+            39 if self.random.one_in(4) => self.another_version(),
+            _ => self.true_ms += 1_000 + self.random.below(MINUTE),
+        }
+        self.settle();
+        self.reopen();
+        self.settle();
+    }
+
+    /// Everything gets well: every window closes, everything is delivered.
+    fn finish(&mut self) {
+        self.machine.0.full(false);
+        for round in 0..60 {
+            self.settle();
+            self.reopen();
+            self.settle();
+            self.true_ms += if round < 12 { 20 * MINUTE } else { MINUTE };
+            if !self.messages.is_empty() {
+                self.arrive();
+            }
+            self.release();
+            for _ in 0..24 {
+                self.deliver(false);
+            }
+        }
+        let edge = self.keeper.as_ref().and_then(|keeper| keeper.edge()).expect("it works again");
+        assert_eq!(edge.undelivered(), 0, "all is delivered");
+    }
+
+    fn judge(mut self) -> Report {
+        for (cell, known) in (0u32..).zip(&self.known) {
+            let counted = self.centre.counts.get(&cell).copied().unwrap_or(0);
+            assert!((0..=1).contains(&counted), "contribution {cell} was counted {counted} times");
+            let lost = known.acknowledged && !known.forgiven && counted == 0;
+            assert!(!lost, "contribution {cell} was acknowledged and is lost");
+            self.report.acknowledged += u64::from(known.acknowledged);
+            self.report.counted += counted as u64;
+        }
+        self.report.store_failures += self.keeper.as_ref().map_or(0, |keeper| keeper.failures);
+        self.report.windows = self.centre.windows.len() as u64;
+        self.report
+    }
+}
+
+/// One run.
+pub(crate) fn run(seed: u64) -> Report {
+    let mut world = World::new(seed);
+    for _ in 0..60 + world.random.below(60) {
+        world.step();
+    }
+    world.finish();
+    world.judge()
+}
