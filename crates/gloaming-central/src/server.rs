@@ -1,7 +1,7 @@
 //! The centre over HTTP: batches in, overviews out, and the page that shows them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -28,10 +28,15 @@ use crate::ingest::{Policies, accept};
 use crate::overview::{Overview, SiteRow, bounded, overview};
 use crate::store::{Store, Stored};
 
-struct Context {
-    store: Store,
+/// What may change while the centre runs.
+struct Trust {
     policies: Policies,
     edges: BTreeMap<String, PublicKey>,
+}
+
+struct Context {
+    store: Store,
+    trust: RwLock<Arc<Trust>>,
     /// SHA-256 of the password: comparing hashes takes the same time wherever they differ first.
     password: Option<[u8; 32]>,
     assets: Assets,
@@ -45,14 +50,36 @@ const ARRIVING: usize = 64;
 /// Time for one of them to arrive.
 const ARRIVAL: Duration = Duration::from_secs(3);
 
+impl Context {
+    fn trust(&self) -> Arc<Trust> {
+        Arc::clone(&self.trust.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// A started centre.
 pub struct Running {
+    context: Arc<Context>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     store: Store,
 }
 
 impl Running {
+    /// Takes other policies, pins and edges without a restart: all of them or none.
+    ///
+    /// # Errors
+    /// When one of the policies is not believed; nothing has changed then.
+    pub fn reload(
+        &self,
+        pins: &BTreeMap<String, PublicKey>,
+        signed: &[Vec<u8>],
+        edges: BTreeMap<String, PublicKey>,
+    ) -> Result<(), CentralError> {
+        let trust = Trust { policies: believe(pins, signed)?, edges };
+        *self.context.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
+        Ok(())
+    }
+
     /// Stops taking requests, finishes those that are open, closes the database.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
@@ -70,24 +97,12 @@ pub async fn start(config: Config, listener: TcpListener) -> Result<Running, Cen
     if password.is_none() && !listener.local_addr()?.ip().is_loopback() {
         return Err(CentralError::NoPassword);
     }
-    let mut policies = Policies::new();
-    for bytes in &signed {
-        // Batches released before a policy expired may come after: what counts here is the signature.
-        let (_, policy) = pins
-            .values()
-            .find_map(|pin| Signed::verify(bytes, pin, 0).ok().filter(|(_, p)| pins.get(&p.site) == Some(pin)))
-            .map_or_else(|| Err(why(bytes, &pins)), Ok)?;
-        let (name, hash) = ((policy.site.clone(), policy.version), policy.hash());
-        if policies.insert(name.clone(), (policy, hash)).is_some_and(|(_, other)| other != hash) {
-            return Err(CentralError::TwoPolicies(name.0, name.1));
-        }
-    }
+    let policies = believe(&pins, &signed)?;
     let store = Store::open(&store).await?;
     let password = password.map(|p| hash::sha256(p.as_bytes()));
     let context = Arc::new(Context {
         store: store.clone(),
-        policies,
-        edges,
+        trust: RwLock::new(Arc::new(Trust { policies, edges })),
         password,
         assets,
         clock,
@@ -97,8 +112,25 @@ pub async fn start(config: Config, listener: TcpListener) -> Result<Running, Cen
     let until = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    let task = tokio::spawn(serve(listener, routes(context), Limits::default(), until));
-    Ok(Running { stop, task, store })
+    let task = tokio::spawn(serve(listener, routes(Arc::clone(&context)), Limits::default(), until));
+    Ok(Running { context, stop, task, store })
+}
+
+/// Reads policies that the pinned keys vouch for, each for its own site.
+fn believe(pins: &BTreeMap<String, PublicKey>, signed: &[Vec<u8>]) -> Result<Policies, CentralError> {
+    let mut policies = Policies::new();
+    for bytes in signed {
+        // Batches released before a policy expired may come after: what counts here is the signature.
+        let (_, policy) = pins
+            .values()
+            .find_map(|pin| Signed::verify(bytes, pin, 0).ok().filter(|(_, p)| pins.get(&p.site) == Some(pin)))
+            .map_or_else(|| Err(why(bytes, pins)), Ok)?;
+        let (name, hash) = ((policy.site.clone(), policy.version), policy.hash());
+        if policies.insert(name.clone(), (policy, hash)).is_some_and(|(_, other)| other != hash) {
+            return Err(CentralError::TwoPolicies(name.0, name.1));
+        }
+    }
+    Ok(policies)
 }
 
 /// Why no pin fits.
@@ -203,7 +235,8 @@ fn problem(status: StatusCode, reason: &str, remedy: &str) -> Response {
     )
 )]
 async fn batches(State(context): State<Arc<Context>>, delivery: Bytes) -> Response {
-    let batch = match accept(&delivery, &context.edges, &context.policies) {
+    let trust = context.trust();
+    let batch = match accept(&delivery, &trust.edges, &trust.policies) {
         Ok(batch) => batch,
         Err(refusal) => {
             tracing::warn!(reason = refusal.word(), remedy = refusal.remedy(), "a batch was refused");
@@ -239,7 +272,7 @@ async fn batches(State(context): State<Arc<Context>>, delivery: Bytes) -> Respon
 #[utoipa::path(get, path = "/api/v1/sites", responses((status = 200, body = Vec<SiteRow>)))]
 async fn sites(State(context): State<Arc<Context>>) -> Json<Vec<SiteRow>> {
     let mut newest = BTreeMap::new();
-    for (site, version) in context.policies.keys() {
+    for (site, version) in context.trust().policies.keys() {
         newest.insert(site.clone(), *version);
     }
     Json(newest.into_iter().map(|(site, policy_version)| SiteRow { site, policy_version }).collect())
@@ -266,7 +299,7 @@ async fn site_overview(
     Path(site): Path<String>,
     Query(query): Query<Last>,
 ) -> Response {
-    match overview(&context.store, &context.policies, &site, bounded(query.last), (context.clock)()).await {
+    match overview(&context.store, &context.trust().policies, &site, bounded(query.last), (context.clock)()).await {
         Ok(Some(found)) => Json(found).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known"),
         Err(error) => {

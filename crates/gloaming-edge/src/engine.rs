@@ -1,5 +1,6 @@
 //! The thread that owns the edge's state: takes what has queued up, commits it once, answers all.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -8,13 +9,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gloaming_policy::author::Signed;
+use gloaming_policy::author::{PublicKey, SignError, Signed};
 use gloaming_policy::{Policy, grace_ms};
-use gloaming_window::{Answer, Delivered, EdgeError, Keeper, LoadPolicyError, OutboxRow, Tally};
+use gloaming_window::{Answer, Delivered, Edge, EdgeError, Keeper, LoadPolicyError, OutboxRow, Tally};
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{Clock, Config, EntropySource};
 use crate::guest::{HostLimits, WasmGuest, WasmGuestError};
+use crate::log::RedbStorage;
 use crate::opening::{Files, load, open, opening};
 
 /// Requests that may wait for the thread. Beyond, the edge answers 503.
@@ -61,6 +63,7 @@ enum Command {
     Ingest(Bytes, oneshot::Sender<Result<Answer, EngineError>>),
     NextDelivery(oneshot::Sender<Option<OutboxRow>>),
     Delivered(OutboxRow, Delivered, oneshot::Sender<()>),
+    Reload(BTreeMap<String, PublicKey>, Vec<Vec<u8>>, oneshot::Sender<Vec<EngineError>>),
     Stop,
 }
 
@@ -113,6 +116,8 @@ impl Drop for Ending {
 }
 
 struct Thread {
+    served: Arc<RwLock<Vec<Served>>>,
+    loopback: bool,
     keeper: Keeper<Files>,
     guest: WasmGuest,
     clock: Clock,
@@ -125,14 +130,16 @@ struct Thread {
     _ending: Ending,
 }
 
-fn served(policy: &Policy, signed: &Signed) -> Served {
-    Served {
+fn served(edge: &Edge<RedbStorage>) -> Vec<Served> {
+    let policies = edge.sites().filter_map(|site| edge.policy(site));
+    let one = |(policy, _, signed): (&Policy, _, &Signed)| Served {
         site: policy.site.clone(),
         policy: Bytes::from(signed.policy_bytes().to_vec()),
         notice: Bytes::from(signed.notice_json()),
         origins: policy.origins.clone(),
         windows: policy.spans().into_iter().map(|span| (span, grace_ms(span))).collect(),
-    }
+    };
+    policies.map(one).collect()
 }
 
 impl Engine {
@@ -146,25 +153,31 @@ impl Engine {
         let Config { pins, policies, loopback, clock, mut entropy, .. } = config;
         let mut keeper = open(files, opening, clock(), &mut guest, &mut entropy)?;
         for bytes in &policies {
-            load(&mut keeper, bytes, &pins, clock(), loopback, &mut guest)?;
+            match load(&mut keeper, bytes, &pins, clock(), loopback, &mut guest) {
+                // It was in force yesterday, and a restart is no time to find out: its site gets nothing more,
+                // the others go on.
+                Err(EngineError::Policy(LoadPolicyError::Sign(error @ SignError::Expired(_)))) => {
+                    tracing::error!(%error, "a policy is not loaded");
+                }
+                other => other?,
+            }
         }
         let edge = keeper.edge().ok_or(EngineError::Busy)?;
-        let sites: Vec<String> = edge.sites().map(str::to_owned).collect();
-        let mut list = Vec::new();
-        for site in sites {
-            if let Some((policy, _, signed)) = edge.policy(&site) {
-                if policy.is_demo() && !loopback {
-                    return Err(EngineError::DemoOffLoopback(site));
-                }
-                list.push(served(policy, signed));
-            }
+        let list = served(edge);
+        let demo =
+            edge.sites().find(|site| !loopback && edge.policy(site).is_some_and(|(policy, ..)| policy.is_demo()));
+        if let Some(site) = demo {
+            return Err(EngineError::DemoOffLoopback(site.to_owned()));
         }
         let floor_ms = Arc::new(AtomicU64::new(edge.floor_ms()));
         let gauges = Arc::new(RwLock::new(Gauges { restored: keeper.restored, ..Gauges::default() }));
         let healthy = Arc::new(AtomicBool::new(true));
         let (sender, ended) = watch::channel(());
         let (commands, receiver) = sync_channel(QUEUE);
+        let served = Arc::new(RwLock::new(list));
         let thread = Thread {
+            served: Arc::clone(&served),
+            loopback,
             keeper,
             guest,
             clock: Arc::clone(&clock),
@@ -177,7 +190,7 @@ impl Engine {
             _ending: Ending { healthy: Arc::clone(&healthy), _ended: sender },
         };
         let thread = std::thread::Builder::new().name("edge".into()).spawn(move || thread.run(&receiver))?;
-        let (served, thread) = (Arc::new(RwLock::new(list)), std::sync::Mutex::new(Some(thread)));
+        let thread = std::sync::Mutex::new(Some(thread));
         Ok(Self { commands, served, gauges, healthy, floor_ms, clock, ended, thread })
     }
 
@@ -218,6 +231,16 @@ impl Engine {
         }
     }
 
+    /// Puts policies in force without a restart. Each is taken or refused by itself; what is in force already
+    /// changes nothing.
+    pub(crate) async fn reload(&self, pins: BTreeMap<String, PublicKey>, policies: Vec<Vec<u8>>) -> Vec<EngineError> {
+        let (sender, answer) = oneshot::channel();
+        match self.commands.try_send(Command::Reload(pins, policies, sender)) {
+            Ok(()) => answer.await.unwrap_or_else(|_| vec![EngineError::Busy]),
+            Err(_) => vec![EngineError::Busy],
+        }
+    }
+
     /// Stops the thread after what it has taken is committed and answered.
     pub fn stop(&self) {
         let _ = self.commands.send(Command::Stop);
@@ -255,6 +278,9 @@ impl Thread {
                         self.delivered(&row, outcome);
                         let _ = sender.send(());
                     }
+                    Command::Reload(pins, policies, sender) => {
+                        let _ = sender.send(self.reload(pins, &policies));
+                    }
                     Command::Stop => stop = true,
                 }
                 next = if group.len() < GROUP { receiver.try_recv().ok() } else { None };
@@ -266,6 +292,19 @@ impl Thread {
                 break;
             }
         }
+    }
+
+    fn reload(&mut self, pins: BTreeMap<String, PublicKey>, policies: &[Vec<u8>]) -> Vec<EngineError> {
+        let mut refused = Vec::new();
+        for bytes in policies {
+            let loaded = load(&mut self.keeper, bytes, &pins, (self.clock)(), self.loopback, &mut self.guest);
+            refused.extend(loaded.err());
+        }
+        self.keeper.pin(pins);
+        if let (Some(edge), Ok(mut list)) = (self.keeper.edge(), self.served.write()) {
+            *list = served(edge);
+        }
+        refused
     }
 
     fn reopen(&mut self) {

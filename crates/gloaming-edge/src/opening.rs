@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use gloaming_policy::author::{PublicKey, SignError, Signed};
+use gloaming_policy::author::{PublicKey, Signed};
 use gloaming_window::{Anchor, Bounds, Edge, EdgeError, Keeper, LoadPolicyError, Opening, Place};
 
 use crate::anchor::AnchorFile;
@@ -100,15 +100,7 @@ pub(crate) fn load(
                 if policy.is_demo() && !loopback {
                     return Err(EngineError::DemoOffLoopback(policy.site));
                 }
-                return match keeper.load_policy(bytes, pin, now_ms, guest) {
-                    // It was in force yesterday, and a restart is no time to find out: its site gets nothing
-                    // more, the others go on.
-                    Err(LoadPolicyError::Sign(error @ SignError::Expired(_))) => {
-                        tracing::error!(%error, site, "a policy is not loaded");
-                        Ok(())
-                    }
-                    other => Ok(other?),
-                };
+                return Ok(keeper.load_policy(bytes, pin, now_ms, guest)?);
             }
             Ok((_, policy)) => foreign = Some(EngineError::OtherSitesKey(policy.site)),
             Err(error) => refused = Some(LoadPolicyError::Sign(error).into()),

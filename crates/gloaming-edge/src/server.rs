@@ -1,5 +1,6 @@
 //! The edge over HTTP: what browsers load and post, what operators look at, what the centre is sent.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use gloaming_http::{Client, Limits, serve};
+use gloaming_policy::author::PublicKey;
 use gloaming_signal::{Reason, limits};
 use gloaming_window::Delivered;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -62,6 +64,11 @@ impl Running {
     /// Waits until the edge cannot go on because of a defect of its own. Its listeners answer 503 then.
     pub fn failed(&self) -> impl Future<Output = ()> + use<> {
         self.context.engine.ended()
+    }
+
+    /// Puts policies in force without a restart, and returns what was refused.
+    pub async fn reload(&self, pins: BTreeMap<String, PublicKey>, policies: Vec<Vec<u8>>) -> Vec<EngineError> {
+        self.context.engine.reload(pins, policies).await
     }
 
     /// Stops taking requests, finishes those that are open, commits, and ends.

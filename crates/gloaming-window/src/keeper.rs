@@ -2,6 +2,8 @@
 //! store says, as if the machine had crashed. There is no other way back, and no other way to learn what a
 //! failed write has left.
 
+use std::collections::BTreeMap;
+
 use gloaming_policy::author::PublicKey;
 
 use crate::delivery::Delivered;
@@ -122,6 +124,12 @@ impl<P: Place> Keeper<P> {
             self.close(now_ms);
         }
         outcome
+    }
+
+    /// Changes the keys that sites' policies must be signed with, for policies to come and for the next time
+    /// the store is opened.
+    pub fn pin(&mut self, pins: BTreeMap<String, PublicKey>) {
+        self.opening.pins = pins;
     }
 
     /// [`Edge::load_policy`].

@@ -46,6 +46,58 @@ async fn an_edge_that_is_killed_keeps_what_it_acknowledged() {
     assert!(refused.contains("wrapping key"), "{refused}");
 }
 
+/// A new version is put in force by a signal: nobody is turned away meanwhile, the old one's visitors are still
+/// counted, and a file that is wrong changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_change_without_a_restart() {
+    let mut site = Site::new();
+    let (centre, edge) = (site.start("central"), site.start("edge"));
+    until_ready(&site.admin).await;
+    until_ready(&site.central).await;
+    let window = site.window().await;
+    assert_eq!(site.post(window, 0..5).await.1, vec!["accepted"; 5]);
+    let hup = |service: &Service| {
+        assert!(Command::new("kill").args(["-HUP", &service.0.id().to_string()]).status().unwrap().success());
+    };
+    let client = Client::new(Duration::from_secs(5));
+    let versions = async |site: &Site| {
+        let (_, _, notice) = client.get(&format!("{}/g/v1/notice/blog.example", site.listen)).await.unwrap();
+        let notice: serde_json::Value = serde_json::from_slice(&notice).unwrap();
+        let payload =
+            base64::Engine::decode(&base64::engine::general_purpose::STANDARD, notice["payload"].as_str().unwrap());
+        let notice: serde_json::Value = serde_json::from_slice(&payload.unwrap()).unwrap();
+        let (_, _, sites) = client.get(&format!("{}/api/v1/sites", site.central)).await.unwrap();
+        let sites: serde_json::Value = serde_json::from_slice(&sites).unwrap();
+        (notice["version"].as_u64().unwrap(), sites[0]["policy_version"].as_u64().unwrap())
+    };
+    assert_eq!(versions(&site).await, (1, 1));
+    let old = site.policy.clone();
+    site.sign("version = 1 ", "version = 2 ");
+    for service in [&edge, &centre] {
+        hup(service);
+    }
+    for _ in 0..100 {
+        if versions(&site).await == (2, 2) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(versions(&site).await, (2, 2));
+    assert_eq!(site.post(window, 5..9).await.1, vec!["accepted"; 4]);
+    let new = std::mem::replace(&mut site.policy, old);
+    assert_eq!(site.post(window, 0..6).await.1, [vec!["duplicate"; 5], vec!["accepted"; 1]].concat());
+    site.policy = new;
+
+    fs::write(site.folder.path("policy.signed"), b"not a policy").unwrap();
+    for service in [&edge, &centre] {
+        hup(service);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(versions(&site).await, (2, 2));
+    assert_eq!(site.post(window, 5..9).await.1, vec!["duplicate"; 4]);
+    assert!(edge.terminate() && centre.terminate());
+}
+
 async fn metrics(site: &Site) -> String {
     let (_, _, text) = Client::new(Duration::from_secs(5)).get(&format!("{}/metrics", site.admin)).await.unwrap();
     String::from_utf8(text.to_vec()).unwrap()

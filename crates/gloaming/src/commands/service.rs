@@ -9,20 +9,46 @@ use tokio::net::TcpListener;
 use crate::config::{CentralFile, Config, EdgeFile, keys};
 use crate::{assets, files};
 
-/// Ctrl-C, or the signal that service managers send.
-async fn asked_to_stop() -> Result<()> {
+/// What a service manager asks for.
+enum Asked {
+    Stop,
+    Reload,
+}
+
+/// Signals, from the moment this is made on.
+struct Signals {
     #[cfg(unix)]
-    {
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate: signal(SignalKind::terminate())?, hangup: signal(SignalKind::hangup())? })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> Result<Asked> {
         tokio::select! {
-            _ = terminate.recv() => {}
-            outcome = tokio::signal::ctrl_c() => outcome?,
+            _ = self.terminate.recv() => Ok(Asked::Stop),
+            _ = self.hangup.recv() => Ok(Asked::Reload),
+            outcome = tokio::signal::ctrl_c() => outcome.map(|()| Asked::Stop).map_err(Into::into),
         }
     }
+
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await?;
-    Ok(())
+    fn new() -> Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> Result<Asked> {
+        tokio::signal::ctrl_c().await?;
+        Ok(Asked::Stop)
+    }
 }
 
 async fn listen(what: &str, address: &str) -> Result<TcpListener> {
@@ -79,6 +105,7 @@ pub fn edge_config(file: &EdgeFile, component: Vec<u8>, loopback: bool, start: S
 /// # Errors
 /// Whatever keeps it from starting.
 pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()> {
+    let mut signals = Signals::new()?;
     let file = Config::load(path)?.edge.ok_or_else(|| anyhow!("{} has no [edge]", path.display()))?;
     let assets = assets::find(folder)?;
     let component = assets.bytes("edge/worker.component.wasm").context("the assets lack the edge component")?.to_vec();
@@ -88,9 +115,15 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
     let (public_at, admin_at) = (public.local_addr()?, admin.local_addr()?);
     let running = gloaming_edge::start(config, assets, public, admin).await?;
     tracing::info!(edge = file.name, listen = %public_at, admin = %admin_at, "the edge is ready");
-    let defect = tokio::select! {
-        asked = asked_to_stop() => asked.map(|()| false)?,
-        () = running.failed() => true,
+    let defect = loop {
+        let asked = tokio::select! {
+            asked = signals.next() => asked?,
+            () = running.failed() => break true,
+        };
+        match asked {
+            Asked::Stop => break false,
+            Asked::Reload => reload_edge(path, &running).await,
+        }
     };
     tracing::info!("stopping: open requests are finished, then the log is closed");
     running.stop().await;
@@ -98,6 +131,26 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
         bail!("the edge's thread ended by itself, which is a defect of ours: report what the log says before this");
     }
     Ok(())
+}
+
+/// Sites and policies from the file as it is now. What is wrong is said, and what was in force stays.
+async fn reload_edge(path: &Path, running: &gloaming_edge::Running) {
+    let read = || -> Result<_> {
+        let file = Config::load(path)?.edge.ok_or_else(|| anyhow!("{} has no [edge]", path.display()))?;
+        let policies = file.policies.iter().map(|p| files::read(p)).collect::<Result<Vec<_>>>()?;
+        Ok((keys("edge.sites", &file.sites)?, policies))
+    };
+    match read() {
+        Ok((pins, policies)) => {
+            let count = policies.len();
+            let refused = running.reload(pins, policies).await;
+            for error in &refused {
+                tracing::error!(%error, "not loaded");
+            }
+            tracing::info!(in_force = count - refused.len(), refused = refused.len(), "policies were loaded anew");
+        }
+        Err(error) => tracing::error!(error = format!("{error:#}"), "nothing was loaded anew"),
+    }
 }
 
 /// A centre's whole configuration from its file.
@@ -122,14 +175,27 @@ pub fn central_config(file: &CentralFile, assets: gloaming_http::Assets) -> Resu
 /// # Errors
 /// Whatever keeps it from starting.
 pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
+    let mut signals = Signals::new()?;
     let file = Config::load(path)?.central.ok_or_else(|| anyhow!("{} has no [central]", path.display()))?;
     let config = central_config(&file, assets::find(folder)?)?;
     let listener = listen("central.listen", &file.listen).await?;
     let address = listener.local_addr()?;
     let running = gloaming_central::start(config, listener).await?;
     tracing::info!(listen = %address, "the centre is ready");
-    asked_to_stop().await?;
+    while let Asked::Reload = signals.next().await? {
+        match reload_central(path, &running) {
+            Ok(policies) => tracing::info!(policies, "policies and edges were loaded anew"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "nothing was loaded anew"),
+        }
+    }
     tracing::info!("stopping");
     running.stop().await;
     Ok(())
+}
+
+fn reload_central(path: &Path, running: &gloaming_central::Running) -> Result<usize> {
+    let file = Config::load(path)?.central.ok_or_else(|| anyhow!("{} has no [central]", path.display()))?;
+    let policies = file.policies.iter().map(|p| files::read(p)).collect::<Result<Vec<_>>>()?;
+    running.reload(&keys("central.sites", &file.sites)?, &policies, keys("central.edges", &file.edges)?)?;
+    Ok(policies.len())
 }

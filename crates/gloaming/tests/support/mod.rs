@@ -114,6 +114,11 @@ pub(crate) fn public(said: &str) -> String {
     said.split_whitespace().find(|word| word.len() == 44 && word.ends_with('=')).unwrap().to_owned()
 }
 
+fn signed_policy(folder: &Folder) -> Policy {
+    let pin = Key::from_text(&fs::read_to_string(folder.path("owner.key")).unwrap()).unwrap().public();
+    Signed::verify(&fs::read(folder.path("policy.signed")).unwrap(), &pin, 20_000).unwrap().1
+}
+
 /// A blog's edge and centre, configured and not yet started.
 pub(crate) struct Site {
     pub(crate) folder: Folder,
@@ -145,10 +150,16 @@ impl Site {
             config = config.replace(from, to);
         }
         fs::write(folder.path("gloaming.toml"), config).unwrap();
-        let pin = Key::from_text(&fs::read_to_string(folder.path("owner.key")).unwrap()).unwrap().public();
-        let (_, policy) = Signed::verify(&fs::read(folder.path("policy.signed")).unwrap(), &pin, 20_000).unwrap();
+        let policy = signed_policy(&folder);
         let address = |at| format!("http://{at}");
         Self { folder, policy, listen: address(listen), admin: address(admin), central: address(central) }
+    }
+
+    /// Edits the policy and signs it again.
+    pub(crate) fn sign(&mut self, from: &str, to: &str) {
+        self.folder.edit("policy.toml", from, to);
+        self.folder.says(&["policy", "sign", "policy.toml", "--key", "owner.key"]);
+        self.policy = signed_policy(&self.folder);
     }
 
     pub(crate) fn start(&self, what: &str) -> Service {
