@@ -5,16 +5,20 @@ use std::path::Path;
 
 use gloaming_signal::{ReleaseState, SealedBatch, hash};
 use sqlx::Row as _;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 /// Statements that make an empty database ours, and leave a made one alone.
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     "CREATE TABLE IF NOT EXISTS batches (
         site TEXT NOT NULL, edge TEXT NOT NULL, epoch BIGINT NOT NULL, seq BIGINT NOT NULL,
         sha256 TEXT NOT NULL, policy_version BIGINT NOT NULL, span_ms BIGINT NOT NULL,
         window_index BIGINT NOT NULL, received_ms BIGINT NOT NULL,
         PRIMARY KEY (site, edge, epoch, seq),
         UNIQUE (site, edge, policy_version, span_ms, window_index))",
+    "CREATE TABLE IF NOT EXISTS watermarks (
+        site TEXT NOT NULL, edge TEXT NOT NULL, epoch BIGINT NOT NULL, below BIGINT NOT NULL,
+        PRIMARY KEY (site, edge, epoch))",
     "CREATE TABLE IF NOT EXISTS releases (
         site TEXT NOT NULL, metric BIGINT NOT NULL, span_ms BIGINT NOT NULL, window_index BIGINT NOT NULL,
         edge TEXT NOT NULL, policy_version BIGINT NOT NULL, state BIGINT NOT NULL, received_ms BIGINT NOT NULL,
@@ -30,6 +34,10 @@ const SCHEMA: [&str; 5] = [
 
 /// Alarms kept for a site; beyond, the count is what matters.
 const ALARMS: i64 = 1_000;
+
+/// Batches of an edge, site and epoch whose hashes are kept behind the watermark. An edge tries again within
+/// minutes; who comes with an older number than this is answered that it is stored, which it is.
+pub(crate) const HASHES: i64 = 1_000;
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +123,10 @@ impl Store {
             self.alarm(batch, "another batch bears this number", now_ms).await?;
             return Ok(Stored::Conflict);
         }
+        let below = self.below(&mut tx, batch).await?;
+        if signed(batch.seq) < below {
+            return Ok(Stored::Before);
+        }
         let again = sqlx::query(
             "SELECT 1 FROM batches WHERE site = $1 AND edge = $2 AND policy_version = $3 AND span_ms = $4 AND window_index = $5",
         )
@@ -125,7 +137,7 @@ impl Store {
         .bind(signed(batch.window))
         .fetch_optional(&mut *tx)
         .await?;
-        if again.is_some() {
+        if again.is_some() || self.released(&mut tx, batch).await? {
             tx.rollback().await?;
             self.alarm(batch, "a window was released twice", now_ms).await?;
             return Ok(Stored::Conflict);
@@ -168,8 +180,87 @@ impl Store {
                     .await?;
             }
         }
+        self.advance(&mut tx, batch, below).await?;
         tx.commit().await?;
         Ok(Stored::Now)
+    }
+
+    /// The number below which every batch of this edge, site and epoch is stored.
+    async fn below(&self, tx: &mut SqliteConnection, batch: &SealedBatch) -> Result<i64, sqlx::Error> {
+        let row = sqlx::query("SELECT below FROM watermarks WHERE site = $1 AND edge = $2 AND epoch = $3")
+            .bind(&batch.site)
+            .bind(&batch.edge)
+            .bind(signed(batch.epoch))
+            .fetch_optional(tx)
+            .await?;
+        row.map_or(Ok(0), |row| row.try_get(0))
+    }
+
+    /// Whether a release of this window is here although its batch's hash is not any more.
+    async fn released(&self, tx: &mut SqliteConnection, batch: &SealedBatch) -> Result<bool, sqlx::Error> {
+        let Some(release) = batch.releases.first() else { return Ok(false) };
+        let row = sqlx::query(
+            "SELECT 1 FROM releases WHERE site = $1 AND metric = $2 AND span_ms = $3 AND window_index = $4
+             AND edge = $5 AND policy_version = $6",
+        )
+        .bind(&batch.site)
+        .bind(i64::from(release.metric))
+        .bind(signed(batch.span_ms))
+        .bind(signed(batch.window))
+        .bind(&batch.edge)
+        .bind(i64::from(batch.policy_version))
+        .fetch_optional(tx)
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// Moves the watermark over what is stored without a gap, and forgets hashes far behind it: the ledger grows
+    /// with edges and sites, not with time.
+    async fn advance(&self, tx: &mut SqliteConnection, batch: &SealedBatch, below: i64) -> Result<(), sqlx::Error> {
+        let mut to = below;
+        loop {
+            let stored = sqlx::query("SELECT 1 FROM batches WHERE site = $1 AND edge = $2 AND epoch = $3 AND seq = $4")
+                .bind(&batch.site)
+                .bind(&batch.edge)
+                .bind(signed(batch.epoch))
+                .bind(to)
+                .fetch_optional(&mut *tx)
+                .await?;
+            if stored.is_none() {
+                break;
+            }
+            to += 1;
+        }
+        if to == below {
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO watermarks VALUES ($1, $2, $3, $4)
+             ON CONFLICT (site, edge, epoch) DO UPDATE SET below = excluded.below",
+        )
+        .bind(&batch.site)
+        .bind(&batch.edge)
+        .bind(signed(batch.epoch))
+        .bind(to)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query("DELETE FROM batches WHERE site = $1 AND edge = $2 AND epoch = $3 AND seq < $4")
+            .bind(&batch.site)
+            .bind(&batch.edge)
+            .bind(signed(batch.epoch))
+            .bind(to - HASHES)
+            .execute(&mut *tx)
+            .await?;
+        Ok(())
+    }
+
+    /// How many batches' hashes are kept for a site.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn hashes(&self, site: &str) -> Result<u64, sqlx::Error> {
+        let row = sqlx::query("SELECT COUNT(*) FROM batches WHERE site = $1").bind(site).fetch_one(&self.pool).await?;
+        row.try_get::<i64, _>(0).map(i64::cast_unsigned)
     }
 
     async fn alarm(&self, batch: &SealedBatch, what: &str, now_ms: u64) -> Result<(), sqlx::Error> {
@@ -258,7 +349,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn edges(&self, site: &str) -> Result<Vec<String>, sqlx::Error> {
-        let rows = sqlx::query("SELECT DISTINCT edge FROM batches WHERE site = $1 ORDER BY edge")
+        let rows = sqlx::query("SELECT DISTINCT edge FROM watermarks WHERE site = $1 UNION SELECT DISTINCT edge FROM batches WHERE site = $1 ORDER BY 1")
             .bind(site)
             .fetch_all(&self.pool)
             .await?;
@@ -292,5 +383,52 @@ fn state_of(number: i64) -> ReleaseState {
         0 => ReleaseState::Released,
         1 => ReleaseState::BelowK,
         _ => ReleaseState::OverBudget,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use gloaming_signal::Release;
+
+    use super::*;
+
+    fn batch(seq: u64, window: u64) -> SealedBatch {
+        let release = Release { metric: 1, state: ReleaseState::Released, values: vec![7] };
+        SealedBatch {
+            site: "s".into(),
+            edge: "e".into(),
+            epoch: 5,
+            seq,
+            policy_version: 1,
+            policy_hash: [0; 32],
+            span_ms: 1_000,
+            window,
+            releases: vec![release],
+        }
+    }
+
+    #[tokio::test]
+    async fn the_ledger_forgets_hashes_and_no_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("central.sqlite")).await.unwrap();
+        let end = HASHES.cast_unsigned() + 30;
+        // In any order: an edge puts aside what is not taken, and comes back with it.
+        for seq in (0..end).filter(|seq| *seq != 3) {
+            assert_eq!(store.put(&batch(seq, seq), &seq.to_le_bytes(), 0).await.unwrap(), Stored::Now);
+        }
+        assert_eq!(store.hashes("s").await.unwrap(), end - 1, "what is behind a gap is kept");
+        assert_eq!(store.put(&batch(3, 3), &3u64.to_le_bytes(), 0).await.unwrap(), Stored::Now);
+        assert_eq!(store.hashes("s").await.unwrap(), HASHES.cast_unsigned());
+        // A retry of what is forgotten, of what is kept, and two that lie.
+        assert_eq!(store.put(&batch(0, 0), &0u64.to_le_bytes(), 0).await.unwrap(), Stored::Before);
+        assert_eq!(store.put(&batch(end - 1, end - 1), &(end - 1).to_le_bytes(), 0).await.unwrap(), Stored::Before);
+        assert_eq!(store.put(&batch(end - 1, end - 1), b"other", 0).await.unwrap(), Stored::Conflict);
+        let mut anew = batch(0, 2);
+        anew.epoch = 6;
+        assert_eq!(store.put(&anew, b"anew", 0).await.unwrap(), Stored::Conflict, "a window whose hash is forgotten");
+        assert_eq!(store.edges("s").await.unwrap(), ["e"]);
+        assert_eq!(store.releases("s", 1, 1_000, 10).await.unwrap().len(), 10);
+        store.close().await;
     }
 }

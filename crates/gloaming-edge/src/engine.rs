@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gloaming_policy::author::{PublicKey, SignError, Signed};
 use gloaming_policy::{Policy, grace_ms};
+use gloaming_signal::hash;
 use gloaming_window::{Answer, Delivered, Edge, EdgeError, Keeper, LoadPolicyError, OutboxRow, Tally};
 use tokio::sync::{oneshot, watch};
 
@@ -322,6 +323,10 @@ impl Thread {
         let bodies: Vec<&[u8]> = group.iter().map(|(body, _)| &body[..]).collect();
         match self.keeper.ingest((self.clock)(), &bodies, &mut self.guest, &mut *self.entropy) {
             Ok(answers) => {
+                for hash in self.keeper.quarantined() {
+                    let sha256 = hash::hex(&hash);
+                    tracing::error!(sha256, "the edge component failed on a body; it is not asked about it again");
+                }
                 for ((_, sender), answer) in group.into_iter().zip(answers) {
                     let _ = sender.send(Ok(answer));
                 }

@@ -10,6 +10,7 @@ use gloaming_signal::Reason;
 use crate::delivery::{Backoff, Outbox};
 use crate::error::{EdgeError, LoadPolicyError};
 use crate::guest::Guest;
+use crate::ingest::Quarantine;
 use crate::open::Bounds;
 use crate::storage::{Cursor, PolicyRow, Storage, WindowName};
 use crate::vault::{WindowKey, WrappingKey};
@@ -70,6 +71,7 @@ pub struct Edge<S> {
     pub(crate) ledgers: BTreeMap<String, EdgeLedger>,
     pub(crate) outbox: Outbox,
     pub(crate) next_seq: BTreeMap<String, u64>,
+    pub(crate) quarantine: Quarantine,
     pub(crate) tally: Tally,
     pub(crate) floor_ms: u64,
 }

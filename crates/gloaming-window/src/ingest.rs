@@ -1,12 +1,12 @@
 //! What comes in: bodies are routed, duplicates found, the rest folded by the guest, stored, answered.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 
 use gloaming_policy::Policy;
 use gloaming_privacy::DAY_MS;
 use gloaming_signal::cbor::{self, Bytes};
-use gloaming_signal::{CellKey, Contribution, FoldItem, Reason, Submission, limits};
+use gloaming_signal::{CellKey, Contribution, FoldItem, Reason, Submission, hash, limits};
 
 use crate::edge::{Edge, Open};
 use crate::error::EdgeError;
@@ -42,6 +42,34 @@ impl Marks {
     }
 }
 
+/// Hashes of bodies that the guest failed on: it is not asked twice, whoever sends them again.
+#[derive(Default)]
+pub(crate) struct Quarantine {
+    hashes: VecDeque<[u8; 32]>,
+    /// Those that nobody has been told of.
+    fresh: Vec<[u8; 32]>,
+}
+
+impl Quarantine {
+    /// Bodies remembered; the oldest goes first.
+    const MOST: usize = 256;
+
+    fn holds(&self, body: &[u8]) -> bool {
+        !self.hashes.is_empty() && self.hashes.contains(&hash::sha256(body))
+    }
+
+    fn add(&mut self, body: &[u8]) {
+        let hash = hash::sha256(body);
+        self.hashes.push_back(hash);
+        if self.hashes.len() > Self::MOST {
+            self.hashes.pop_front();
+        }
+        if self.fresh.len() < Self::MOST {
+            self.fresh.push(hash);
+        }
+    }
+}
+
 /// What a round has promised so far.
 struct Room {
     left: usize,
@@ -59,6 +87,12 @@ pub(crate) struct Judged {
 type Fresh = BTreeMap<WindowName, (Vec<[u8; 16]>, BTreeMap<CellKey, u64>)>;
 
 impl<S: Storage> Edge<S> {
+    /// SHA-256 of bodies that were quarantined since this was last asked, for the log: whoever has the same
+    /// bytes can find them by it, and nobody else learns anything.
+    pub fn quarantined(&mut self) -> Vec<[u8; 32]> {
+        std::mem::take(&mut self.quarantine.fresh)
+    }
+
     /// Judges bodies, makes what counts durable, and only then answers, in order.
     ///
     /// # Errors
@@ -105,6 +139,9 @@ impl<S: Storage> Edge<S> {
     fn route(&self, body: &[u8], now_ms: u64) -> Result<((String, u32), Submission), Reason> {
         if body.len() > limits::SUBMISSION_BYTES {
             return Err(Reason::TooLarge);
+        }
+        if self.quarantine.holds(body) {
+            return Err(Reason::Fault);
         }
         let submission: Submission = cbor::from_slice(body).map_err(|_| Reason::Malformed)?;
         if self.newest(&submission.site).is_none() {
@@ -198,6 +235,9 @@ impl<S: Storage> Edge<S> {
             };
             let each: Vec<Reason> = item.each.into_iter().enumerate().map(why).collect();
             let busy = each.contains(&Reason::Busy) && !each.contains(&Reason::Accepted);
+            if item.whole == Reason::Fault {
+                self.quarantine.add(bodies[*index]);
+            }
             answers[*index] = Some(match item.whole {
                 Reason::Accepted if busy => Answer { whole: Reason::Busy, each: Vec::new() },
                 whole => Answer { whole, each },

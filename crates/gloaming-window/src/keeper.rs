@@ -165,6 +165,11 @@ impl<P: Place> Keeper<P> {
         self.with(now_ms, |edge| edge.ingest(now_ms, bodies, guest, entropy))
     }
 
+    /// [`Edge::quarantined`].
+    pub fn quarantined(&mut self) -> Vec<[u8; 32]> {
+        self.edge.as_mut().map_or_else(Vec::new, Edge::quarantined)
+    }
+
     /// Releases what is due, a few windows at a time, and returns what went wrong. A batch can leave only
     /// after the anchor knows of it.
     pub fn release(&mut self, now_ms: u64, guest: &mut dyn Guest, entropy: Entropy<'_>) -> Vec<EdgeError> {

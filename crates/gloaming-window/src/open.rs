@@ -15,6 +15,7 @@ use crate::delivery::Outbox;
 use crate::edge::{Edge, InForce, Open, Tally};
 use crate::error::EdgeError;
 use crate::guest::Guest;
+use crate::ingest::Quarantine;
 use crate::storage::{PolicyRow, Snapshot, Storage};
 use crate::vault::{Entropy, WindowKey, WrappingKey};
 
@@ -158,6 +159,7 @@ impl<S: Storage> Edge<S> {
             ledgers: std::mem::take(&mut snapshot.ledgers),
             outbox: Outbox::new(std::mem::take(&mut snapshot.outbox)),
             next_seq: std::mem::take(&mut snapshot.next_seq),
+            quarantine: Quarantine::default(),
             tally: Tally::default(),
             floor_ms: snapshot.floor_ms.max(left_ms),
         };

@@ -68,9 +68,17 @@ fn only_the_submission_that_traps_the_guest_pays() {
     rig.guest.wrong = Wrong::TrapOnThirteen;
     let bad = body(1, (100..113).map(|i| one(i, 1, 20_781)).collect());
     let answers =
-        rig.ingest(START, &[body(1, vec![one(1, 1, 20_781)]), bad, body(1, vec![one(2, 1, 20_781)])]).unwrap();
+        rig.ingest(START, &[body(1, vec![one(1, 1, 20_781)]), bad.clone(), body(1, vec![one(2, 1, 20_781)])]).unwrap();
     assert_eq!(answers, [[Reason::Accepted], [Reason::Fault], [Reason::Accepted]]);
     assert_eq!(rig.edge.tally().guest_failures, 2);
+    // The same bytes are not tried again, and others of their kind are as welcome as before.
+    let hash = gloaming_signal::hash::sha256(&bad);
+    assert_eq!((rig.edge.quarantined(), rig.edge.quarantined()), (vec![hash], vec![]));
+    assert_eq!(rig.ingest(START, &[bad]).unwrap(), [[Reason::Fault]]);
+    assert_eq!(rig.edge.tally().guest_failures, 2);
+    rig.guest.wrong = Wrong::No;
+    let good = body(1, (200..213).map(|i| one(i, 1, 20_781)).collect());
+    assert_eq!(rig.ingest(START, &[good]).unwrap(), [vec![Reason::Accepted; 13]]);
 }
 
 #[test]
