@@ -14,6 +14,7 @@ mod guest;
 mod log;
 mod opening;
 mod server;
+mod slots;
 
 pub use config::{Clock, Config, EntropySource, system_clock, system_entropy};
 pub use engine::{Engine, EngineError};
@@ -21,3 +22,4 @@ pub use gloaming_http::{Asset, Assets};
 pub use guest::{HostLimits, WasmGuest, WasmGuestError};
 pub use log::RedbStorage;
 pub use server::{Running, start};
+pub use slots::{KeySlots, SLOT};

@@ -5,7 +5,8 @@
 //! sealed      = nonce (24) | XChaCha20-Poly1305(window key, plain; the window's name and chunk number)
 //! ```
 //! Nonces are random, 192 bits: no counter to keep, and none to repeat after a restored copy.
-//! Destroying the wrapped key destroys the chunks, wherever copies of their bytes still lie.
+//! Destroying the wrapped key destroys the chunks, wherever copies of their bytes still lie; the store sees to it
+//! that no copy of the key does.
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};

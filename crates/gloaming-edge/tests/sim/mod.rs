@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use disk::Disk;
-use gloaming_edge::RedbStorage;
+use gloaming_edge::{KeySlots, RedbStorage, SLOT};
 use gloaming_policy::author::{Key, Signed, compile, template, verify_batch};
 use gloaming_policy::{Bins, Policy};
 use gloaming_privacy::Rho;
@@ -91,9 +91,32 @@ impl Guest for Native {
     }
 }
 
+/// Keys in their slots, on the same power as the disk.
+#[derive(Clone, Debug, Default)]
+struct Slots {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    disk: Disk,
+}
+
+impl KeySlots for Slots {
+    fn load(&mut self) -> std::io::Result<Vec<u8>> {
+        Ok(self.bytes.lock().unwrap().clone())
+    }
+
+    fn put(&mut self, slot: usize, bytes: &[u8; SLOT]) -> std::io::Result<()> {
+        self.disk.step()?;
+        let mut all = self.bytes.lock().unwrap();
+        let end = all.len().max((slot + 1) * SLOT);
+        all.resize(end, 0);
+        all[slot * SLOT..(slot + 1) * SLOT].copy_from_slice(bytes);
+        self.disk.step()
+    }
+}
+
 /// The disk and, on another one, the anchor.
 struct Machine {
     disk: Disk,
+    slots: Arc<Mutex<Vec<u8>>>,
     anchor: Arc<Mutex<Option<Anchor>>>,
 }
 
@@ -104,7 +127,8 @@ impl Place for Machine {
         if !first && self.disk.is_empty() {
             return Err(EdgeError::NoStore);
         }
-        Ok(RedbStorage::on(self.disk.clone())?)
+        let slots = Slots { bytes: Arc::clone(&self.slots), disk: self.disk.clone() };
+        Ok(RedbStorage::on(self.disk.clone(), slots)?)
     }
 
     fn anchor(&mut self) -> Result<Option<Anchor>, EdgeError> {
@@ -199,12 +223,14 @@ pub(crate) struct World {
     policies: Vec<(Policy, Vec<u8>)>,
     guest: Native,
     machine: (Disk, Arc<Mutex<Option<Anchor>>>),
+    slots: Arc<Mutex<Vec<u8>>>,
     keeper: Option<Keeper<Machine>>,
     /// What a good clock shows.
     true_ms: u64,
     /// How wrong the edge's is, ms.
     wrong_ms: i64,
-    backup: Option<Vec<u8>>,
+    /// An image of the disk, and one of the slots.
+    backup: Option<(Vec<u8>, Vec<u8>)>,
     messages: Vec<Message>,
     known: Vec<Known>,
     centre: Centre,
@@ -225,6 +251,7 @@ impl World {
             policies: vec![(first, signed)],
             guest,
             machine: (Disk::default(), Arc::default()),
+            slots: Arc::default(),
             keeper: None,
             true_ms: START,
             wrong_ms: 0,
@@ -267,7 +294,11 @@ impl World {
     fn boot(&mut self) {
         let mut opening = self.opening();
         for _ in 0..200 {
-            let place = Machine { disk: self.machine.0.clone(), anchor: Arc::clone(&self.machine.1) };
+            let place = Machine {
+                disk: self.machine.0.clone(),
+                slots: Arc::clone(&self.slots),
+                anchor: Arc::clone(&self.machine.1),
+            };
             let (now, random) = (self.now(), &mut self.random);
             match Keeper::open(place, opening.clone(), now, &mut self.guest, &mut |b| random.fill(b)) {
                 Ok(keeper) => {
@@ -447,7 +478,8 @@ impl World {
     /// A copy of the disk comes back; what was only in the one it replaces is gone, and that is no loss to
     /// blame the edge for.
     fn restore(&mut self) {
-        let Some(image) = self.backup.clone() else { return };
+        let Some((image, slots)) = self.backup.clone() else { return };
+        *self.slots.lock().unwrap() = slots;
         self.say(&"an old copy comes back");
         for (cell, known) in (0u32..).zip(&mut self.known) {
             known.forgiven |= known.acknowledged && !self.centre.counts.contains_key(&cell);
@@ -480,7 +512,10 @@ impl World {
             34 => self.machine.0.fail_after(self.random.below(20)),
             35 => self.machine.0.full(true),
             36 => self.machine.0.full(false),
-            37 => self.backup = Some(self.machine.0.after_power_cut(&mut self.random)),
+            37 => {
+                let image = self.machine.0.after_power_cut(&mut self.random);
+                self.backup = Some((image, self.slots.lock().unwrap().clone()));
+            }
             38 if self.random.one_in(2) => self.restore(),
             39 if self.random.one_in(4) => self.another_version(),
             _ => self.true_ms += 1_000 + self.random.below(MINUTE),
