@@ -193,9 +193,7 @@ pub async fn return_ten_times(browser: &Browser, shop: &str) -> Result<Vec<Visit
     let mut visits = Vec::new();
     for turn in 0..10_i64 {
         let minutes = 31 * if morning { turn } else { turn - 10 };
-        let prelude = format!(
-            "(() => {{ const real = performance.timeOrigin; Object.defineProperty(Performance.prototype, 'timeOrigin', {{ get: () => real + {minutes} * 60000 }}) }})()"
-        );
+        let prelude = format!("(() => {{ const real = Date.now; Date.now = () => real() + {minutes} * 60000 }})()");
         let page = profile.tab(&prelude).await?;
         act(Persona::Returning, &page, shop).await.with_context(|| format!("the returning visitor, time {turn}"))?;
         page.leave().await?;

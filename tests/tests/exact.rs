@@ -28,6 +28,10 @@ async fn released_cells_minus_the_noise_are_what_was_done() {
     let (truly, submitted) = (done(policy, &visits).unwrap(), sent(policy, &stage.wire.submissions()));
     let (mut released, mut compared, mut differing) = (0, 0, Vec::new());
     for (metric, view) in policy.metrics.iter().zip(overview["metrics"].as_array().unwrap()) {
+        // What people did is what was sent, whether or not enough of them did it to be released.
+        if let Some(facts) = truly.get(&metric.id).filter(|facts| *facts != &submitted[&metric.id]) {
+            differing.push(format!("{}: sent {:?}, done {facts:?}", metric.name, submitted[&metric.id]));
+        }
         let window = &view["windows"][0];
         let number = window["start_ms"].as_u64().unwrap() / u64::from(WINDOW_S) / 1_000;
         let noise = sample(&seeds[0], metric.span_ms, number, metric.id, metric.mechanism, &metric.scales());

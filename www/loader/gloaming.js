@@ -14,7 +14,7 @@
   const { site, key } = me.dataset
   const base = new URL('.', me.src), name = 'gloaming:' + site
   const coarse = matchMedia('(pointer:coarse)').matches, check = /gloaming-check/.test(location)
-  const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
+  const quiet = { referrerPolicy: 'no-referrer', credentials: 'omit' }
   const callbacks = [], asked = []
   // waiting, granted, refused, gpc, dnt; or why nothing is measured at all: frame, bot, notice, trap.
   let state = 'waiting', notice, agreeable = [], record = {}, worker, ready = 0, release, posts = 0, unread = [], entries = []
@@ -42,7 +42,7 @@
     if (to > depth) add(3, depth = to)
     if (!worker || !more && !entries.length) return
     unread.push(entries)
-    worker.postMessage({ n: ++posts, entries, ...more })
+    worker.postMessage({ entries, n: ++posts, ...more })
     entries = []
   }
 
@@ -91,7 +91,7 @@
     on(d, 'mouseout', (event) => !event.relatedTarget && event.clientY < 1 && add(14))
     const observed = new PerformanceObserver((list) => list.getEntries().map((entry) =>
       add(entry.entryType, entry.startTime, entry.responseStart || entry.value || entry.duration, entry.hadRecentInput || entry.interactionId || entry.name)))
-    ;'largest-contentful-paint layout-shift event paint navigation'.split(' ').map((type) => observed.observe({ type, buffered: 1, durationThreshold: 40 }))
+    ;'largest-contentful-paint layout-shift event paint navigation'.split(' ').map((type) => observed.observe({ buffered: 1, durationThreshold: 40, type }))
     setInterval(engaged, 1e3)
     // Whether the person goes on within the site decides whether a visit ends when the page is hidden.
     on(w.navigation || d, 'navigate click', (event) => {
@@ -113,7 +113,7 @@
   // offline or with its window over, stays a session of the record; the
   // next visit's worker finds that it ended untold and tells it then, in a submission of its own.
   const leave = (final) => {
-    if (check || state != 'granted' || !posts || stored().r != record.r) return
+    if (check || !posts || state != 'granted' || stored().r != record.r) return
     const { sent, submission, until, kept = record.s } = ready, sends = submission && now() < until && now() - going > 1e4 && (final || coarse && d.hidden)
     record.s = sends ? sent : kept
     unread = [record.x = [...unread, entries].flat()]
@@ -156,6 +156,7 @@
   const heard = {
     ready: (data) => {
       ready = data
+      data.until += now()
       unread = unread.slice(data.n - posts || Infinity)
     },
     score: (data) => callbacks.map((callback) => callback(data)),

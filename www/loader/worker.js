@@ -97,7 +97,7 @@ const prepare = () => {
   postMessage(check ? { t: 'ready', n } : {
     t: 'ready', n, kept: base64(prepared.kept), sent: base64(prepared.sent),
     // Offline it would be lost and paid for.
-    submission: submission && navigator.onLine && base64(submission), until: Date.now() + left
+    submission: submission && navigator.onLine && base64(submission), until: left
   })
   prepared.free()
   return submission

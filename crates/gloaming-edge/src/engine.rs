@@ -332,6 +332,8 @@ impl Thread {
                 }
             }
             Err(error) => {
+                // Before anybody is told to come again: whoever then asks for readiness hears the same.
+                self.healthy.store(self.keeper.edge().is_some(), Ordering::Relaxed);
                 if !matches!(error, EdgeError::Closed) {
                     tracing::error!(%error, "a round of contributions was not taken");
                 }

@@ -189,17 +189,23 @@ impl<S: Storage> Edge<S> {
         Ok(())
     }
 
-    /// A site whose policy cannot be read any more (its pin was changed or taken away) is set aside: what is
-    /// stored of it stays and waits, and the other sites go on.
+    /// A site whose newest policy cannot be believed any more (its pin was changed or taken away) is set aside:
+    /// what is stored of it stays and waits, and the other sites go on. An earlier version was believed when it
+    /// came, and needs no more than to be read: the owner's key may have changed since.
     fn take_policies(
         &mut self,
         rows: BTreeMap<(String, u32), PolicyRow>,
         pins: &BTreeMap<String, PublicKey>,
         guest: &mut dyn Guest,
     ) -> Result<(), EdgeError> {
+        let newest: BTreeMap<String, u32> = rows.keys().cloned().collect();
         for ((site, version), row) in rows {
-            // A policy that expired while in force still closes its windows, hence day 0.
-            let read = pins.get(&site).and_then(|pin| Signed::verify(&row.signed, pin, 0).ok());
+            let read = if newest.get(&site) == Some(&version) {
+                // A policy that expired while in force still closes its windows, hence day 0.
+                pins.get(&site).and_then(|pin| Signed::verify(&row.signed, pin, 0).ok())
+            } else {
+                Signed::verified_before(&row.signed).ok()
+            };
             let Some((signed, policy)) = read else {
                 self.aside.insert(site);
                 continue;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use gloaming_policy::Policy;
-use gloaming_policy::author::{compile, template};
+use gloaming_policy::author::{Key, Signed, compile, template};
 use gloaming_privacy::Rho;
 use gloaming_signal::Reason;
 use gloaming_window::{Anchor, Bounds, ClockDoubt, EdgeError, LoadPolicyError, MemoryStorage, Opening};
@@ -259,6 +259,22 @@ fn a_window_that_holds_something_is_released_whatever_the_clock_says_later() {
     rig.put(&hourly(2), ahead - 2 * 60_000).unwrap();
     let first: Vec<_> = rig.release(ahead + 3 * HOUR).iter().map(|(b, _)| (b.policy_version, b.window)).collect();
     assert!(first.contains(&(1, ahead / HOUR)), "{first:?}");
+}
+
+/// The owner's key is changed as the operators' page says: a version signed by both, then the pin.
+#[test]
+fn a_changed_pin_leaves_an_earlier_version_its_windows() {
+    let mut rig = Rig::new();
+    rig.ingest(START, &[body(1, (0..60).map(|i| one(i, 1, 20_781)).collect())]).unwrap();
+    let next = Key::from_seed(&[9; 32]);
+    let both = Signed::sign(&policy(2), &[&rig.key, &next]).to_bytes();
+    rig.edge.load_policy(&both, &rig.key.public(), START, &mut rig.guest).unwrap();
+    let pins = std::collections::BTreeMap::from([("blog.example".to_owned(), next.public())]);
+    let rig = Rig { opening: Opening { pins, ..rig.opening.clone() }, ..rig };
+    let mut rig = rig.restart();
+    assert_eq!(rig.edge.aside().count(), 0);
+    let versions: Vec<u32> = rig.release(START + 2 * DAY).iter().map(|(batch, _)| batch.policy_version).collect();
+    assert_eq!(versions, [1, 2]);
 }
 
 #[test]

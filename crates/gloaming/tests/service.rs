@@ -1,6 +1,7 @@
 //! Edge and centre as processes, from a configuration: killed, restored from a copy, out of disk.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -166,4 +167,21 @@ async fn an_edge_without_room_on_its_disk_says_so_and_recovers() {
     let (status, words) = site.post(window, taken..taken + 60).await;
     assert!(status == 200 && words.iter().all(|word| word == "accepted" || word == "duplicate"), "{words:?}");
     assert!(edge.terminate());
+}
+
+/// Whoever is called at night finds every metric in the operators' page, and nothing there that is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_page_explains_every_metric() {
+    let site = Site::new();
+    let _edge = site.start("edge");
+    until_ready(&site.admin).await;
+    let shown = metrics(&site).await;
+    let shown: BTreeSet<&str> =
+        shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let page = fs::read_to_string(std::path::Path::new(&root).join("../../docs/operating.md")).unwrap();
+    let told: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| `gloaming_")?.split('`').next()).collect();
+    let shown: BTreeSet<&str> = shown.iter().filter_map(|name| name.strip_prefix("gloaming_")).collect();
+    assert_eq!(shown, told);
 }

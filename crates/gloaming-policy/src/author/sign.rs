@@ -260,14 +260,30 @@ impl Signed {
             .ok_or_else(|| SignError::NoSignature(hash::hex(&id)))?;
         pinned.verify(POLICY, &signed.policy, &pair.over_policy)?;
         pinned.verify(NOTICE, &signed.notice, &pair.over_notice)?;
-        let policy = Policy::from_bytes(&signed.policy)?;
-        if signed.notice != Notice::of(&policy).to_bytes() {
-            return Err(SignError::NoticeMismatch("its purposes, site, version, date or hash differ"));
-        }
+        let policy = signed.whole()?;
         if policy.expires_day <= today {
             return Err(SignError::Expired(date_of(policy.expires_day)));
         }
         Ok((signed, policy))
+    }
+
+    /// Reads what was verified before, by a key that may not be trusted any more: an earlier version whose
+    /// windows are still to be closed. No signature is looked at.
+    ///
+    /// # Errors
+    /// When it is not a bundle, or its halves do not belong together.
+    pub fn verified_before(bytes: &[u8]) -> Result<(Self, Policy), SignError> {
+        let signed: Self = cbor::from_slice(bytes)?;
+        let policy = signed.whole()?;
+        Ok((signed, policy))
+    }
+
+    fn whole(&self) -> Result<Policy, SignError> {
+        let policy = Policy::from_bytes(&self.policy)?;
+        if self.notice != Notice::of(&policy).to_bytes() {
+            return Err(SignError::NoticeMismatch("its purposes, site, version, date or hash differ"));
+        }
+        Ok(policy)
     }
 
     /// The policy's bytes, as browsers are served them.
