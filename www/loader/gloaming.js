@@ -110,8 +110,8 @@
   // `final`: the page goes away. Otherwise it is hidden, perhaps for a moment, by a tab in front of it.
   // Nothing leaves before the record that pays for it is stored, and no answer is waited for: the page may
   // be gone. A tab that never measured leaves the record to the one that did. What cannot be sent now,
-  // offline or with its window over, stays a session of the record; the
-  // next visit's worker finds that it ended untold and tells it then, in a submission of its own.
+  // offline or with its window over, stays a session of the record; the next visit's worker finds that it
+  // ended untold and tells it then, in a submission of its own.
   const leave = (final) => {
     if (check || !posts || state != 'granted' || stored().r != record.r) return
     const { sent, submission, until, kept = record.s } = ready, sends = submission && now() < until && now() - going > 1e4 && (final || coarse && d.hidden)
