@@ -67,8 +67,8 @@ pub(crate) fn accept(
     if *hash != batch.policy_hash {
         return Err(Refusal::UnknownPolicy);
     }
-    // Far beyond any time there will be, and far from where its milliseconds overflow.
-    if batch.window > 1 << 40 {
+    // Far beyond any time or number there will be, and far from where they overflow.
+    if batch.window > 1 << 40 || batch.seq > 1 << 40 {
         return Err(Refusal::Undeclared);
     }
     if !policy.home_edges.contains(&batch.edge) {

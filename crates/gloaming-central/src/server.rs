@@ -69,13 +69,13 @@ impl Running {
     ///
     /// # Errors
     /// When one of the policies is not believed; nothing has changed then.
-    pub fn reload(
+    pub async fn reload(
         &self,
         pins: &BTreeMap<String, PublicKey>,
         signed: &[Vec<u8>],
         edges: BTreeMap<String, PublicKey>,
     ) -> Result<(), CentralError> {
-        let trust = Trust { policies: believe(pins, signed)?, edges };
+        let trust = Trust { policies: believe(&self.store, pins, signed).await?, edges };
         *self.context.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
         Ok(())
     }
@@ -97,8 +97,8 @@ pub async fn start(config: Config, listener: TcpListener) -> Result<Running, Cen
     if password.is_none() && !listener.local_addr()?.ip().is_loopback() {
         return Err(CentralError::NoPassword);
     }
-    let policies = believe(&pins, &signed)?;
     let store = Store::open(&store).await?;
+    let policies = believe(&store, &pins, &signed).await?;
     let password = password.map(|p| hash::sha256(p.as_bytes()));
     let context = Arc::new(Context {
         store: store.clone(),
@@ -116,8 +116,13 @@ pub async fn start(config: Config, listener: TcpListener) -> Result<Running, Cen
     Ok(Running { context, stop, task, store })
 }
 
-/// Reads policies that the pinned keys vouch for, each for its own site.
-fn believe(pins: &BTreeMap<String, PublicKey>, signed: &[Vec<u8>]) -> Result<Policies, CentralError> {
+/// Reads policies that the pinned keys vouch for, each for its own site, and adds those that were believed
+/// before: batches of an earlier version may still come, whatever key its owner uses now.
+async fn believe(
+    store: &Store,
+    pins: &BTreeMap<String, PublicKey>,
+    signed: &[Vec<u8>],
+) -> Result<Policies, CentralError> {
     let mut policies = Policies::new();
     for bytes in signed {
         // Batches released before a policy expired may come after: what counts here is the signature.
@@ -129,6 +134,19 @@ fn believe(pins: &BTreeMap<String, PublicKey>, signed: &[Vec<u8>]) -> Result<Pol
         if policies.insert(name.clone(), (policy, hash)).is_some_and(|(_, other)| other != hash) {
             return Err(CentralError::TwoPolicies(name.0, name.1));
         }
+    }
+    for bytes in store.policies().await? {
+        let (_, policy) = Signed::verified_before(&bytes).map_err(CentralError::Policy)?;
+        let (name, hash) = ((policy.site.clone(), policy.version), policy.hash());
+        match policies.get(&name) {
+            Some((_, given)) if *given != hash => return Err(CentralError::TwoPolicies(name.0, name.1)),
+            Some(_) => {}
+            None => drop(policies.insert(name, (policy, hash))),
+        }
+    }
+    for bytes in signed {
+        let (_, policy) = Signed::verified_before(bytes).map_err(CentralError::Policy)?;
+        store.keep_policy(&policy.site, policy.version, bytes).await?;
     }
     Ok(policies)
 }

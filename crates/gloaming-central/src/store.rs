@@ -9,13 +9,15 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 /// Statements that make an empty database ours, and leave a made one alone.
-const SCHEMA: [&str; 6] = [
+const SCHEMA: [&str; 7] = [
     "CREATE TABLE IF NOT EXISTS batches (
         site TEXT NOT NULL, edge TEXT NOT NULL, epoch BIGINT NOT NULL, seq BIGINT NOT NULL,
         sha256 TEXT NOT NULL, policy_version BIGINT NOT NULL, span_ms BIGINT NOT NULL,
         window_index BIGINT NOT NULL, received_ms BIGINT NOT NULL,
         PRIMARY KEY (site, edge, epoch, seq),
         UNIQUE (site, edge, policy_version, span_ms, window_index))",
+    "CREATE TABLE IF NOT EXISTS policies (
+        site TEXT NOT NULL, version BIGINT NOT NULL, signed BLOB NOT NULL, PRIMARY KEY (site, version))",
     "CREATE TABLE IF NOT EXISTS watermarks (
         site TEXT NOT NULL, edge TEXT NOT NULL, epoch BIGINT NOT NULL, below BIGINT NOT NULL,
         PRIMARY KEY (site, edge, epoch))",
@@ -125,7 +127,13 @@ impl Store {
         }
         let below = self.below(&mut tx, batch).await?;
         if signed(batch.seq) < below {
-            return Ok(Stored::Before);
+            // Its hash is forgotten; its window is not.
+            if self.released(&mut tx, batch).await? {
+                return Ok(Stored::Before);
+            }
+            tx.rollback().await?;
+            self.alarm(batch, "an old number bears a new window", now_ms).await?;
+            return Ok(Stored::Conflict);
         }
         let again = sqlx::query(
             "SELECT 1 FROM batches WHERE site = $1 AND edge = $2 AND policy_version = $3 AND span_ms = $4 AND window_index = $5",
@@ -252,6 +260,29 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         Ok(())
+    }
+
+    /// Keeps a signed policy: batches of it may come long after the file is gone. One that is here stays.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_policy(&self, site: &str, version: u32, bytes: &[u8]) -> Result<(), sqlx::Error> {
+        sqlx::query("INSERT INTO policies VALUES ($1, $2, $3) ON CONFLICT (site, version) DO NOTHING")
+            .bind(site)
+            .bind(i64::from(version))
+            .bind(bytes)
+            .execute(&self.pool)
+            .await
+            .map(|_| ())
+    }
+
+    /// All policies that were ever kept, as they were given.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn policies(&self) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+        let rows = sqlx::query("SELECT signed FROM policies ORDER BY site, version").fetch_all(&self.pool).await?;
+        rows.iter().map(|row| row.try_get(0)).collect()
     }
 
     /// How many batches' hashes are kept for a site.
@@ -425,6 +456,8 @@ mod tests {
         assert_eq!(store.put(&batch(end - 1, end - 1), &(end - 1).to_le_bytes(), 0).await.unwrap(), Stored::Before);
         assert_eq!(store.put(&batch(end - 1, end - 1), b"other", 0).await.unwrap(), Stored::Conflict);
         let mut anew = batch(0, 2);
+        let reused = batch(0, 9_000);
+        assert_eq!(store.put(&reused, b"reused", 0).await.unwrap(), Stored::Conflict, "an old number, a new window");
         anew.epoch = 6;
         assert_eq!(store.put(&anew, b"anew", 0).await.unwrap(), Stored::Conflict, "a window whose hash is forgotten");
         assert_eq!(store.edges("s").await.unwrap(), ["e"]);

@@ -162,11 +162,11 @@ async fn versions_are_added_up_only_where_they_count_the_same() {
     after.metrics[0].rho = gloaming_privacy::Rho::from_micro(rho / 4);
     after.metrics[1].span_ms = 3_600_000;
     after.metrics[4].axes[0].labels.reverse();
-    let mut config = config(folder.path(), &owner, &edge);
-    config.policies.push(Signed::sign(&after, &[&owner]).to_bytes());
+    let mut told = config(folder.path(), &owner, &edge);
+    told.policies.push(Signed::sign(&after, &[&owner]).to_bytes());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    let running = start(config, listener).await.unwrap();
+    let running = start(told, listener).await.unwrap();
     let client = Client::new(Duration::from_secs(5));
     let batches = [
         batch(0, 20_000),
@@ -191,6 +191,18 @@ async fn versions_are_added_up_only_where_they_count_the_same() {
     assert_eq!(other["windows"].as_array().unwrap().len(), 2);
     assert_eq!((&other["windows"][0]["comparable"], &other["windows"][1]["comparable"]), (&false.into(), &true.into()));
     assert_eq!(other["total"]["windows"], 1);
+    running.stop().await;
+
+    // The first version's file is gone, its owner's key has changed, and its last batch comes late.
+    let next = Key::from_seed(&[7; 32]);
+    after.version = 3;
+    let mut later = config(folder.path(), &next, &edge);
+    later.policies = vec![Signed::sign(&after, &[&next]).to_bytes()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let running = start(later, listener).await.unwrap();
+    let late = deliver(&edge, &batch(3, 20_002));
+    assert_eq!(client.post(&format!("{base}/api/v1/batches"), late).await.unwrap().0, 201);
     running.stop().await;
 }
 

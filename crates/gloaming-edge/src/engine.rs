@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use crate::config::{Clock, Config, EntropySource};
 use crate::guest::{HostLimits, WasmGuest, WasmGuestError};
 use crate::log::RedbStorage;
-use crate::opening::{Files, load, open, opening};
+use crate::opening::{Files, load, open, opening, say_aside};
 
 /// Requests that may wait for the thread. Beyond, the edge answers 503.
 const QUEUE: usize = 8_192;
@@ -55,6 +55,11 @@ pub enum EngineError {
         "the policy of {0} is signed by a key that is pinned for another site; sign it with the key in [sites] of {0}"
     )]
     OtherSitesKey(String),
+    /// The new key does not fit what is in force.
+    #[error(
+        "the policy of {0} that is in force is not signed by the key that is pinned now: the key before stays pinned; sign a version with both keys first"
+    )]
+    PinKept(String),
     /// A listener.
     #[error("cannot listen: {0}")]
     Listen(#[from] std::io::Error),
@@ -301,17 +306,30 @@ impl Thread {
             let loaded = load(&mut self.keeper, bytes, &pins, (self.clock)(), self.loopback, &mut self.guest);
             refused.extend(loaded.err());
         }
-        self.keeper.pin(pins);
+        for site in self.keeper.pin(pins) {
+            refused.push(EngineError::PinKept(site));
+        }
+        self.serve();
+        refused
+    }
+
+    /// Hands out what is in force now.
+    fn serve(&self) {
         if let (Some(edge), Ok(mut list)) = (self.keeper.edge(), self.served.write()) {
             *list = served(edge);
         }
-        refused
     }
 
     fn reopen(&mut self) {
         match self.keeper.reopen((self.clock)(), &mut self.guest, &mut *self.entropy) {
             None => {}
-            Some(Ok(())) => tracing::info!("the store works again"),
+            Some(Ok(())) => {
+                tracing::info!("the store works again");
+                if let Some(edge) = self.keeper.edge() {
+                    say_aside(edge);
+                }
+                self.serve();
+            }
             Some(Err(error)) => tracing::error!(%error, "the store cannot be opened; it is tried again"),
         }
     }
@@ -346,7 +364,7 @@ impl Thread {
 
     fn release(&mut self) {
         for error in self.keeper.release((self.clock)(), &mut self.guest, &mut *self.entropy) {
-            self.release_failures += 1;
+            self.release_failures += u64::from(!matches!(error, EdgeError::Storage(_) | EdgeError::Anchor(_)));
             tracing::error!(%error, "a window was not released; it is tried again");
         }
     }

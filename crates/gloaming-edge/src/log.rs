@@ -31,6 +31,8 @@ pub struct RedbStorage {
     slots: Box<dyn KeySlots>,
     /// Slots in use, by the window's name.
     used: BTreeMap<Vec<u8>, u64>,
+    /// Slots that hold a key of no window in the log.
+    orphans: Vec<usize>,
 }
 
 fn failed(error: impl std::fmt::Display) -> StorageError {
@@ -83,7 +85,12 @@ impl RedbStorage {
     /// When one cannot be opened, or another process has it open.
     pub fn create(path: &Path) -> Result<Self, StorageError> {
         let database = Database::create(path).map_err(failed)?;
-        Ok(Self { database, slots: Box::new(SlotFile::open(path).map_err(failed)?), used: BTreeMap::new() })
+        Ok(Self {
+            database,
+            slots: Box::new(SlotFile::open(path).map_err(failed)?),
+            used: BTreeMap::new(),
+            orphans: Vec::new(),
+        })
     }
 
     /// Opens the file.
@@ -92,7 +99,12 @@ impl RedbStorage {
     /// When it is not there or cannot be opened, or another process has it open.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let database = Database::open(path).map_err(failed)?;
-        Ok(Self { database, slots: Box::new(SlotFile::open(path).map_err(failed)?), used: BTreeMap::new() })
+        Ok(Self {
+            database,
+            slots: Box::new(SlotFile::open(path).map_err(failed)?),
+            used: BTreeMap::new(),
+            orphans: Vec::new(),
+        })
     }
 
     /// Over any storage that redb takes; a new one is made on an empty one.
@@ -101,7 +113,7 @@ impl RedbStorage {
     /// When it cannot be opened.
     pub fn on(backend: impl StorageBackend, slots: impl KeySlots + 'static) -> Result<Self, StorageError> {
         let database = Database::builder().create_with_backend(backend).map_err(failed)?;
-        Ok(Self { database, slots: Box::new(slots), used: BTreeMap::new() })
+        Ok(Self { database, slots: Box::new(slots), used: BTreeMap::new(), orphans: Vec::new() })
     }
 
     /// Destroys keys of windows that the log does not know any more.
@@ -115,9 +127,10 @@ impl RedbStorage {
         Ok(())
     }
 
-    /// The keys by name; whatever else lies in a slot is destroyed.
+    /// The keys by name; whatever else lies in a slot is noted, to be destroyed.
     fn load_keys(&mut self, known: BTreeMap<Vec<u8>, u64>) -> Result<BTreeMap<WindowName, WrappedKey>, StorageError> {
         let slots = self.slots.load().map_err(failed)?;
+        self.orphans.clear();
         let mut keys = BTreeMap::new();
         for (index, bytes) in slots.chunks(SLOT).enumerate() {
             let owner = known.iter().find(|(_, slot)| **slot == index as u64).map(|(name, _)| name);
@@ -126,7 +139,7 @@ impl RedbStorage {
                     keys.insert(named(name)?, key);
                 }
                 None if bytes.iter().any(|byte| *byte != 0) && owner.is_none() => {
-                    self.slots.put(index, &[0; SLOT]).map_err(failed)?;
+                    self.orphans.push(index);
                 }
                 None => {}
             }
@@ -201,6 +214,14 @@ impl Storage for RedbStorage {
             snapshot.next_seq.insert(key.value().into(), value.value());
         }
         Ok(snapshot)
+    }
+
+    fn begun(&mut self) -> Result<(), StorageError> {
+        while let Some(slot) = self.orphans.last() {
+            self.slots.put(*slot, &[0; SLOT]).map_err(failed)?;
+            self.orphans.pop();
+        }
+        Ok(())
     }
 
     fn append(&mut self, chunks: &[Chunk]) -> Result<(), StorageError> {

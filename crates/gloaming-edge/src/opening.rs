@@ -76,10 +76,15 @@ pub(crate) fn open(
             "ALARM: the store is older than what has left: open windows were dropped and a new epoch has begun"
         );
     }
-    for site in keeper.edge().into_iter().flat_map(Edge::aside) {
+    keeper.edge().into_iter().for_each(say_aside);
+    Ok(keeper)
+}
+
+/// Names the sites that are set aside.
+pub(crate) fn say_aside(edge: &Edge<RedbStorage>) {
+    for site in edge.aside() {
         tracing::error!(site, "ALARM: a stored policy cannot be read with the key pinned now; its site is set aside");
     }
-    Ok(keeper)
 }
 
 /// Puts a policy in force that one of the pinned keys has signed for its own site.

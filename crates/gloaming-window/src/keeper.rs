@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use gloaming_policy::author::PublicKey;
+use gloaming_policy::author::{PublicKey, Signed};
 
 use crate::delivery::Delivered;
-use crate::edge::Edge;
+use crate::edge::{Edge, Tally};
 use crate::error::{EdgeError, LoadPolicyError};
 use crate::guest::Guest;
-use crate::ingest::Answer;
+use crate::ingest::{Answer, Quarantine};
 use crate::open::{Anchor, Opening};
 use crate::storage::{OutboxRow, Storage};
 use crate::vault::Entropy;
@@ -47,6 +47,8 @@ pub struct Keeper<P: Place> {
     opening: Opening,
     edge: Option<Edge<P::Store>>,
     try_again_ms: u64,
+    /// What is only in memory, while the edge is closed.
+    carried: (Tally, Quarantine),
     /// Times the store was an old copy.
     pub restored: u64,
     /// Times the store failed, or could not be opened again.
@@ -65,7 +67,8 @@ impl<P: Place> Keeper<P> {
         guest: &mut dyn Guest,
         entropy: Entropy<'_>,
     ) -> Result<Self, EdgeError> {
-        let mut keeper = Self { place, opening, edge: None, try_again_ms: 0, restored: 0, failures: 0 };
+        let mut keeper =
+            Self { place, opening, edge: None, try_again_ms: 0, carried: Default::default(), restored: 0, failures: 0 };
         keeper.try_open(now_ms, guest, entropy)?;
         Ok(keeper)
     }
@@ -73,12 +76,13 @@ impl<P: Place> Keeper<P> {
     fn try_open(&mut self, now_ms: u64, guest: &mut dyn Guest, entropy: Entropy<'_>) -> Result<(), EdgeError> {
         self.opening.anchor = self.place.anchor()?;
         let store = self.place.store(self.opening.epoch.is_none())?;
-        let edge = Edge::open(store, &self.opening, now_ms, guest, entropy)?;
-        self.place.put_anchor(edge.anchor())?;
-        self.restored += u64::from(edge.was_restored());
+        let mut edge = Edge::open(store, &self.opening, now_ms, guest, entropy)?;
         // What was asked for once at start is not asked for again when the store fails.
         self.opening.epoch = Some(edge.anchor().epoch);
         (self.opening.accept_clock, self.opening.restored) = (true, false);
+        self.restored += u64::from(edge.was_restored());
+        self.place.put_anchor(edge.anchor())?;
+        (edge.tally, edge.quarantine) = std::mem::take(&mut self.carried);
         self.edge = Some(edge);
         Ok(())
     }
@@ -107,7 +111,9 @@ impl<P: Place> Keeper<P> {
     }
 
     fn close(&mut self, now_ms: u64) {
-        self.edge = None;
+        if let Some(edge) = self.edge.take() {
+            self.carried = (edge.tally, edge.quarantine);
+        }
         self.failures += 1;
         self.try_again_ms = now_ms.saturating_add(REOPEN_MS);
     }
@@ -127,9 +133,21 @@ impl<P: Place> Keeper<P> {
     }
 
     /// Changes the keys that sites' policies must be signed with, for policies to come and for the next time
-    /// the store is opened.
-    pub fn pin(&mut self, pins: BTreeMap<String, PublicKey>) {
-        self.opening.pins = pins;
+    /// the store is opened. A site whose policy in force is not signed by its new key keeps the old one: its
+    /// name is returned. So does one that has none any more.
+    pub fn pin(&mut self, pins: BTreeMap<String, PublicKey>) -> Vec<String> {
+        let before = std::mem::replace(&mut self.opening.pins, pins);
+        let Some(edge) = &self.edge else { return Vec::new() };
+        let mut kept = Vec::new();
+        for (site, old) in before {
+            let Some((_, _, signed)) = edge.policy(&site) else { continue };
+            let fits = |pin: &PublicKey| Signed::verify(&signed.to_bytes(), pin, 0).is_ok();
+            if !self.opening.pins.get(&site).is_some_and(fits) {
+                self.opening.pins.insert(site.clone(), old);
+                kept.push(site);
+            }
+        }
+        kept
     }
 
     /// [`Edge::load_policy`].

@@ -84,7 +84,7 @@ pub struct Opening {
     pub epoch: Option<u64>,
     /// Go on although the clock contradicts the store.
     pub accept_clock: bool,
-    /// Take a store without an anchor for an old copy.
+    /// Take the store for an old copy, whatever the anchor says.
     pub restored: bool,
     /// Limits.
     pub bounds: Bounds,
@@ -139,7 +139,7 @@ impl<S: Storage> Edge<S> {
             None if opening.restored => true,
             None => return Err(EdgeError::NoAnchor),
             Some(anchor) if unused && anchor.epoch != snapshot.epoch => return Err(EdgeError::NoStore),
-            Some(anchor) => anchor.epoch != snapshot.epoch || anchor.releases > releases,
+            Some(anchor) => opening.restored || anchor.epoch != snapshot.epoch || anchor.releases > releases,
         };
         let left_ms = opening.anchor.map_or(0, |anchor| anchor.released_ms);
         let mut edge = Self {
@@ -173,6 +173,7 @@ impl<S: Storage> Edge<S> {
         if restored {
             edge.begin_anew(minted, now_ms)?;
         }
+        edge.storage.begun()?;
         Ok(edge)
     }
 

@@ -160,6 +160,12 @@ pub trait Storage {
     /// When the store cannot be read.
     fn load(&mut self, new_epoch: u64) -> Result<Snapshot, StorageError>;
 
+    /// What was loaded was believed: what it does not name may be destroyed. Until then nothing is.
+    ///
+    /// # Errors
+    /// When it could not be destroyed.
+    fn begun(&mut self) -> Result<(), StorageError>;
+
     /// Appends the chunks of one group commit.
     ///
     /// # Errors
@@ -241,6 +247,10 @@ impl Storage for MemoryStorage {
             self.state = Some(Snapshot { epoch: new_epoch, ..Snapshot::default() });
         }
         self.state().cloned()
+    }
+
+    fn begun(&mut self) -> Result<(), StorageError> {
+        Ok(())
     }
 
     fn append(&mut self, chunks: &[Chunk]) -> Result<(), StorageError> {

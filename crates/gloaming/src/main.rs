@@ -48,7 +48,7 @@ enum Command {
         /// Start although the clock contradicts the store: windows it seems to have missed are skipped.
         #[arg(long)]
         accept_clock: bool,
-        /// The store came from a backup and its anchor is gone: drop what it held open, begin a new epoch.
+        /// Take the store for an old copy although nothing tells so: drop what it held open, begin a new epoch.
         #[arg(long)]
         restored: bool,
     },

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use gloaming_http::Client;
+use gloaming_policy::author::Key;
 
 mod support;
 use support::{Service, Site, until_ready};
@@ -96,6 +97,15 @@ async fn policies_change_without_a_restart() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(versions(&site).await, (2, 2));
     assert_eq!(site.post(window, 5..9).await.1, vec!["duplicate"; 4]);
+
+    // A pin that the policy in force does not fit: it is said, and the site goes on with the one before.
+    let other = support::public(&site.folder.says(&["policy", "key", "--out", "other.key"]));
+    let owner = Key::from_text(&fs::read_to_string(site.folder.path("owner.key")).unwrap()).unwrap().public();
+    site.folder.edit("gloaming.toml", &owner.to_text(), &other);
+    hup(&edge);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(site.post(window, 5..9).await.1, vec!["duplicate"; 4]);
+    assert_eq!(versions(&site).await, (2, 2));
     assert!(edge.terminate() && centre.terminate());
 }
 

@@ -147,7 +147,7 @@ async fn reload_edge(path: &Path, running: &gloaming_edge::Running) {
             for error in &refused {
                 tracing::error!(%error, "not loaded");
             }
-            tracing::info!(in_force = count - refused.len(), refused = refused.len(), "policies were loaded anew");
+            tracing::info!(policies = count, refused = refused.len(), "the configuration was read anew");
         }
         Err(error) => tracing::error!(error = format!("{error:#}"), "nothing was loaded anew"),
     }
@@ -183,7 +183,7 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
     let running = gloaming_central::start(config, listener).await?;
     tracing::info!(listen = %address, "the centre is ready");
     while let Asked::Reload = signals.next().await? {
-        match reload_central(path, &running) {
+        match reload_central(path, &running).await {
             Ok(policies) => tracing::info!(policies, "policies and edges were loaded anew"),
             Err(error) => tracing::error!(error = format!("{error:#}"), "nothing was loaded anew"),
         }
@@ -193,9 +193,9 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn reload_central(path: &Path, running: &gloaming_central::Running) -> Result<usize> {
+async fn reload_central(path: &Path, running: &gloaming_central::Running) -> Result<usize> {
     let file = Config::load(path)?.central.ok_or_else(|| anyhow!("{} has no [central]", path.display()))?;
     let policies = file.policies.iter().map(|p| files::read(p)).collect::<Result<Vec<_>>>()?;
-    running.reload(&keys("central.sites", &file.sites)?, &policies, keys("central.edges", &file.edges)?)?;
+    running.reload(&keys("central.sites", &file.sites)?, &policies, keys("central.edges", &file.edges)?).await?;
     Ok(policies.len())
 }
