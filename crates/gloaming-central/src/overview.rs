@@ -153,7 +153,7 @@ fn word(state: ReleaseState) -> &'static str {
 
 /// Releases that count the same things in the same cells, added up. What an earlier version of the policy
 /// cut into other bins is shown and not added; the noise of each window is that of the version it came from.
-fn total(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Option<Metric>) -> Total {
+fn total<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Option<&'p Metric>) -> Total {
     let cells = metric.cells() as usize;
     let (mut windows, mut values, mut half_width) = (0, vec![0i64; cells], vec![0.0; cells]);
     let mut variance = vec![0.0; cells];
@@ -178,11 +178,11 @@ fn half_width_of(metric: &Metric) -> Vec<f64> {
     metric.scales().iter().map(|scale| scale.half_width_95(metric.mechanism)).collect()
 }
 
-fn metric_view(
+fn metric_view<'p>(
     policy: &Policy,
     metric: &Metric,
     rows: Vec<ReleaseRow>,
-    earlier: &dyn Fn(u32) -> Option<Metric>,
+    earlier: &dyn Fn(u32) -> Option<&'p Metric>,
 ) -> MetricView {
     let scales = metric.scales();
     let labels =
@@ -208,7 +208,7 @@ fn metric_view(
             .map(|row| WindowView {
                 half_width: earlier(row.policy_version)
                     .filter(|version| version.cells() as usize == row.values.len())
-                    .map_or_else(Vec::new, |version| half_width_of(&version)),
+                    .map_or_else(Vec::new, half_width_of),
                 index: row.window,
                 start_ms: row.window * metric.span_ms,
                 end_ms: (row.window + 1) * metric.span_ms,
@@ -243,7 +243,7 @@ pub(crate) async fn overview(
         let rows = store.releases(site, metric.id, metric.span_ms, last).await?;
         let earlier = |version: u32| {
             let (policy, _) = policies.get(&(site.to_owned(), version))?;
-            policy.metric(metric.id).cloned()
+            policy.metric(metric.id)
         };
         metrics.push(metric_view(policy, metric, rows, &earlier));
     }

@@ -123,7 +123,7 @@ async fn believe(
     pins: &BTreeMap<String, PublicKey>,
     signed: &[Vec<u8>],
 ) -> Result<Policies, CentralError> {
-    let mut policies = Policies::new();
+    let (mut policies, mut given) = (Policies::new(), Vec::new());
     for bytes in signed {
         // Batches released before a policy expired may come after: what counts here is the signature.
         let (_, policy) = pins
@@ -134,6 +134,7 @@ async fn believe(
         if policies.insert(name.clone(), (policy, hash)).is_some_and(|(_, other)| other != hash) {
             return Err(CentralError::TwoPolicies(name.0, name.1));
         }
+        given.push((name, bytes));
     }
     for bytes in store.policies().await? {
         let (_, policy) = Signed::verified_before(&bytes).map_err(CentralError::Policy)?;
@@ -144,9 +145,8 @@ async fn believe(
             None => drop(policies.insert(name, (policy, hash))),
         }
     }
-    for bytes in signed {
-        let (_, policy) = Signed::verified_before(bytes).map_err(CentralError::Policy)?;
-        store.keep_policy(&policy.site, policy.version, bytes).await?;
+    for ((site, version), bytes) in given {
+        store.keep_policy(&site, version, bytes).await?;
     }
     Ok(policies)
 }

@@ -38,7 +38,7 @@ const SCHEMA: [&str; 7] = [
 const ALARMS: i64 = 1_000;
 
 /// Batches of an edge, site and epoch whose hashes are kept behind the watermark. An edge tries again within
-/// minutes; who comes with an older number than this is answered that it is stored, which it is.
+/// minutes; who comes with an older number than this is answered by whether its window is here.
 pub(crate) const HASHES: i64 = 1_000;
 
 /// What became of a batch.
@@ -135,17 +135,7 @@ impl Store {
             self.alarm(batch, "an old number bears a new window", now_ms).await?;
             return Ok(Stored::Conflict);
         }
-        let again = sqlx::query(
-            "SELECT 1 FROM batches WHERE site = $1 AND edge = $2 AND policy_version = $3 AND span_ms = $4 AND window_index = $5",
-        )
-        .bind(&batch.site)
-        .bind(&batch.edge)
-        .bind(i64::from(batch.policy_version))
-        .bind(signed(batch.span_ms))
-        .bind(signed(batch.window))
-        .fetch_optional(&mut *tx)
-        .await?;
-        if again.is_some() || self.released(&mut tx, batch).await? {
+        if self.released(&mut tx, batch).await? {
             tx.rollback().await?;
             self.alarm(batch, "a window was released twice", now_ms).await?;
             return Ok(Stored::Conflict);
@@ -204,7 +194,7 @@ impl Store {
         row.map_or(Ok(0), |row| row.try_get(0))
     }
 
-    /// Whether a release of this window is here although its batch's hash is not any more.
+    /// Whether this window is here already, under whichever number: releases outlive their batch's hash.
     async fn released(&self, tx: &mut SqliteConnection, batch: &SealedBatch) -> Result<bool, sqlx::Error> {
         let Some(release) = batch.releases.first() else { return Ok(false) };
         let row = sqlx::query(

@@ -8,12 +8,15 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use gloaming_window::Anchor;
 
 const FIRST_LINE: &str = "gloaming anchor 1";
+
+/// Longest anchor, bytes: four lines and three numbers.
+const FILE_BYTES: u64 = 128;
 
 /// See the module's page.
 #[derive(Clone, Debug)]
@@ -30,21 +33,20 @@ impl AnchorFile {
 
     /// What was written last; `None` when there is no file.
     pub(crate) fn read(&self) -> io::Result<Option<Anchor>> {
-        let text = match fs::read_to_string(&self.0) {
-            Ok(text) => text,
+        let mut text = String::new();
+        match File::open(&self.0) {
+            // One byte more than any anchor has makes anything longer none of ours.
+            Ok(file) => file.take(FILE_BYTES + 1).read_to_string(&mut text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         let mut lines = text.lines();
-        let first = lines.next() == Some(FIRST_LINE);
+        let first = lines.next() == Some(FIRST_LINE) && text.len() as u64 <= FILE_BYTES;
         let mut number = |word: &str| lines.next()?.strip_prefix(word)?.parse().ok();
         let numbers = [number("epoch "), number("releases "), number("released_ms ")];
-        let [Some(epoch), Some(releases), Some(released_ms)] = numbers else {
+        let (true, [Some(epoch), Some(releases), Some(released_ms)]) = (first, numbers) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not an anchor of this version"));
         };
-        if !first {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not an anchor"));
-        }
         Ok(Some(Anchor { epoch, releases, released_ms }))
     }
 
@@ -89,8 +91,10 @@ mod tests {
             assert_eq!(file.read().unwrap(), Some(anchor));
         }
         file.probe().unwrap();
+        let long = format!("gloaming anchor 1\nepoch 1\nreleases 1\nreleased_ms 1\n{}", "x".repeat(1 << 20));
         for wrong in [
             "",
+            &long,
             "gloaming anchor 2\nepoch 1\nreleases 1\nreleased_ms 1\n",
             "gloaming anchor 1\nepoch x\nreleases 1\nreleased_ms 1\n",
             "gloaming anchor 1\nepoch 1\nreleases 1\n",

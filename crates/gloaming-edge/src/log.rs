@@ -85,12 +85,7 @@ impl RedbStorage {
     /// When one cannot be opened, or another process has it open.
     pub fn create(path: &Path) -> Result<Self, StorageError> {
         let database = Database::create(path).map_err(failed)?;
-        Ok(Self {
-            database,
-            slots: Box::new(SlotFile::open(path).map_err(failed)?),
-            used: BTreeMap::new(),
-            orphans: Vec::new(),
-        })
+        Ok(Self::with(database, SlotFile::open(path).map_err(failed)?))
     }
 
     /// Opens the file.
@@ -99,12 +94,7 @@ impl RedbStorage {
     /// When it is not there or cannot be opened, or another process has it open.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let database = Database::open(path).map_err(failed)?;
-        Ok(Self {
-            database,
-            slots: Box::new(SlotFile::open(path).map_err(failed)?),
-            used: BTreeMap::new(),
-            orphans: Vec::new(),
-        })
+        Ok(Self::with(database, SlotFile::open(path).map_err(failed)?))
     }
 
     /// Over any storage that redb takes; a new one is made on an empty one.
@@ -113,7 +103,11 @@ impl RedbStorage {
     /// When it cannot be opened.
     pub fn on(backend: impl StorageBackend, slots: impl KeySlots + 'static) -> Result<Self, StorageError> {
         let database = Database::builder().create_with_backend(backend).map_err(failed)?;
-        Ok(Self { database, slots: Box::new(slots), used: BTreeMap::new(), orphans: Vec::new() })
+        Ok(Self::with(database, slots))
+    }
+
+    fn with(database: Database, slots: impl KeySlots + 'static) -> Self {
+        Self { database, slots: Box::new(slots), used: BTreeMap::new(), orphans: Vec::new() }
     }
 
     /// Destroys keys of windows that the log does not know any more.
@@ -331,5 +325,25 @@ impl Storage for RedbStorage {
             outbox.remove((row.epoch, row.site.as_str(), row.seq)).map_err(failed)?;
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_gives_its_key_to_its_own_window_and_nothing_when_it_is_cut_or_made_up() {
+        let key = WrappedKey(vec![7; 72]);
+        let Ok(bytes) = slot(b"a window", &key) else { panic!("it fits") };
+        assert_eq!(key_in(&bytes, b"a window"), Some(key));
+        assert_eq!(key_in(&bytes, b"another"), None);
+        for length in [0, 31, 32, 33, 50] {
+            assert_eq!(key_in(&bytes[..length], b"a window"), None, "cut to {length}");
+        }
+        let mut longer = bytes;
+        longer[32] = 255;
+        assert_eq!(key_in(&longer, b"a window"), None, "a length beyond the slot");
+        assert!(slot(b"a window", &WrappedKey(vec![7; 200])).is_err());
     }
 }

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// Bytes of a slot.
 pub const SLOT: usize = 128;
 
+/// Longest file that is read, bytes: a slot for each window of many more policies than an edge holds.
+const FILE_BYTES: u64 = 16 << 20;
+
 /// A row of slots on something durable.
 pub trait KeySlots: Send {
     /// All slots in order; the last may be cut.
@@ -51,6 +54,12 @@ impl SlotFile {
 
 impl KeySlots for SlotFile {
     fn load(&mut self) -> io::Result<Vec<u8>> {
+        let length = self.0.metadata()?.len();
+        if length > FILE_BYTES {
+            let cause =
+                format!("the key file has {length} bytes, of which {FILE_BYTES} make sense: bring the right one back");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, cause));
+        }
         let mut all = Vec::new();
         self.0.seek(SeekFrom::Start(0))?;
         self.0.read_to_end(&mut all)?;
