@@ -2,10 +2,13 @@
 //! people who visit it, and the truth about what they did.
 #![forbid(unsafe_code)]
 
+pub mod batches;
 pub mod browser;
 pub mod crowd;
 pub mod page;
 pub mod persona;
+pub mod postgres;
+pub mod process;
 pub mod stage;
 pub mod truth;
 pub mod watch;

@@ -117,25 +117,32 @@ pub async fn linger(page: &Page) -> Result<()> {
     Ok(())
 }
 
+/// Follows a link and looks at the page behind it, however briefly: until it knows that this visit may be counted.
+/// Whoever is gone before that was not there.
+async fn step(page: &Page, selector: &str) -> Result<()> {
+    page.follow(selector).await?;
+    page.until("gloaming('status').then((s) => s.state == 'granted')").await
+}
+
 async fn act(persona: Persona, page: &Page, shop: &str) -> Result<()> {
     let start = if persona == Persona::Bouncer { "/p/weir-throw" } else { "/" };
     page.goto(&format!("{shop}{start}")).await?;
     match persona {
         Persona::Buyer => {
             page.click("#gl-accept").await?;
-            page.follow("a.product-link[href='/p/harbour-lantern']").await?;
+            step(page, "a.product-link[href='/p/harbour-lantern']").await?;
             page.click("#add-to-cart").await?;
-            page.follow(".cart-link").await?;
-            page.follow("#to-checkout").await?;
+            step(page, ".cart-link").await?;
+            step(page, "#to-checkout").await?;
             page.click("input[name=name]").await?;
             page.type_text("Ada").await?;
-            page.follow("#place-order").await?;
+            step(page, "#place-order").await?;
             linger(page).await
         }
         Persona::Browser => {
             page.click("#gl-accept").await?;
-            page.follow("nav a[href='/c/lamps']").await?;
-            page.follow("a.product-link[href='/p/moth-pendant']").await?;
+            step(page, "nav a[href='/c/lamps']").await?;
+            step(page, "a.product-link[href='/p/moth-pendant']").await?;
             page.click(".zoom-badge").await?;
             // A click is dead when nothing answered for 2.5 seconds.
             tokio::time::sleep(Duration::from_millis(3_700)).await;

@@ -29,6 +29,8 @@ async fn a_visit_left_offline_is_told_once_by_the_next() {
     let offline = json!({ "offline": true, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
     page.call("Network.emulateNetworkConditions", offline).await.unwrap();
     settle().await;
+    // The worker answers in turn: after its answer the page has heard that it is offline, however busy the machine.
+    page.eval("gloaming('status').then((s) => s.state)").await.unwrap();
     page.leave().await.unwrap();
     settle().await;
     assert!(metrics(&stage).is_empty());

@@ -23,7 +23,7 @@ const facts = (overview) => {
     card('Metric-windows', `${number(windows.length - below)} released`, `${number(below)} stayed below k: nothing of them was released, and what was in them is gone.`),
     card('Policy', `version ${overview.policy_version}`, `valid before ${new Date(overview.expires_day * 864e5).toISOString().slice(0, 10)}; edges that delivered: ${overview.edges.join(', ') || 'none yet'}.`)
   ]
-  if (overview.alarms) cards.push(card('Alarm', `${overview.alarms} refused`, `${overview.last_alarm}. Look at the edge’s store: it was copied or rolled back.`))
+  if (overview.alarms) cards.push(card(overview.alarms > 1 ? 'Alarms' : 'Alarm', number(overview.alarms), `The latest: ${overview.last_alarm}. “Running an edge and a centre” says what to do.`))
   at('facts').replaceChildren(...cards)
 }
 

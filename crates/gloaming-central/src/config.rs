@@ -1,25 +1,28 @@
 //! What a centre is told at start.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use gloaming_http::Assets;
 use gloaming_policy::author::{PublicKey, SignError};
+
+use crate::store::{StoreAddress, StoreError};
 
 /// The centre's time, ms since 1970: for "received" columns and expiry, never for windows.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// See the fields.
 pub struct Config {
-    /// The database file.
-    pub store: PathBuf,
+    /// The database.
+    pub store: StoreAddress,
+    /// Days that released windows are kept; `None` is for good.
+    pub retain_days: Option<u32>,
     /// The key each site's policies must be signed with.
     pub pins: BTreeMap<String, PublicKey>,
     /// Signed policies: all versions of which batches may still come.
     pub policies: Vec<Vec<u8>>,
-    /// The key each edge signs with, by the edge's name.
-    pub edges: BTreeMap<String, PublicKey>,
+    /// The keys each edge signs with, by the edge's name: two while it changes them.
+    pub edges: BTreeMap<String, Vec<PublicKey>>,
     /// The password for reading, under any user name; `None` on loopback only.
     pub password: Option<String>,
     /// `dashboard/…`.
@@ -42,12 +45,15 @@ pub enum CentralError {
         "site {0} has two different policies of version {1}; give the later one a higher version and sign it again"
     )]
     TwoPolicies(String, u32),
+    /// Two edges with one key.
+    #[error("the edges {0} and {1} have one key; each needs its own, so that a batch says who signed it")]
+    SharedKey(String, String),
     /// Reading would be open to everybody.
     #[error("the centre listens beyond this machine and has no password; set `password_file`, or listen on 127.0.0.1")]
     NoPassword,
     /// The database.
     #[error("the database: {0}")]
-    Store(#[from] sqlx::Error),
+    Store(#[from] StoreError),
     /// The listener.
     #[error("cannot listen: {0}")]
     Listen(#[from] std::io::Error),

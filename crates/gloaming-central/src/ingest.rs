@@ -1,13 +1,42 @@
 //! What makes a batch one that may be stored: all of it pure.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use gloaming_policy::Policy;
-use gloaming_policy::author::{PublicKey, verify_batch};
+use gloaming_policy::author::{KeyId, PublicKey, verify_batch};
 use gloaming_signal::{ReleaseState, SealedBatch, cbor};
+
+use crate::config::CentralError;
 
 /// Policies by site and version, each with its hash.
 pub(crate) type Policies = BTreeMap<(String, u32), (Policy, [u8; 32])>;
+
+/// Edges by their keys' ids. An edge may have several keys: the old one and the new one, while it changes them.
+#[derive(Debug, Default)]
+pub(crate) struct Edges(BTreeMap<KeyId, (String, PublicKey)>);
+
+impl Edges {
+    /// Refuses a key that two edges would share: it could not say which of them signed.
+    pub(crate) fn new(keys: BTreeMap<String, Vec<PublicKey>>) -> Result<Self, CentralError> {
+        let mut edges = BTreeMap::<KeyId, (String, PublicKey)>::new();
+        for (name, key) in
+            keys.into_iter().flat_map(|(name, keys)| keys.into_iter().map(move |key| (name.clone(), key)))
+        {
+            match edges.entry(key.id()) {
+                Entry::Vacant(place) => drop(place.insert((name, key))),
+                Entry::Occupied(other) if other.get().0 == name => {}
+                Entry::Occupied(other) => return Err(CentralError::SharedKey(other.get().0.clone(), name)),
+            }
+        }
+        Ok(Self(edges))
+    }
+
+    /// The key of this id.
+    pub(crate) fn key(&self, id: &KeyId) -> Option<PublicKey> {
+        self.0.get(id).map(|(_, key)| *key)
+    }
+}
 
 /// Why a batch is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,16 +82,14 @@ impl Refusal {
 }
 
 /// Believes a delivery or says why not.
-pub(crate) fn accept(
-    delivery: &[u8],
-    edges: &BTreeMap<String, PublicKey>,
-    policies: &Policies,
-) -> Result<SealedBatch, Refusal> {
-    let trusted: Vec<PublicKey> = edges.values().copied().collect();
-    let bytes = verify_batch(delivery, &trusted).map_err(|_| Refusal::Signature)?;
+pub(crate) fn accept(delivery: &[u8], edges: &Edges, policies: &Policies) -> Result<SealedBatch, Refusal> {
+    let mut signer = None;
+    let of = |id: &KeyId| edges.0.get(id).map(|(name, key)| (signer = Some(name), *key).1);
+    let bytes = verify_batch(delivery, of).map_err(|_| Refusal::Signature)?;
     let batch: SealedBatch = cbor::from_slice(&bytes).map_err(|_| Refusal::Malformed)?;
-    let own = edges.get(&batch.edge).ok_or(Refusal::OtherEdge)?;
-    verify_batch(delivery, &[*own]).map_err(|_| Refusal::OtherEdge)?;
+    if signer != Some(&batch.edge) {
+        return Err(Refusal::OtherEdge);
+    }
     let (policy, hash) = policies.get(&(batch.site.clone(), batch.policy_version)).ok_or(Refusal::UnknownPolicy)?;
     if *hash != batch.policy_hash {
         return Err(Refusal::UnknownPolicy);

@@ -9,6 +9,7 @@
 //! every sum made from them.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod config;
 mod ingest;
 mod overview;
@@ -18,4 +19,4 @@ mod store;
 pub use config::{CentralError, Clock, Config};
 pub use overview::{Budget, MetricView, Overview, SiteRow, Total, WindowView};
 pub use server::{Running, openapi, start};
-pub use store::{ReleaseRow, Store, Stored};
+pub use store::{Arrived, NoStore, ReleaseRow, Store, StoreAddress, StoreError, Stored};

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::ingest::Policies;
-use crate::store::{ReleaseRow, Store};
+use crate::store::{ReleaseRow, Store, StoreError};
 
 /// A site in the list.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -68,6 +68,8 @@ pub struct Total {
     pub values: Vec<i64>,
     /// Half the width of each sum's 95 % interval, from the noise alone.
     pub half_width: Vec<f64>,
+    /// Whether a sum passed 2^63 and stands at that bound; there is an alarm then, for no crowd is so large.
+    pub saturated: bool,
 }
 
 /// One metric with its windows.
@@ -120,7 +122,7 @@ pub struct Overview {
     pub now_ms: u64,
     /// Edges that delivered.
     pub edges: Vec<String>,
-    /// Batches refused because another bore their name. Not zero: look at the edge's store.
+    /// Batches refused because another bore their name, and batches with cells that no crowd can have.
     pub alarms: u64,
     /// The latest alarm.
     pub last_alarm: Option<String>,
@@ -156,11 +158,12 @@ fn word(state: ReleaseState) -> &'static str {
 fn total<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Option<&'p Metric>) -> Total {
     let cells = metric.cells() as usize;
     let (mut windows, mut values, mut half_width) = (0, vec![0i64; cells], vec![0.0; cells]);
-    let mut variance = vec![0.0; cells];
+    let (mut variance, mut saturated) = (vec![0.0; cells], false);
     for row in rows.iter().filter(|row| row.values.len() == cells) {
         let Some(version) = earlier(row.policy_version).filter(|version| version.axes == metric.axes) else { continue };
         windows += 1;
         for (cell, scale) in version.scales().iter().enumerate() {
+            saturated |= values[cell].checked_add(row.values[cell]).is_none();
             values[cell] = values[cell].saturating_add(row.values[cell]);
             variance[cell] += scale.deviation(version.mechanism).powi(2);
             half_width[cell] = scale.half_width_95(version.mechanism);
@@ -171,7 +174,7 @@ fn total<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Opti
     if windows > 1 {
         half_width = variance.iter().map(|variance| 1.959_963_985 * variance.sqrt()).collect();
     }
-    Total { windows, values, half_width }
+    Total { windows, values, half_width, saturated }
 }
 
 fn half_width_of(metric: &Metric) -> Vec<f64> {
@@ -235,7 +238,7 @@ pub(crate) async fn overview(
     site: &str,
     last: u32,
     now_ms: u64,
-) -> Result<Option<Overview>, sqlx::Error> {
+) -> Result<Option<Overview>, StoreError> {
     let versions = || policies.range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX));
     let Some((_, (policy, _))) = versions().next_back() else { return Ok(None) };
     let mut metrics = Vec::with_capacity(policy.metrics.len());

@@ -9,43 +9,51 @@ use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use gloaming_http::{Assets, Limits, serve};
-use gloaming_policy::author::{PublicKey, Signed};
+use gloaming_http::{Assets, Listener, serve};
+use gloaming_policy::author::{PublicKey, Signed, announced};
 use gloaming_signal::{hash, limits};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use utoipa::{OpenApi, ToSchema};
 
+use crate::apply::Applier;
 use crate::config::{CentralError, Clock, Config};
-use crate::ingest::{Policies, accept};
+use crate::ingest::{Edges, Policies, Refusal, accept};
 use crate::overview::{Overview, SiteRow, bounded, overview};
 use crate::store::{Store, Stored};
 
 /// What may change while the centre runs.
 struct Trust {
     policies: Policies,
-    edges: BTreeMap<String, PublicKey>,
+    edges: Edges,
 }
 
 struct Context {
     store: Store,
+    applier: Applier,
     trust: RwLock<Arc<Trust>>,
     /// SHA-256 of the password: comparing hashes takes the same time wherever they differ first.
     password: Option<[u8; 32]>,
     assets: Assets,
     clock: Clock,
-    /// Places for batches on their way in: whoever posts one has not shown who they are yet.
+    /// Places for batches on their way in.
     arriving: Semaphore,
 }
 
-/// Batches read at once; at a megabyte each this is what strangers can make a centre hold.
+/// The header by which an edge says who it is and what will follow.
+const ANNOUNCEMENT: &str = "x-gloaming-delivery";
+
+/// SHA-256 of a delivery, as announced and as found.
+#[derive(Clone, Copy)]
+struct Digest([u8; 32]);
+
+/// Batches read at once; at a megabyte each this is what edges can make a centre hold.
 const ARRIVING: usize = 64;
 /// Time for one of them to arrive.
 const ARRIVAL: Duration = Duration::from_secs(3);
@@ -73,8 +81,9 @@ impl Running {
         &self,
         pins: &BTreeMap<String, PublicKey>,
         signed: &[Vec<u8>],
-        edges: BTreeMap<String, PublicKey>,
+        edges: BTreeMap<String, Vec<PublicKey>>,
     ) -> Result<(), CentralError> {
+        let edges = Edges::new(edges)?;
         let trust = Trust { policies: believe(&self.store, pins, signed).await?, edges };
         *self.context.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
         Ok(())
@@ -92,8 +101,10 @@ impl Running {
 ///
 /// # Errors
 /// Whatever keeps it from starting, said before it listens.
-pub async fn start(config: Config, listener: TcpListener) -> Result<Running, CentralError> {
-    let Config { store, pins, policies: signed, edges, password, assets, clock } = config;
+pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Running, CentralError> {
+    let listener = listener.into();
+    let Config { store, retain_days, pins, policies: signed, edges, password, assets, clock } = config;
+    let edges = Edges::new(edges)?;
     if password.is_none() && !listener.local_addr()?.ip().is_loopback() {
         return Err(CentralError::NoPassword);
     }
@@ -101,6 +112,7 @@ pub async fn start(config: Config, listener: TcpListener) -> Result<Running, Cen
     let policies = believe(&store, &pins, &signed).await?;
     let password = password.map(|p| hash::sha256(p.as_bytes()));
     let context = Arc::new(Context {
+        applier: Applier::start(&store, ARRIVING, &clock),
         store: store.clone(),
         trust: RwLock::new(Arc::new(Trust { policies, edges })),
         password,
@@ -112,8 +124,26 @@ pub async fn start(config: Config, listener: TcpListener) -> Result<Running, Cen
     let until = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    let task = tokio::spawn(serve(listener, routes(Arc::clone(&context)), Limits::default(), until));
+    let retaining = retain_days.map(|days| tokio::spawn(retain(store.clone(), days, Arc::clone(&context.clock))));
+    let served = serve(listener, routes(Arc::clone(&context)), until);
+    let task = tokio::spawn(async move {
+        served.await;
+        if let Some(retaining) = retaining {
+            retaining.abort();
+        }
+    });
     Ok(Running { context, stop, task, store })
+}
+
+/// Deletes what is older than `days`, now and every hour.
+async fn retain(store: Store, days: u32, clock: Clock) {
+    loop {
+        match store.retain(days, clock()).await {
+            Ok(from_ms) => tracing::info!(days, from_ms, "windows that began earlier are deleted"),
+            Err(error) => tracing::error!(%error, "old windows could not be deleted; it is tried again in an hour"),
+        }
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+    }
 }
 
 /// Reads policies that the pinned keys vouch for, each for its own site, and adds those that were believed
@@ -176,12 +206,28 @@ fn routes(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
-/// Waits for a place, then reads the body, quickly: a sender that trickles keeps no edge out for long.
+/// Lets in whom an edge's key has announced, waits for a place, then reads the body, quickly. A stranger takes no
+/// place, and an edge that trickles keeps no other out for long.
 async fn in_turn(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    let line = request.headers().get(ANNOUNCEMENT).and_then(|line| line.to_str().ok()).unwrap_or_default();
+    let trust = context.trust();
+    let digest = match announced(line, |id| trust.edges.key(id)) {
+        Ok(digest) => digest,
+        Err(error) => {
+            tracing::warn!(%error, "somebody who is no edge tried to deliver");
+            return problem(StatusCode::UNAUTHORIZED, "unannounced", Refusal::Signature.remedy());
+        }
+    };
     let _place = context.arriving.acquire().await;
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     match tokio::time::timeout(ARRIVAL, to_bytes(body, limits::BATCH_BYTES + 256)).await {
-        Ok(Ok(body)) => next.run(Request::from_parts(head, Body::from(body))).await,
+        Ok(Ok(body)) if hash::sha256(&body) != digest => {
+            problem(StatusCode::UNPROCESSABLE_ENTITY, Refusal::Signature.word(), Refusal::Signature.remedy())
+        }
+        Ok(Ok(body)) => {
+            head.extensions.insert(Digest(digest));
+            next.run(Request::from_parts(head, Body::from(body))).await
+        }
         Ok(Err(_)) => problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "run an edge of this version"),
         Err(_) => problem(StatusCode::REQUEST_TIMEOUT, "too-slow", "look for what is slow between edge and centre"),
     }
@@ -241,10 +287,12 @@ fn problem(status: StatusCode, reason: &str, remedy: &str) -> Response {
 #[utoipa::path(
     post,
     path = "/api/v1/batches",
+    params(("x-gloaming-delivery" = String, Header, description = "The edge's key id, the SHA-256 of the body and its signature, in hexadecimal, separated by full stops")),
     request_body(content = Vec<u8>, content_type = "application/cbor", description = "A delivery: the sealed batch with the edge's signature."),
     responses(
         (status = 201, description = "Stored"),
-        (status = 200, description = "Stored before, byte for byte"),
+        (status = 200, description = "Stored before, byte for byte; or older than what is kept"),
+        (status = 401, description = "Not announced by an edge known here", body = Problem),
         (status = 408, description = "Too slow", body = Problem),
         (status = 409, description = "Another batch bears this name, or the window came before: an alarm", body = Problem),
         (status = 413, description = "Too large", body = Problem),
@@ -252,7 +300,11 @@ fn problem(status: StatusCode, reason: &str, remedy: &str) -> Response {
         (status = 503, description = "The database failed; come again", body = Problem),
     )
 )]
-async fn batches(State(context): State<Arc<Context>>, delivery: Bytes) -> Response {
+async fn batches(
+    State(context): State<Arc<Context>>,
+    Extension(Digest(digest)): Extension<Digest>,
+    delivery: Bytes,
+) -> Response {
     let trust = context.trust();
     let batch = match accept(&delivery, &trust.edges, &trust.policies) {
         Ok(batch) => batch,
@@ -261,16 +313,14 @@ async fn batches(State(context): State<Arc<Context>>, delivery: Bytes) -> Respon
             return problem(StatusCode::UNPROCESSABLE_ENTITY, refusal.word(), refusal.remedy());
         }
     };
-    match context.store.put(&batch, &delivery, (context.clock)()).await {
+    let name = (batch.edge.clone(), batch.epoch, batch.seq);
+    match context.applier.put(batch, digest).await {
         Ok(Stored::Now) => (StatusCode::CREATED, "stored\n").into_response(),
         Ok(Stored::Before) => (StatusCode::OK, "stored before\n").into_response(),
+        Ok(Stored::TooOld) => (StatusCode::OK, "older than what is kept\n").into_response(),
         Ok(Stored::Conflict) => {
-            tracing::error!(
-                edge = batch.edge,
-                epoch = batch.epoch,
-                seq = batch.seq,
-                "a batch conflicts with a stored one"
-            );
+            let (edge, epoch, seq) = name;
+            tracing::error!(edge, epoch, seq, "a batch conflicts with a stored one");
             problem(
                 StatusCode::CONFLICT,
                 "conflict",

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gloaming_central::{Config, openapi, start};
+use gloaming_central::{Config, StoreAddress, openapi, start};
 use gloaming_http::{Assets, Client};
 use gloaming_policy::Policy;
-use gloaming_policy::author::{Key, Signed, batch_signature, compile, template};
+use gloaming_policy::author::{Key, Signed, announcement, batch_signature, compile, template};
 use gloaming_signal::{Release, ReleaseState, SealedBatch, cbor};
+use http::StatusCode;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -28,10 +29,11 @@ fn policy() -> Policy {
 
 fn config(folder: &Path, owner: &Key, edge: &Key) -> Config {
     Config {
-        store: folder.join("central.sqlite"),
+        store: StoreAddress::Sqlite(folder.join("central.sqlite")),
+        retain_days: None,
         pins: BTreeMap::from([("blog.example".to_owned(), owner.public())]),
         policies: vec![Signed::sign(&policy(), &[owner]).to_bytes()],
-        edges: BTreeMap::from([("edge-1".to_owned(), edge.public())]),
+        edges: BTreeMap::from([("edge-1".to_owned(), vec![edge.public()])]),
         password: None,
         assets: Assets::from_files([("dashboard/index.html".to_owned(), Bytes::from_static(b"<!doctype html>"))]),
         clock: Arc::new(|| NOW),
@@ -69,6 +71,12 @@ fn batch_of(policy: &Policy, span_ms: u64, seq: u64, window: u64) -> SealedBatch
     }
 }
 
+/// Posts a delivery as an edge does, announced by `key`.
+async fn post_as(client: &Client, key: &Key, base: &str, body: Bytes) -> (StatusCode, Option<u64>, Bytes) {
+    let announced = ("x-gloaming-delivery", &*announcement(key, &body));
+    client.post_with(&format!("{base}/api/v1/batches"), announced, body).await.unwrap()
+}
+
 fn deliver(key: &Key, batch: &SealedBatch) -> Bytes {
     Bytes::from(batch_signature(key, &cbor::to_vec(batch)))
 }
@@ -81,7 +89,7 @@ async fn a_batch_counts_once_and_what_conflicts_changes_nothing() {
     let base = format!("http://{}", listener.local_addr().unwrap());
     let running = start(config(folder.path(), &owner, &edge), listener).await.unwrap();
     let client = Client::new(Duration::from_secs(5));
-    let post = async |body: Bytes| client.post(&format!("{base}/api/v1/batches"), body).await.unwrap();
+    let post = async |body: Bytes| post_as(&client, &edge, &base, body).await;
     let overview = async || -> Value {
         let (status, _, body) = client.get(&format!("{base}/api/v1/sites/blog.example/overview")).await.unwrap();
         assert_eq!(status, 200);
@@ -129,6 +137,19 @@ async fn a_batch_counts_once_and_what_conflicts_changes_nothing() {
         assert!(!answer["remedy"].as_str().unwrap().is_empty());
     }
     assert_eq!(post(Bytes::from(vec![0; 8 << 20])).await.0, 413);
+    // Who is no edge is told so before anything is read, and so is who sends other bytes than announced.
+    let (address, body) = (format!("{base}/api/v1/batches"), deliver(&edge, &batch(5, 20_005)));
+    for line in [None, Some(announcement(&stranger, &body)), Some("nonsense".to_owned())] {
+        let (status, _, answer) = match &line {
+            Some(line) => client.post_with(&address, ("x-gloaming-delivery", line), body.clone()).await.unwrap(),
+            None => client.post(&address, body.clone()).await.unwrap(),
+        };
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!((status.as_u16(), &answer["reason"]), (401, &Value::from("unannounced")));
+    }
+    let other = announcement(&edge, b"other");
+    let (status, _, _) = client.post_with(&address, ("x-gloaming-delivery", &other), body).await.unwrap();
+    assert_eq!(status, 422);
 
     let after = overview().await;
     assert_eq!(after["metrics"], before["metrics"], "nothing that was refused left a trace in the cells");
@@ -175,7 +196,7 @@ async fn versions_are_added_up_only_where_they_count_the_same() {
         batch_of(&after, 3_600_000, 2, 480_000),
     ];
     for batch in batches {
-        let (status, _, said) = client.post(&format!("{base}/api/v1/batches"), deliver(&edge, &batch)).await.unwrap();
+        let (status, _, said) = post_as(&client, &edge, &base, deliver(&edge, &batch)).await;
         assert_eq!(status, 201, "{}", String::from_utf8_lossy(&said));
     }
     let (_, _, body) = client.get(&format!("{base}/api/v1/sites/blog.example/overview")).await.unwrap();
@@ -202,7 +223,7 @@ async fn versions_are_added_up_only_where_they_count_the_same() {
     let base = format!("http://{}", listener.local_addr().unwrap());
     let running = start(later, listener).await.unwrap();
     let late = deliver(&edge, &batch(3, 20_002));
-    assert_eq!(client.post(&format!("{base}/api/v1/batches"), late).await.unwrap().0, 201);
+    assert_eq!(post_as(&client, &edge, &base, late).await.0, 201);
     running.stop().await;
 }
 
@@ -224,7 +245,7 @@ async fn reading_off_this_machine_needs_a_password() {
         assert_eq!(client.get(&format!("{base}{path}")).await.unwrap().0, 401, "{path}");
     }
     let signed = deliver(&edge, &batch(0, 20_000));
-    assert_eq!(client.post(&format!("{base}/api/v1/batches"), signed).await.unwrap().0, 201, "edges sign instead");
+    assert_eq!(post_as(&client, &edge, &base, signed).await.0, 201, "edges sign instead");
     running.stop().await;
 }
 
@@ -250,4 +271,31 @@ fn every_route_and_every_field_is_described() {
         let described = |p: &Value| p["description"].is_string() || p["$ref"].is_string() || p["allOf"].is_array();
         assert!(properties.values().all(described), "{schema}");
     }
+}
+
+/// An edge changes its key: batches signed with the old one are still on their way when the first of the new one come.
+#[tokio::test]
+async fn an_edge_has_two_keys_while_it_changes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, old, new) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]), Key::from_seed(&[3; 32]));
+    let mut told = config(folder.path(), &owner, &old);
+    told.edges.insert("edge-1".to_owned(), vec![old.public(), new.public()]);
+    let pins = told.pins.clone();
+    let policies = told.policies.clone();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let running = start(told, listener).await.unwrap();
+    let client = Client::new(Duration::from_secs(5));
+    let post = async |key: &Key, seq| post_as(&client, key, &base, deliver(key, &batch(seq, 20_000 + seq))).await.0;
+    assert_eq!((post(&new, 1).await, post(&old, 0).await), (StatusCode::CREATED, StatusCode::CREATED));
+    let one = |name: &str, key: &Key| (name.to_owned(), vec![key.public()]);
+    running.reload(&pins, &policies, BTreeMap::from([one("edge-1", &new)])).await.unwrap();
+    assert_eq!(post(&old, 2).await, StatusCode::UNAUTHORIZED, "the old key is over");
+    assert_eq!(post(&new, 3).await, StatusCode::CREATED);
+    // A key says who signed: two edges cannot share it, and the attempt changes nothing.
+    let shared = BTreeMap::from([one("edge-1", &new), one("edge-2", &new)]);
+    let error = running.reload(&pins, &policies, shared).await.unwrap_err().to_string();
+    assert!(error.contains("edge-1 and edge-2 have one key"), "{error}");
+    assert_eq!(post(&new, 4).await, StatusCode::CREATED);
+    running.stop().await;
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use gloaming_http::Roots;
 use gloaming_policy::author::{Key, PublicKey};
 use gloaming_window::WrappingKey;
 
@@ -63,8 +64,10 @@ pub struct Config {
     pub policies: Vec<Vec<u8>>,
     /// The folding component's bytes.
     pub component: Vec<u8>,
-    /// Where deliveries go, tried in turn: `http://host:port`.
+    /// Where deliveries go, tried in turn: `https://host:port`, or `http`.
     pub central: Vec<String>,
+    /// Who may vouch for those addresses.
+    pub roots: Roots,
     /// Whether both listeners are on this machine only; windows shorter than an hour need it.
     pub loopback: bool,
     /// Edge time.

@@ -47,6 +47,9 @@ pub enum EngineError {
         "the policy of {0} has windows of seconds, which only an edge on loopback serves; listen on 127.0.0.1 or use hour, day or week"
     )]
     DemoOffLoopback(String),
+    /// Nobody to believe about the centre.
+    #[error("{0}")]
+    Tls(#[from] gloaming_http::TlsError),
     /// No key for a site.
     #[error("there is no pinned key for {0}; add it to the edge's [sites]")]
     NoPin(String),

@@ -14,18 +14,16 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use gloaming_http::{Client, Limits, serve};
-use gloaming_policy::author::PublicKey;
+use gloaming_http::{Assets, Client, Listener, TurnedAway, serve};
+use gloaming_policy::author::{Key, PublicKey, announcement};
 use gloaming_signal::{Reason, limits};
 use gloaming_window::Delivered;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::engine::{Engine, EngineError, Served};
-use gloaming_http::Assets;
 
 /// Edge time in answers, ms since 1970: devices name windows by it.
 static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
@@ -34,6 +32,7 @@ struct Context {
     engine: Engine,
     assets: Assets,
     ready: std::sync::atomic::AtomicBool,
+    turned_away: Arc<TurnedAway>,
 }
 
 impl Context {
@@ -90,20 +89,22 @@ impl Running {
 pub async fn start(
     config: Config,
     assets: Assets,
-    public: TcpListener,
-    admin: TcpListener,
+    public: impl Into<Listener>,
+    admin: impl Into<Listener>,
 ) -> Result<Running, EngineError> {
-    let central = config.central.clone();
+    let (public, admin) = (public.into(), admin.into());
+    let (central, key, roots) = (config.central.clone(), config.key.clone(), config.roots.clone());
+    let client = Client::trusting(Duration::from_secs(10), &roots)?;
     let engine = tokio::task::spawn_blocking(move || Engine::start(config)).await.map_err(|_| EngineError::Busy)??;
-    let context = Arc::new(Context { engine, assets, ready: true.into() });
+    let context = Arc::new(Context { engine, assets, ready: true.into(), turned_away: public.turned_away() });
     let (stop, stopped) = watch::channel(false);
     let until = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
     let tasks = vec![
-        tokio::spawn(serve(public, public_routes(Arc::clone(&context)), Limits::default(), until(stopped.clone()))),
-        tokio::spawn(serve(admin, admin_routes(Arc::clone(&context)), Limits::default(), until(stopped.clone()))),
-        tokio::spawn(deliver(Arc::clone(&context), central, stopped)),
+        tokio::spawn(serve(public, public_routes(Arc::clone(&context)), until(stopped.clone()))),
+        tokio::spawn(serve(admin, admin_routes(Arc::clone(&context)), until(stopped.clone()))),
+        tokio::spawn(deliver(Arc::clone(&context), client, key, central, stopped)),
     ];
     Ok(Running { stop, tasks, context })
 }
@@ -275,6 +276,10 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
         let count = gauges.tally.reasons.get(reason).copied().unwrap_or(0);
         text.push_str(&format!("gloaming_contributions_total{{reason=\"{}\"}} {count}\n", reason.word()));
     }
+    text.push_str("# HELP gloaming_turned_away_total Connections and requests turned away unread, by reason.\n# TYPE gloaming_turned_away_total counter\n");
+    for (reason, count) in context.turned_away.counts() {
+        text.push_str(&format!("gloaming_turned_away_total{{reason=\"{reason}\"}} {count}\n"));
+    }
     let rows = [
         ("gloaming_windows_released_total", "counter", "Windows released.", gauges.tally.windows),
         (
@@ -335,8 +340,13 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
 }
 
 /// Delivers batches in order, to one address after the other, for as long as the edge runs.
-async fn deliver(context: Arc<Context>, central: Vec<String>, mut stopped: watch::Receiver<bool>) {
-    let client = Client::new(Duration::from_secs(10));
+async fn deliver(
+    context: Arc<Context>,
+    client: Client,
+    key: Key,
+    central: Vec<String>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut turn = 0;
     if central.is_empty() {
         return;
@@ -353,7 +363,8 @@ async fn deliver(context: Arc<Context>, central: Vec<String>, mut stopped: watch
             }
             let address = &central[turn % central.len()];
             let body = Bytes::from(row.bytes.clone());
-            let outcome = match client.post(&format!("{address}/api/v1/batches"), body).await {
+            let announced = ("x-gloaming-delivery", &*announcement(&key, &body));
+            let outcome = match client.post_with(&format!("{address}/api/v1/batches"), announced, body).await {
                 Ok((status, _, _)) if status.is_success() => Delivered::Yes,
                 Ok((StatusCode::CONFLICT, _, _)) => Delivered::Conflict,
                 Ok((status, retry, answer)) => {

@@ -1,16 +1,22 @@
 //! Listeners with limits, and the small client that delivers.
 //!
-//! [`serve`] runs an axum router over hyper with a bound on everything a stranger decides: open
-//! connections, time to send the head, time for a whole request, bytes of a body. [`Client`] posts
-//! bytes to one of several addresses and gives up in time.
+//! [`serve`] runs an axum router over hyper, in plain text or TLS, with a bound on everything a stranger decides:
+//! open connections, time to send the head, time for a whole request, requests and connections of one
+//! address. [`Client`] posts bytes and gives up in time.
 //!
-//! What it is not: TLS. A proxy in front ends it for now.
+//! What it is not: a log of who came. An address reaches no handler and no line of a log.
 #![forbid(unsafe_code)]
 
 mod assets;
 mod client;
+mod guard;
 mod server;
+mod tls;
+mod visitor;
 
 pub use assets::{Asset, Assets};
 pub use client::{Client, ClientError};
-pub use server::{Limits, serve};
+pub use guard::AddressLimits;
+pub use ipnet::IpNet;
+pub use server::{Limits, Listener, TurnedAway, serve};
+pub use tls::{Roots, Tls, TlsError};

@@ -1,34 +1,46 @@
 //! The accept loop.
 
+use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::StatusCode;
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::{Builder, Connection};
-use hyper_util::service::TowerToHyperService;
+use hyper_util::server::conn::auto::Builder;
+use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tower::Service as _;
+
+use crate::guard::{AddressLimits, Guard};
+use crate::tls::Tls;
+use crate::visitor::Visitor;
 
 /// What one listener allows.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections open at once; more wait in the kernel's queue. One costs about 30 kB.
     pub connections: usize,
-    /// Time to send a request's head. A slow sender holds a connection no longer than this.
+    /// Requests being answered at once, of all connections together; more get 503. HTTP/2 puts many on one.
+    pub requests: usize,
+    /// Time to shake hands, and to send a request's head. A slow sender holds a connection no longer than this.
     pub header: Duration,
     /// Time for one request from its head to its answer, the body's arrival included: a sender that
     /// trickles gets 408. The largest body is 22 kB, which any network carries in this time.
     pub request: Duration,
     /// Longest a connection lives, requests and idle time together. Keep-alive clients reconnect.
     pub connection: Duration,
-    /// Headers of a request.
+    /// Headers of a request over HTTP/1.1, and 256 bytes for each of them over HTTP/2.
     pub headers: usize,
     /// Time that open requests get when the listener stops.
     pub drain: Duration,
@@ -38,6 +50,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4_096,
+            requests: 4_096,
             header: Duration::from_secs(10),
             request: Duration::from_secs(15),
             connection: Duration::from_secs(120),
@@ -47,17 +60,118 @@ impl Default for Limits {
     }
 }
 
-/// Answers 408 to a request that takes too long.
-async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time\n").into_response(),
+/// Requests of one HTTP/2 connection at once.
+const STREAMS: u32 = 32;
+
+macro_rules! turned_away {
+    ($($(#[$doc:meta])* $name:ident: $word:literal),+ $(,)?) => {
+        /// Whom a listener turned away before any handler saw them, and why.
+        #[derive(Debug, Default)]
+        pub struct TurnedAway { $($(#[$doc])* $name: AtomicU64),+ }
+
+        impl TurnedAway {
+            /// Each reason's word, and how often.
+            #[must_use]
+            pub fn counts(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($word, self.$name.load(Ordering::Relaxed))),+]
+            }
+        }
+    };
+}
+
+turned_away! {
+    /// More connections than one address may have.
+    connections: "address-connections",
+    /// More requests than one address may make.
+    rate: "address-rate",
+    /// More requests at once than this listener takes.
+    busy: "busy",
+    /// A handshake that failed or took too long.
+    handshake: "handshake",
+    /// A request that took too long.
+    slow: "slow",
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A socket, and how strangers on it are treated.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<Tls>,
+    guard: Option<Guard>,
+    trusted: Vec<IpNet>,
+    limits: Limits,
+    turned_away: Arc<TurnedAway>,
+}
+
+impl From<TcpListener> for Listener {
+    /// In plain text, and all addresses alike.
+    fn from(socket: TcpListener) -> Self {
+        let (limits, turned_away) = (Limits::default(), Arc::default());
+        Self { socket, tls: None, guard: None, trusted: Vec::new(), limits, turned_away }
     }
 }
 
-/// Serves `router` until `stop` is done, then lets open requests finish within the drain time.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: impl Future<Output = ()>) {
-    let router = router.layer(from_fn_with_state(limits.request, in_time));
+impl Listener {
+    /// Speaks TLS, with HTTP/2 and HTTP/1.1.
+    #[must_use]
+    pub fn tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Holds each address to a limit, under keys from `entropy`. Proxies in `trusted` are believed about whose
+    /// request it is, and are held to none themselves.
+    #[must_use]
+    pub fn guarded(
+        mut self,
+        limits: AddressLimits,
+        trusted: Vec<IpNet>,
+        entropy: impl Fn() -> [u8; 32] + Send + Sync + 'static,
+    ) -> Self {
+        (self.guard, self.trusted) = (Some(Guard::new(limits, entropy)), trusted);
+        self
+    }
+
+    /// With other limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where it is.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn local_addr(&self) -> std::io::Result<std::net::SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Who was turned away; counts go on while it serves.
+    #[must_use]
+    pub fn turned_away(&self) -> Arc<TurnedAway> {
+        Arc::clone(&self.turned_away)
+    }
+}
+
+/// What all connections of a listener share.
+struct House {
+    router: Router,
+    tls: Option<Tls>,
+    guard: Option<Guard>,
+    trusted: Vec<IpNet>,
+    limits: Limits,
+    turned_away: Arc<TurnedAway>,
+    requests: Semaphore,
+    began: Instant,
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+}
+
+fn http1(limits: Limits) -> Builder<TokioExecutor> {
     // HTTP/1.1 alone: told so, the builder starts its timers at once instead of looking for a preface.
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
@@ -67,7 +181,42 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
         .max_headers(limits.headers)
         .max_buf_size(32 * 1024)
         .keep_alive(true);
-    let builder = Arc::new(builder);
+    builder
+}
+
+fn http2(limits: Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new()).http2_only();
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.headers * 256).unwrap_or(u32::MAX))
+        // A peer that opens and resets at once (CVE-2023-44487) is hung up on after so many.
+        .max_pending_accept_reset_streams(STREAMS as usize)
+        .max_local_error_reset_streams(STREAMS as usize)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(256 * 1024)
+        .max_send_buf_size(256 * 1024)
+        .keep_alive_interval(limits.header)
+        .keep_alive_timeout(limits.header);
+    builder
+}
+
+/// Serves `router` until `stop` is done, then lets open requests finish within the drain time.
+pub async fn serve(listener: impl Into<Listener>, router: Router, stop: impl Future<Output = ()>) {
+    let Listener { socket, tls, guard, trusted, limits, turned_away } = listener.into();
+    let house = Arc::new(House {
+        router,
+        tls,
+        guard,
+        trusted,
+        limits,
+        turned_away,
+        requests: Semaphore::new(limits.requests),
+        began: Instant::now(),
+        http1: http1(limits),
+        http2: http2(limits),
+    });
     let (stopping, stopped) = watch::channel(());
     let places = Arc::new(Semaphore::new(limits.connections));
     tokio::pin!(stop);
@@ -78,9 +227,9 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
         };
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = listener.accept() => accepted,
+            accepted = socket.accept() => accepted,
         };
-        let (stream, _) = match accepted {
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: waiting is the only thing that helps.
@@ -89,37 +238,101 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
                 continue;
             }
         };
-        let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        tokio::spawn(finish(connection, limits, stopped.clone(), place));
+        let (house, stopped) = (Arc::clone(&house), stopped.clone());
+        tokio::spawn(async move {
+            house.welcome(stream, peer.ip(), stopped).await;
+            drop(place);
+        });
     }
-    drop((listener, stopping));
+    drop((socket, stopping));
     // All places are free when all connections have ended.
     let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(limits.drain, places.acquire_many(all)).await;
 }
 
-/// Drives a connection to its end: its own, or that of its time, or the server's. In the last two cases the
-/// request that is open is answered first.
-async fn finish<T>(
-    connection: Connection<'static, TokioIo<TcpStream>, TowerToHyperService<Router>, TokioExecutor>,
-    limits: Limits,
-    mut stopped: watch::Receiver<()>,
-    place: T,
-) {
-    let mut connection = pin!(connection);
-    // Errors here are the other side's: closed early, too slow, not HTTP.
-    let over = tokio::select! {
-        _ = connection.as_mut() => false,
-        () = tokio::time::sleep(limits.connection) => true,
-        _ = stopped.changed() => true,
-    };
-    if over {
-        connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(limits.drain, connection).await;
+impl House {
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
-    drop(place);
+
+    async fn welcome(self: Arc<Self>, stream: TcpStream, peer: IpAddr, stopped: watch::Receiver<()>) {
+        let address = Visitor { peer, trusted: &self.trusted }.connected();
+        let mut counted = None;
+        if let (Some(guard), Some(address)) = (&self.guard, address) {
+            counted = guard.connection(address, self.now_us());
+            if counted.is_none() {
+                return count(&self.turned_away.connections);
+            }
+        }
+        let _ = stream.set_nodelay(true);
+        match &self.tls {
+            None => Arc::clone(&self).drive(stream, &self.http1, peer, stopped).await,
+            Some(tls) => match tokio::time::timeout(self.limits.header, tls.acceptor().accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let builder = if second { &self.http2 } else { &self.http1 };
+                    Arc::clone(&self).drive(stream, builder, peer, stopped).await;
+                }
+                Ok(Err(_)) | Err(_) => count(&self.turned_away.handshake),
+            },
+        }
+        drop(counted);
+    }
+
+    /// Drives a connection to its end: its own, or that of its time, or the server's. In the last two cases the
+    /// request that is open is answered first.
+    async fn drive(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        builder: &Builder<TokioExecutor>,
+        peer: IpAddr,
+        mut stopped: watch::Receiver<()>,
+    ) {
+        let limits = self.limits;
+        let service = service_fn(move |request| {
+            let house = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(house.answer(peer, request).await) }
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        // Errors here are the other side's: closed early, too slow, not HTTP.
+        let over = tokio::select! {
+            _ = connection.as_mut() => false,
+            () = tokio::time::sleep(limits.connection) => true,
+            _ = stopped.changed() => true,
+        };
+        if over {
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(limits.drain, connection).await;
+        }
+    }
+
+    /// The address goes no further than this.
+    async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Response {
+        if let Some(guard) = &self.guard {
+            let address = Visitor { peer, trusted: &self.trusted }.of(request.headers());
+            if address.is_some_and(|address| !guard.request(address, self.now_us())) {
+                count(&self.turned_away.rate);
+                return later(StatusCode::TOO_MANY_REQUESTS, "too many requests from this address\n");
+            }
+        }
+        let Ok(_place) = self.requests.try_acquire() else {
+            count(&self.turned_away.busy);
+            return later(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
+        };
+        match tokio::time::timeout(self.limits.request, self.router.clone().call(request.map(Body::new))).await {
+            Ok(Ok(response)) => response,
+            Err(_) => {
+                count(&self.turned_away.slow);
+                (StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time\n").into_response()
+            }
+        }
+    }
+}
+
+fn later(status: StatusCode, why: &'static str) -> Response {
+    let mut response = (status, why).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 #[cfg(test)]
@@ -138,7 +351,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", axum::routing::get(slow));
-        let server = tokio::spawn(serve(listener, router, limits, tokio::time::sleep(stop_after)));
+        let server =
+            tokio::spawn(serve(Listener::from(listener).limits(limits), router, tokio::time::sleep(stop_after)));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut answer = String::new();

@@ -3,7 +3,8 @@
 
 use gloaming_behavior::{NONE, Tracker};
 use gloaming_policy::author::{
-    Key, ManifestFacts, SignError, Signed, TEMPLATES, batch_signature, compile, diff, template, verify_batch,
+    Key, ManifestFacts, SignError, Signed, TEMPLATES, announced, announcement, batch_signature, compile, diff,
+    template, verify_batch,
 };
 use gloaming_policy::{Bins, Cell, Policy, group_of, score_steps};
 use gloaming_signal::{Event, EventKind, Reason};
@@ -209,12 +210,29 @@ fn keys_are_read_as_written() {
 #[test]
 fn deliveries_are_believed_of_trusted_edges_only() {
     let key = Key::from_seed(&[7; 32]);
+    let public = key.public();
     let delivery = batch_signature(&key, b"batch");
-    assert_eq!(verify_batch(&delivery, &[key.public()]).unwrap(), b"batch");
-    assert!(matches!(verify_batch(&delivery, &[]), Err(SignError::NoSignature(_))));
+    assert_eq!(verify_batch(&delivery, |id| Some(public).filter(|key| key.id() == *id)).unwrap(), b"batch");
+    assert!(matches!(verify_batch(&delivery, |_| None), Err(SignError::NoSignature(_))));
     let mut bad = delivery.clone();
     bad[3] ^= 1;
-    assert!(verify_batch(&bad, &[key.public()]).is_err());
+    assert!(verify_batch(&bad, |_| Some(public)).is_err());
+}
+
+#[test]
+fn a_delivery_is_announced_by_whom_and_what_it_is() {
+    let (key, other) = (Key::from_seed(&[7; 32]), Key::from_seed(&[8; 32]));
+    let line = announcement(&key, b"delivery");
+    let of = |line: &str| announced(line, |id| [&key, &other].map(Key::public).into_iter().find(|key| key.id() == *id));
+    assert_eq!(of(&line).unwrap(), gloaming_signal::hash::sha256(b"delivery"));
+    // Another key's name, other bytes, and no announcement at all.
+    let renamed = line.replace(&line[..16], &announcement(&other, b"delivery")[..16]);
+    let changed = line.replace(&line[17..81], &announcement(&key, b"another")[17..81]);
+    assert!(matches!((of(&renamed), of(&changed)), (Err(SignError::BadSignature(_)), Err(SignError::BadSignature(_)))));
+    assert!(matches!(announced(&line, |_| None), Err(SignError::NoSignature(_))));
+    for nonsense in ["", "a.b.c", &line[1..], &format!("{line}.")] {
+        assert_eq!(of(nonsense), Err(SignError::Announcement), "{nonsense}");
+    }
 }
 
 #[test]

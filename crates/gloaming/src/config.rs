@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use gloaming_central::StoreAddress;
+use gloaming_http::Roots;
 use gloaming_policy::author::PublicKey;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::door::{DOOR, Door};
 use crate::files;
 
 /// A working configuration with every key explained.
@@ -18,28 +21,34 @@ pub const EXAMPLE: &str = r#"# Gloaming. Every value can be overridden: GLOAMING
 
 [edge]
 name = "edge-1"                            # as policies call it in `home_edges`
-listen = "127.0.0.1:8787"                  # for the world; a proxy in front ends TLS
+listen = "127.0.0.1:8787"                  # for the world, or for a proxy in front
+# tls_certificate = "fullchain.pem"        # speaks TLS itself; both files are read anew when they change
+# tls_key = "privkey.pem"
+# trusted_proxies = ["127.0.0.1", "::1"]   # believed about X-Forwarded-For; addresses or networks
+# requests_per_second = 50                 # of one address, ten times that at once; 0 is no limit
 admin = "127.0.0.1:8789"                   # /healthz /readyz /metrics; keep it private
 store = "edge.redb"                        # encrypted open windows
 key_file = "edge.key"                      # made by `gloaming policy key --out edge.key`
 wrapping_key_file = "wrapping.key"         # made on first start; back it up apart from the store
 # anchor_file = "wrapping.key.anchor"      # tells an old copy of the store; never back it up with the store
 policies = ["policy.signed"]               # made by `gloaming policy sign`
-central = ["http://127.0.0.1:8790"]        # tried in turn
+central = ["http://127.0.0.1:8790"]        # tried in turn; https beyond this machine
+# central_ca = "ca.pem"                    # whose certificates to believe there; the system's when left out
 
 [edge.sites]                               # the key each site's policies must be signed with
 # "shop.example" = "<public key, base64>"
 
 [central]
-listen = "127.0.0.1:8790"
-store = "central.sqlite"
+listen = "127.0.0.1:8790"                  # tls_certificate and the three keys below it stand here too
+store = "sqlite:central.sqlite"            # or "postgres://user@host/database"
+# retain_days = 400                        # released windows are kept for good when this is left out
 policies = ["policy.signed"]
 # password_file = "password"               # needed when `listen` is not on this machine
 
 [central.sites]
 # "shop.example" = "<public key, base64>"
 
-[central.edges]                            # the key each edge signs its batches with
+[central.edges]                            # the key each edge signs its batches with; ["old", "new"] while it changes
 # "edge-1" = "<public key, base64>"
 "#;
 
@@ -62,6 +71,11 @@ pub struct EdgeFile {
     pub anchor_file: Option<PathBuf>,
     /// Signed policies.
     pub policies: Vec<PathBuf>,
+    /// Whose certificates the centres show.
+    pub central_ca: Option<PathBuf>,
+    /// How strangers are treated.
+    #[serde(flatten)]
+    pub door: Door,
     /// Centres.
     pub central: Vec<String>,
     /// Pins.
@@ -69,26 +83,43 @@ pub struct EdgeFile {
     pub sites: BTreeMap<String, String>,
 }
 
+impl EdgeFile {
+    /// Who may vouch for the centres.
+    #[must_use]
+    pub fn roots(&self) -> Roots {
+        match &self.central_ca {
+            Some(path) => Roots::File(path.clone()),
+            None if self.central.iter().any(|address| address.starts_with("https://")) => Roots::System,
+            None => Roots::Nobody,
+        }
+    }
+}
+
 /// `[central]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct CentralFile {
     /// See [`EXAMPLE`].
     pub listen: String,
-    /// The database.
-    pub store: PathBuf,
+    /// The database's address.
+    pub store: String,
+    /// Days that released windows are kept.
+    pub retain_days: Option<u32>,
     /// Signed policies.
     pub policies: Vec<PathBuf>,
     /// Password for reading.
     pub password_file: Option<PathBuf>,
+    /// How strangers are treated.
+    #[serde(flatten)]
+    pub door: Door,
     /// Pins.
     #[serde(default)]
     pub sites: BTreeMap<String, String>,
     /// Edges.
     #[serde(default)]
-    pub edges: BTreeMap<String, String>,
+    pub edges: BTreeMap<String, Keys>,
 }
 
-const EDGE: [&str; 10] = [
+const EDGE: [&str; 11] = [
     "name",
     "listen",
     "admin",
@@ -98,10 +129,12 @@ const EDGE: [&str; 10] = [
     "anchor_file",
     "policies",
     "central",
+    "central_ca",
     "sites",
 ];
-const CENTRAL: [&str; 6] = ["listen", "store", "policies", "password_file", "sites", "edges"];
-const LISTS: [&str; 2] = ["policies", "central"];
+const CENTRAL: [&str; 7] = ["listen", "store", "retain_days", "policies", "password_file", "sites", "edges"];
+const LISTS: [&str; 3] = ["policies", "central", "trusted_proxies"];
+const NUMBERS: [&str; 2] = ["retain_days", "requests_per_second"];
 const TABLES: [&str; 2] = ["sites", "edges"];
 
 /// A configuration file.
@@ -148,6 +181,9 @@ fn section(
         }
         let value = if LISTS.contains(&key.as_str()) {
             Value::Array(value.split(',').map(|v| Value::String(v.trim().to_owned())).collect())
+        } else if NUMBERS.contains(&key.as_str()) {
+            let number = value.trim().parse().map_err(|_| anyhow!("{variable} is `{value}`; write a whole number"))?;
+            Value::Integer(number)
         } else {
             Value::String(value.clone())
         };
@@ -168,8 +204,8 @@ impl Config {
     /// The first thing wrong, with what it should be.
     pub fn parse(text: &str, environment: &BTreeMap<String, String>) -> Result<Self> {
         let mut file: Table = text.parse().map_err(|error| anyhow!("not TOML: {error}"))?;
-        let edge = section(&mut file, "edge", &EDGE, environment)?;
-        let central = section(&mut file, "central", &CENTRAL, environment)?;
+        let edge = section(&mut file, "edge", &[&EDGE[..], &DOOR].concat(), environment)?;
+        let central = section(&mut file, "central", &[&CENTRAL[..], &DOOR].concat(), environment)?;
         if let Some(key) = file.keys().next() {
             return Err(unknown("the section", key, &["edge", "central"]));
         }
@@ -196,14 +232,46 @@ impl Config {
             [&mut edge.store, &mut edge.key_file, &mut edge.wrapping_key_file].into_iter().for_each(against);
             edge.anchor_file.iter_mut().for_each(against);
             edge.policies.iter_mut().for_each(against);
+            edge.central_ca.iter_mut().for_each(against);
+            edge.door.paths(against);
         }
         if let Some(central) = &mut config.central {
-            against(&mut central.store);
+            // What is no address is said when the centre starts.
+            if let Ok(address @ StoreAddress::Sqlite(_)) = central.store.parse::<StoreAddress>() {
+                central.store = address.against(&base).to_string();
+            }
             central.password_file.iter_mut().for_each(against);
             central.policies.iter_mut().for_each(against);
+            central.door.paths(against);
         }
         Ok(config)
     }
+}
+
+/// One public key, or those of a change of keys.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "a public key in quotes, or a list of them")]
+pub enum Keys {
+    /// `"key"`.
+    One(String),
+    /// `["old", "new"]`.
+    Several(Vec<String>),
+}
+
+/// The keys of each edge.
+///
+/// # Errors
+/// With the name of the one that is no key.
+pub fn edge_keys(edges: &BTreeMap<String, Keys>) -> Result<BTreeMap<String, Vec<PublicKey>>> {
+    let of = |(name, keys): (&String, &Keys)| {
+        let texts = match keys {
+            Keys::One(text) => std::slice::from_ref(text),
+            Keys::Several(texts) => texts,
+        };
+        let keys = texts.iter().map(|text| PublicKey::from_text(text)).collect::<Result<Vec<_>, _>>();
+        Ok((name.clone(), keys.with_context(|| format!("{name:?} in [central.edges]"))?))
+    };
+    edges.iter().map(of).collect()
 }
 
 /// Public keys by name.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, anyhow, bail};
 use axum::Router;
 use gloaming_edge::{Clock, EntropySource, system_clock, system_entropy};
-use gloaming_http::{Assets, Limits, serve};
+use gloaming_http::{Assets, Roots, serve};
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, PublicKey, Signed, compile, date_of, template};
 use gloaming_window::WrappingKey;
@@ -134,10 +134,11 @@ impl Demo {
 
         let central_running = gloaming_central::start(
             gloaming_central::Config {
-                store: folder.join("central.sqlite"),
+                store: gloaming_central::StoreAddress::Sqlite(folder.join("central.sqlite")),
+                retain_days: None,
                 pins: pins.clone(),
                 policies: vec![signed.clone()],
-                edges: BTreeMap::from([("edge-1".to_owned(), edge_key.public())]),
+                edges: BTreeMap::from([("edge-1".to_owned(), vec![edge_key.public()])]),
                 password: None,
                 assets: assets.clone(),
                 clock: clock.clone(),
@@ -159,6 +160,7 @@ impl Demo {
                 policies: vec![signed],
                 component: component.to_vec(),
                 central: vec![central_at.clone()],
+                roots: Roots::Nobody,
                 loopback: true,
                 clock,
                 entropy,
@@ -172,7 +174,7 @@ impl Demo {
         let router =
             around_shop(routes(Shop { assets, edge: edge_at.clone(), site: SITE.to_owned(), key: key.to_text(), csp }));
         let (stop_shop, stopped) = oneshot::channel();
-        let shop_task = tokio::spawn(serve(shop, router, Limits::default(), async move {
+        let shop_task = tokio::spawn(serve(shop, router, async move {
             let _ = stopped.await;
         }));
         Ok(Self {

@@ -5,5 +5,6 @@ pub mod assets;
 pub mod commands;
 pub mod config;
 pub mod demo;
+pub mod door;
 pub mod files;
 pub mod shop;

@@ -30,7 +30,8 @@ const ALLOWED: [&str; 15] = [
 ];
 
 /// Crates that are here in more than one version, and who keeps the older one.
-const TWICE: [(&str, &str); 26] = [
+const TWICE: [(&str, &str); 30] = [
+    ("bit-vec", "an option of rcgen that is not built"),
     ("bitflags", "1"),
     ("block-buffer", "sqlx and sha1 are on digest 0.10"),
     ("cpufeatures", "digest 0.10"),
@@ -43,6 +44,7 @@ const TWICE: [(&str, &str); 26] = [
     ("hashbrown", "wasmtime and indexmap differ"),
     ("itertools", "tract and prost differ"),
     ("memchr", "features only"),
+    ("nom", "an option of rcgen that is not built"),
     ("num-bigint", "prio renames both into its API"),
     ("rand", "proptest and tungstenite differ"),
     ("rand_chacha", "proptest"),
@@ -50,10 +52,12 @@ const TWICE: [(&str, &str); 26] = [
     ("rustc-hash", "oxc and wasmtime differ"),
     ("sha2", "sqlx is on 0.10"),
     ("syn", "derive macros move one by one"),
+    ("synstructure", "an option of rcgen that is not built"),
     ("thiserror", "older crates are on 1"),
     ("wasm-encoder", "wit-bindgen, wasmtime and walrus"),
     ("wasm-metadata", "wit-bindgen and xtask's wit-component"),
     ("wasmparser", "wit-bindgen, wasmtime and walrus"),
+    ("windows-sys", "ring, below rustls, is on 0.52; on Windows only"),
     ("winnow", "toml"),
     ("wit-component", "wit-bindgen and wasmtime"),
     ("wit-parser", "wit-bindgen and wasmtime"),

@@ -7,6 +7,7 @@ mod licences;
 mod minify;
 mod run;
 mod setup;
+mod simulate;
 mod sizes;
 mod test;
 mod wasm;
@@ -30,11 +31,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install what building and testing need: the wasm target, and with --browser Chromium.
+    /// Install what building and testing need: the wasm target, and what is asked for beside it.
     Setup {
         /// Chromium as well, for `test` and `demo --drive`.
         #[arg(long)]
         browser: bool,
+        /// PostgreSQL as well, for `test`, which starts servers of its own and never uses the one Debian starts.
+        #[arg(long)]
+        postgres: bool,
     },
     /// Build the wasm modules, the edge component and all files that are served.
     Build,
@@ -65,6 +69,13 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Feed a real centre with the batches of many synthetic edges: rates, bytes, money, and what broke first.
+    /// Arguments go through: `cargo xtask simulate --edges 100 --store sqlite`, `cargo xtask simulate --help`.
+    #[command(disable_help_flag = true)]
+    Simulate {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Licences and duplicate versions of all dependencies against the lists in licences.rs.
     Licences,
 }
@@ -82,10 +93,13 @@ fn main() -> std::process::ExitCode {
 fn chore(arguments: Arguments) -> Result<()> {
     let context = run::Context::new(arguments.yes)?;
     match arguments.command {
-        Command::Setup { browser } => {
+        Command::Setup { browser, postgres } => {
             setup::wasm_target(&context)?;
             if browser {
                 setup::chromium(&context)?;
+            }
+            if postgres {
+                setup::postgres(&context)?;
             }
             println!("ready");
             Ok(())
@@ -96,6 +110,7 @@ fn chore(arguments: Arguments) -> Result<()> {
         Command::Build | Command::Sizes => assets::build(&context).map(|_| ()),
         Command::Dist => dist::build(&context),
         Command::Fuzz { target, seconds } => fuzz::run_target(&context, &target, seconds),
+        Command::Simulate { arguments } => simulate::simulate(&context, &arguments),
         Command::Licences => licences::check(&context),
     }
 }

@@ -1,4 +1,4 @@
-//! What building and testing need beyond rustup: the wasm target, and a browser.
+//! What building and testing need beyond rustup: the wasm target, a browser, and PostgreSQL.
 //!
 //! The ordinary way to the wasm target is `rustup target add`. Where rustup cannot fetch it, Debian's
 //! own packages have a compiler and the standard library's source, and the library is built from that
@@ -115,4 +115,15 @@ pub(crate) fn chromium(context: &Context) -> Result<()> {
     }
     println!("==> Chromium is missing");
     apt(context, &["chromium", "fonts-dejavu-core"])
+}
+
+/// PostgreSQL's programs, for tests and `simulate`, which start servers of their own.
+pub(crate) fn postgres(context: &Context) -> Result<()> {
+    let here = std::fs::read_dir("/usr/lib/postgresql")
+        .is_ok_and(|versions| versions.flatten().any(|version| version.path().join("bin/initdb").exists()));
+    if here {
+        return Ok(());
+    }
+    println!("==> PostgreSQL is missing");
+    apt(context, &["postgresql"])
 }

@@ -14,6 +14,7 @@ pub(crate) fn run(context: &Context, filter: Option<&str>) -> Result<()> {
     }
     let folder = assets::build(context)?;
     setup::chromium(context)?;
+    setup::postgres(context)?;
     if filter.is_none() {
         step("lints (first time 4 min)", || {
             exec::run(context.cargo().args([

@@ -14,7 +14,9 @@ use gloaming_signal::limits;
 
 use crate::document::{Model, ModelState, PageFeature, PageFeatureKind, PageGroup, Policy, Purpose};
 pub use diff::diff;
-pub use sign::{Key, KeyId, Notice, PublicKey, SignError, Signed, batch_signature, verify_batch};
+pub use sign::{
+    Key, KeyId, Notice, PublicKey, SignError, Signed, announced, announcement, batch_signature, verify_batch,
+};
 pub use table::Problem;
 use table::{Source, Table, nearest};
 pub use template::{TEMPLATES, template};

@@ -22,6 +22,7 @@ const POLICY: &[u8] = b"gloaming policy 1\n";
 /// The loader prepends the same line.
 const NOTICE: &[u8] = b"gloaming notice 1\n";
 const BATCH: &[u8] = b"gloaming batch 1\n";
+const ARRIVAL: &[u8] = b"gloaming arrival 1\n";
 
 /// First 8 bytes of the SHA-256 of a public key.
 pub type KeyId = [u8; 8];
@@ -44,6 +45,11 @@ pub enum SignError {
     /// Past its date.
     #[error("the policy expired on {0}; sign a new version with a later date")]
     Expired(String),
+    /// Not a line that announces a delivery.
+    #[error(
+        "a delivery is announced by a key's id, a SHA-256 and a signature, in hexadecimal and separated by full stops"
+    )]
+    Announcement,
     /// A key file or text that is no key.
     #[error("not an ed25519 key: {0}")]
     Key(&'static str),
@@ -321,19 +327,40 @@ pub fn batch_signature(key: &Key, batch: &[u8]) -> Vec<u8> {
     cbor::to_vec(&Delivery { batch: Bytes(batch.to_vec()), key_id: key.public().id(), signature })
 }
 
-/// Checks a delivery against the keys the centre trusts; returns the batch's bytes.
+/// Checks a delivery against the key that is trusted under the id it names; returns the batch's bytes.
 ///
 /// # Errors
 /// When it is no delivery, of an unknown key, or changed.
-pub fn verify_batch(delivery: &[u8], trusted: &[PublicKey]) -> Result<Vec<u8>, SignError> {
+pub fn verify_batch(delivery: &[u8], trusted: impl FnOnce(&KeyId) -> Option<PublicKey>) -> Result<Vec<u8>, SignError> {
     if delivery.len() > limits::BATCH_BYTES + 256 {
         return Err(SignError::Format(Error::Limit(limits::BATCH_BYTES)));
     }
     let delivery: Delivery = cbor::from_slice(delivery)?;
-    let key = trusted
-        .iter()
-        .find(|key| key.id() == delivery.key_id)
-        .ok_or_else(|| SignError::NoSignature(hash::hex(&delivery.key_id)))?;
+    let key = trusted(&delivery.key_id).ok_or_else(|| SignError::NoSignature(hash::hex(&delivery.key_id)))?;
     key.verify(BATCH, &delivery.batch.0, &delivery.signature)?;
     Ok(delivery.batch.0)
+}
+
+/// The line that announces a delivery before its body: key id, SHA-256 of the body, signature over that, in hexadecimal
+/// and separated by full stops. By it strangers are told from edges before anything of them is read.
+#[must_use]
+pub fn announcement(key: &Key, body: &[u8]) -> String {
+    let digest = hash::sha256(body);
+    format!("{}.{}.{}", hash::hex(&key.public().id()), hash::hex(&digest), hash::hex(&key.sign(ARRIVAL, &digest)))
+}
+
+/// Checks an announcement; returns the SHA-256 that the body must have.
+///
+/// # Errors
+/// When it is none, of an unknown key, or changed.
+pub fn announced(line: &str, trusted: impl FnOnce(&KeyId) -> Option<PublicKey>) -> Result<[u8; 32], SignError> {
+    let mut words = line.split('.');
+    let mut word = || words.next().unwrap_or_default();
+    let (id, digest, signature) = (hash::unhex::<8>(word()), hash::unhex::<32>(word()), hash::unhex::<64>(word()));
+    let (Some(id), Some(digest), Some(signature), None) = (id, digest, signature, words.next()) else {
+        return Err(SignError::Announcement);
+    };
+    let key = trusted(&id).ok_or_else(|| SignError::NoSignature(hash::hex(&id)))?;
+    key.verify(ARRIVAL, &digest, &signature)?;
+    Ok(digest)
 }

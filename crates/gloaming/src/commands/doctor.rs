@@ -1,6 +1,7 @@
 //! `gloaming doctor`: looks at everything a deployment needs and says what is wrong, all at once.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use anyhow::{Result, bail};
 use gloaming_http::Client;
 use gloaming_policy::author::{PublicKey, Signed, date_of};
 
-use crate::config::{Config, EdgeFile, keys};
+use crate::config::{Config, EdgeFile, edge_keys, keys};
+use crate::door::Door;
 use crate::{assets, files};
 
 /// Days before expiry from which it is a finding.
@@ -40,6 +42,14 @@ impl Findings {
                 self.wrong(&format!("{what}: {error:#}"), remedy);
                 None
             }
+        }
+    }
+
+    fn door(&mut self, door: &Door) {
+        self.take("trusted proxies", door.proxies(), "write addresses or networks, or leave the key out");
+        self.take("certificate", door.certificate(), "both files in PEM, of the same renewal");
+        if let Some(key) = &door.tls_key {
+            self.secret(key);
         }
     }
 
@@ -82,8 +92,17 @@ impl Findings {
     }
 }
 
-async fn edge(findings: &mut Findings, file: &EdgeFile, client: &Client) {
+/// Whether an address is of this machine, or in TLS.
+fn is_private(address: &str) -> bool {
+    let Ok(uri) = address.parse::<http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    local || uri.scheme_str() == Some("https")
+}
+
+async fn edge(findings: &mut Findings, file: &EdgeFile) {
     println!("[edge]");
+    findings.door(&file.door);
     findings.take(
         &format!("key {}", file.key_file.display()),
         files::key(&file.key_file),
@@ -109,6 +128,15 @@ async fn edge(findings: &mut Findings, file: &EdgeFile, client: &Client) {
     ) {
         findings.policies("edge", &file.policies, &pins, Some(&file.name));
     }
+    for address in file.central.iter().filter(|address| !is_private(address)) {
+        findings.wrong(
+            &format!("the centre {address} is beyond this machine and not in TLS"),
+            "give the centre a certificate and write https: whoever is on the way could say that a batch is stored, and drop it",
+        );
+    }
+    let roots = Client::trusting(Duration::from_secs(3), &file.roots()).map_err(Into::into);
+    let remedy = "name the file that vouches for the centre in `central_ca`, or install `ca-certificates`";
+    let Some(client) = findings.take("whom to believe about the centre", roots, remedy) else { return };
     for (what, address) in file
         .central
         .iter()
@@ -135,12 +163,12 @@ pub async fn run(path: &Path, folder: Option<&Path>) -> Result<()> {
     let Some(config) = findings.take(&format!("configuration {}", path.display()), Config::load(path), remedy) else {
         bail!("{} finding(s)", findings.wrong);
     };
-    let client = Client::new(Duration::from_secs(3));
     if let Some(file) = &config.edge {
-        edge(&mut findings, file, &client).await;
+        edge(&mut findings, file).await;
     }
     if let Some(file) = &config.central {
         println!("[central]");
+        findings.door(&file.door);
         if let Some(pins) = findings.take(
             "pinned keys in [central.sites]",
             keys("central.sites", &file.sites),
@@ -150,8 +178,13 @@ pub async fn run(path: &Path, folder: Option<&Path>) -> Result<()> {
         }
         findings.take(
             "edges' keys in [central.edges]",
-            keys("central.edges", &file.edges),
+            edge_keys(&file.edges),
             "paste what `gloaming policy key` printed",
+        );
+        findings.take(
+            "the store's address",
+            file.store.parse::<gloaming_central::StoreAddress>().map_err(Into::into),
+            "`gloaming edge --example` shows one",
         );
         if let Some(password) = &file.password_file {
             findings.take(

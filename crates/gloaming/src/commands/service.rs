@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use gloaming_edge::{system_clock, system_entropy};
 use tokio::net::TcpListener;
 
-use crate::config::{CentralFile, Config, EdgeFile, keys};
+use crate::config::{CentralFile, Config, EdgeFile, edge_keys, keys};
+use crate::door::look_after;
 use crate::{assets, files};
 
 /// What a service manager asks for.
@@ -94,6 +95,7 @@ pub fn edge_config(file: &EdgeFile, component: Vec<u8>, loopback: bool, start: S
         policies: file.policies.iter().map(|p| files::read(p)).collect::<Result<_>>()?,
         component,
         central: file.central.clone(),
+        roots: file.roots(),
         loopback,
         clock: system_clock(),
         entropy: system_entropy(),
@@ -113,16 +115,22 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
     let loopback = public.local_addr()?.ip().is_loopback() && admin.local_addr()?.ip().is_loopback();
     let config = edge_config(&file, component, loopback, start)?;
     let (public_at, admin_at) = (public.local_addr()?, admin.local_addr()?);
+    let mut certificate = file.door.certificate()?;
+    let public = file.door.listener(public, certificate.as_ref())?;
     let running = gloaming_edge::start(config, assets, public, admin).await?;
     tracing::info!(edge = file.name, listen = %public_at, admin = %admin_at, "the edge is ready");
     let defect = loop {
         let asked = tokio::select! {
             asked = signals.next() => asked?,
             () = running.failed() => break true,
+            () = look_after(&mut certificate) => continue,
         };
         match asked {
             Asked::Stop => break false,
-            Asked::Reload => reload_edge(path, &running).await,
+            Asked::Reload => {
+                certificate.iter_mut().for_each(|certificate| certificate.renew(true));
+                reload_edge(path, &running).await;
+            }
         }
     };
     tracing::info!("stopping: open requests are finished, then the log is closed");
@@ -160,10 +168,11 @@ async fn reload_edge(path: &Path, running: &gloaming_edge::Running) {
 pub fn central_config(file: &CentralFile, assets: gloaming_http::Assets) -> Result<gloaming_central::Config> {
     let password = file.password_file.as_deref().map(files::read_text).transpose()?;
     Ok(gloaming_central::Config {
-        store: file.store.clone(),
+        store: file.store.parse().context("`store` in [central]")?,
+        retain_days: file.retain_days,
         pins: keys("central.sites", &file.sites)?,
         policies: file.policies.iter().map(|p| files::read(p)).collect::<Result<_>>()?,
-        edges: keys("central.edges", &file.edges)?,
+        edges: edge_keys(&file.edges)?,
         password: password.map(|p| p.trim().to_owned()).filter(|p| !p.is_empty()),
         assets,
         clock: system_clock(),
@@ -180,9 +189,19 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
     let config = central_config(&file, assets::find(folder)?)?;
     let listener = listen("central.listen", &file.listen).await?;
     let address = listener.local_addr()?;
+    let mut certificate = file.door.certificate()?;
+    let listener = file.door.listener(listener, certificate.as_ref())?;
     let running = gloaming_central::start(config, listener).await?;
     tracing::info!(listen = %address, "the centre is ready");
-    while let Asked::Reload = signals.next().await? {
+    loop {
+        let asked = tokio::select! {
+            asked = signals.next() => asked?,
+            () = look_after(&mut certificate) => continue,
+        };
+        if let Asked::Stop = asked {
+            break;
+        }
+        certificate.iter_mut().for_each(|certificate| certificate.renew(true));
         match reload_central(path, &running).await {
             Ok(policies) => tracing::info!(policies, "policies and edges were loaded anew"),
             Err(error) => tracing::error!(error = format!("{error:#}"), "nothing was loaded anew"),
@@ -196,6 +215,6 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
 async fn reload_central(path: &Path, running: &gloaming_central::Running) -> Result<usize> {
     let file = Config::load(path)?.central.ok_or_else(|| anyhow!("{} has no [central]", path.display()))?;
     let policies = file.policies.iter().map(|p| files::read(p)).collect::<Result<Vec<_>>>()?;
-    running.reload(&keys("central.sites", &file.sites)?, &policies, keys("central.edges", &file.edges)?).await?;
+    running.reload(&keys("central.sites", &file.sites)?, &policies, edge_keys(&file.edges)?).await?;
     Ok(policies.len())
 }

@@ -1,0 +1,77 @@
+//! What a process has used, from `/proc`.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+/// Ticks of a second in `/proc/PID/stat`: Linux shows 100 to programs on every architecture.
+const TICKS: f64 = 100.0;
+
+fn numbers(process: u32) -> Result<Vec<u64>> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The second word is a name in parentheses that may hold spaces.
+    let (_, rest) = stat.rsplit_once(')').context("/proc/PID/stat is not what it was")?;
+    Ok(rest.split_whitespace().skip(1).map(|word| word.parse().unwrap_or(0)).collect())
+}
+
+/// Who started it.
+///
+/// # Errors
+/// When it is gone.
+pub fn parent(process: u32) -> Result<u32> {
+    let parent = numbers(process)?.first().copied().unwrap_or(0);
+    Ok(u32::try_from(parent)?)
+}
+
+/// All that `parent` started and that are there.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn children(parent_process: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if parent(process).is_ok_and(|parent| parent == parent_process) {
+            children.push(process);
+        }
+    }
+    Ok(children)
+}
+
+/// Seconds of processor time in user and kernel mode, all threads together.
+///
+/// # Errors
+/// When it is gone.
+pub fn cpu_seconds(process: u32) -> Result<f64> {
+    let numbers = numbers(process)?;
+    // After the state: ppid is word 0, utime 10, stime 11.
+    Ok(numbers.get(10..12).context("a short /proc/PID/stat")?.iter().sum::<u64>() as f64 / TICKS)
+}
+
+/// Bytes of memory it had at most.
+///
+/// # Errors
+/// When it is gone.
+pub fn peak_memory(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_seen() {
+        let me = std::process::id();
+        assert!(children(parent(me).unwrap()).unwrap().contains(&me));
+        assert!(peak_memory(me).unwrap() > 1 << 20);
+        let before = cpu_seconds(me).unwrap();
+        let mut number = 1u64;
+        while cpu_seconds(me).unwrap() < before + 0.03 {
+            number = std::hint::black_box(number.wrapping_mul(3));
+        }
+    }
+}
