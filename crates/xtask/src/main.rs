@@ -76,6 +76,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Processor time and latency of a durable beacon beside nginx's log line (`bench edge`), or batches a second
+    /// on SQLite (`bench central`). Figures of this machine; they decide nothing.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// edge or central.
+        what: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Licences and duplicate versions of all dependencies against the lists in licences.rs.
     Licences,
 }
@@ -110,6 +119,7 @@ fn chore(arguments: Arguments) -> Result<()> {
         Command::Build | Command::Sizes => assets::build(&context).map(|_| ()),
         Command::Dist => dist::build(&context),
         Command::Fuzz { target, seconds } => fuzz::run_target(&context, &target, seconds),
+        Command::Bench { what, arguments } => simulate::bench(&context, &what, &arguments),
         Command::Simulate { arguments } => simulate::simulate(&context, &arguments),
         Command::Licences => licences::check(&context),
     }

@@ -117,6 +117,15 @@ pub(crate) fn chromium(context: &Context) -> Result<()> {
     apt(context, &["chromium", "fonts-dejavu-core"])
 }
 
+/// nginx, which `bench edge` measures beside.
+pub(crate) fn nginx(context: &Context) -> Result<()> {
+    if answers("nginx") {
+        return Ok(());
+    }
+    println!("==> nginx is missing");
+    apt(context, &["nginx-light"])
+}
+
 /// PostgreSQL's programs, for tests and `simulate`, which start servers of their own.
 pub(crate) fn postgres(context: &Context) -> Result<()> {
     let here = std::fs::read_dir("/usr/lib/postgresql")

@@ -1,0 +1,177 @@
+//! The edge and nginx as processes of their own.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use gloaming_e2e::process::{children, cpu_seconds, peak_memory};
+use gloaming_http::Client;
+use gloaming_policy::Policy;
+use gloaming_policy::author::{Key, Signed, compile, template};
+use tempfile::TempDir;
+
+/// An edge may hold a quarter of its ids for one site.
+const SITES: u32 = 4;
+/// Windows of seconds are for pages of this machine.
+pub(crate) const ORIGIN: &str = "https://127.0.0.1";
+/// Length of the windows: short, so that ids are forgotten as fast as they come.
+const WINDOW: &str = "5s";
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Ended with this.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) struct EdgeStand {
+    process: Process,
+    policies: Vec<Arc<Policy>>,
+    address: String,
+    admin: String,
+    _folder: TempDir,
+}
+
+impl EdgeStand {
+    pub(crate) async fn start(command: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes);
+        let (owner, edge) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]));
+        write("edge.key", edge.to_text().as_bytes())?;
+        let today = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() / 86_400;
+        let (mut policies, mut files, mut sites) = (Vec::new(), Vec::new(), String::new());
+        for number in 0..SITES {
+            let site = format!("s{number}.example");
+            let expires = gloaming_policy::author::date_of(today + 60);
+            let text = template("blog", &site, ORIGIN, &expires).context("no template")?;
+            let text = text.replace("\"day\"", &format!("{WINDOW:?}"));
+            let policy = compile(&text, today, &|_| Err("no models here".to_owned()))
+                .map_err(|problems| anyhow!("{problems:?}"))?;
+            write(&format!("{site}.signed"), &Signed::sign(&policy, &[&owner]).to_bytes())?;
+            files.push(format!("\"{site}.signed\""));
+            sites.push_str(&format!("\"{site}\" = \"{}\"\n", owner.public().to_text()));
+            policies.push(Arc::new(policy));
+        }
+        let (listen, admin) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
+        let config = format!(
+            "[edge]\nname = \"edge-1\"\nlisten = \"{listen}\"\nadmin = \"{admin}\"\nstore = \"edge.redb\"\nkey_file = \"edge.key\"\n\
+             wrapping_key_file = \"wrapping.key\"\npolicies = [{}]\ncentral = []\n[edge.sites]\n{sites}",
+            files.join(", ")
+        );
+        write("gloaming.toml", config.as_bytes())?;
+        let log = fs::File::create(folder.path().join("log"))?;
+        let child = Command::new(command)
+            .args(["edge", "--config"])
+            .arg(folder.path().join("gloaming.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot run {}", command.display()))?;
+        let stand = Self {
+            process: Process(child),
+            policies,
+            address: listen,
+            admin: format!("http://{admin}"),
+            _folder: folder,
+        };
+        let (client, began) = (Client::new(Duration::from_secs(1)), Instant::now());
+        while began.elapsed() < Duration::from_secs(60) {
+            if client.get(&format!("{}/readyz", stand.admin)).await.is_ok_and(|(status, ..)| status.is_success()) {
+                return Ok(stand);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the edge did not start: {}", fs::read_to_string(stand._folder.path().join("log"))?)
+    }
+
+    pub(crate) fn policies(&self) -> Vec<Arc<Policy>> {
+        self.policies.clone()
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        cpu_seconds(self.process.0.id())
+    }
+
+    pub(crate) fn peak_memory(&self) -> Result<u64> {
+        peak_memory(self.process.0.id())
+    }
+
+    /// How contributions were judged, by reason.
+    pub(crate) async fn judged(&self) -> Result<String> {
+        let (_, _, text) = Client::new(Duration::from_secs(5)).get(&format!("{}/metrics", self.admin)).await?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let counts: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("gloaming_contributions_total{reason=\""))
+            .filter(|line| !line.ends_with(" 0"))
+            .map(|line| line.replace("\"}", ""))
+            .collect();
+        Ok(counts.join(", "))
+    }
+}
+
+/// nginx with one worker that writes a line for each request, as an access log does.
+pub(crate) struct Nginx {
+    process: Process,
+    address: String,
+    _folder: TempDir,
+}
+
+impl Nginx {
+    pub(crate) fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let at = folder.path().display();
+        let config = format!(
+            "daemon off;\nworker_processes 1;\nuser root;\npid {at}/pid;\nerror_log {at}/error.log;\nevents {{ worker_connections 4096; }}\n\
+             http {{\n access_log {at}/access.log combined;\n client_body_temp_path {at}/body;\n proxy_temp_path {at}/proxy;\n \
+             fastcgi_temp_path {at}/fastcgi;\n uwsgi_temp_path {at}/uwsgi;\n scgi_temp_path {at}/scgi;\n keepalive_requests 100000000;\n \
+             server {{ listen {address}; location /g/ {{ return 204; }} }}\n}}\n"
+        );
+        fs::write(folder.path().join("nginx.conf"), config)?;
+        let child = Command::new("nginx")
+            .arg("-c")
+            .arg(folder.path().join("nginx.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot run nginx; install Debian's package")?;
+        let nginx = Self { process: Process(child), address, _folder: folder };
+        let began = Instant::now();
+        while std::net::TcpStream::connect(&nginx.address).is_err() {
+            if began.elapsed() > Duration::from_secs(10) {
+                let log = fs::read_to_string(nginx._folder.path().join("error.log")).unwrap_or_default();
+                bail!("nginx did not start: {log}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(nginx)
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let master = self.process.0.id();
+        let workers: f64 = children(master)?.into_iter().filter_map(|worker| cpu_seconds(worker).ok()).sum();
+        Ok(cpu_seconds(master)? + workers)
+    }
+}
