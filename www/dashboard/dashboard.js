@@ -24,6 +24,10 @@ const facts = (overview) => {
     card('Policy', `version ${overview.policy_version}`, `valid before ${new Date(overview.expires_day * 864e5).toISOString().slice(0, 10)}; edges that delivered: ${overview.edges.join(', ') || 'none yet'}.`)
   ]
   if (overview.alarms) cards.push(card(overview.alarms > 1 ? 'Alarms' : 'Alarm', number(overview.alarms), `The latest: ${overview.last_alarm}. “Running an edge and a centre” says what to do.`))
+  for (const metric of overview.metrics) {
+    const newest = metric.sudden.at(-1)
+    if (newest) cards.push(card('Sudden growth', `${number(newest.value)}, usually ${number(newest.usual)}`, `${metric.name.replaceAll('-', ' ')}: ${metric.labels[newest.cell]} at ${newest.edge}, in the window of ${new Date(newest.start_ms).toISOString().slice(0, 16).replace('T', ' ')} UTC, while the rest stayed as it was. A campaign, or somebody who posts what nobody did.`))
+  }
   at('facts').replaceChildren(...cards)
 }
 

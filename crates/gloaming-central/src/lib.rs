@@ -15,8 +15,10 @@ mod ingest;
 mod overview;
 mod server;
 mod store;
+mod sudden;
 
 pub use config::{CentralError, Clock, Config};
 pub use overview::{Budget, MetricView, Overview, SiteRow, Total, WindowView};
 pub use server::{Running, openapi, start};
 pub use store::{Arrived, NoStore, ReleaseRow, Store, StoreAddress, StoreError, Stored};
+pub use sudden::Sudden;

@@ -1,5 +1,7 @@
 //! One site's releases as the dashboard and programs read them.
 
+use std::collections::BTreeMap;
+
 use gloaming_policy::{Metric, Policy};
 use gloaming_signal::ReleaseState;
 use serde::Serialize;
@@ -7,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::ingest::Policies;
 use crate::store::{ReleaseRow, Store, StoreError};
+use crate::sudden::{Sudden, sudden};
 
 /// A site in the list.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -107,6 +110,8 @@ pub struct MetricView {
     pub windows: Vec<WindowView>,
     /// Sums over the released ones among them whose cells mean the same.
     pub total: Total,
+    /// Cells among them that grew suddenly and alone: a campaign, or somebody who posts what nobody did.
+    pub sudden: Vec<Sudden>,
 }
 
 /// Everything released about a site, newest windows first in time to be cut.
@@ -177,6 +182,32 @@ fn total<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Opti
     Total { windows, values, half_width, saturated }
 }
 
+/// What stands out among releases, each edge by itself.
+fn outliers<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Option<&'p Metric>) -> Vec<Sudden> {
+    // The spread of a sum is that of what people bring, not of how many come.
+    if metric.sum_max().is_some() {
+        return Vec::new();
+    }
+    let deviation: Vec<f64> = metric.scales().iter().map(|scale| scale.deviation(metric.mechanism)).collect();
+    let mut by_edge: BTreeMap<&str, Vec<&ReleaseRow>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.values.len() == metric.cells() as usize) {
+        if earlier(row.policy_version).is_some_and(|version| version.axes == metric.axes) {
+            by_edge.entry(&row.edge).or_default().push(row);
+        }
+    }
+    let mut found = Vec::new();
+    for rows in by_edge.values() {
+        let windows: Vec<&[i64]> = rows.iter().map(|row| &row.values[..]).collect();
+        for (place, row) in rows.iter().enumerate() {
+            for (cell, value, usual) in sudden(&windows[..=place], &deviation) {
+                let (start_ms, edge) = (row.window * metric.span_ms, row.edge.clone());
+                found.push(Sudden { start_ms, edge, cell, value, usual });
+            }
+        }
+    }
+    found
+}
+
 fn half_width_of(metric: &Metric) -> Vec<f64> {
     metric.scales().iter().map(|scale| scale.half_width_95(metric.mechanism)).collect()
 }
@@ -190,7 +221,7 @@ fn metric_view<'p>(
     let scales = metric.scales();
     let labels =
         if metric.sum_max().is_some() { vec!["reports".to_owned(), "sum".to_owned()] } else { metric.labels() };
-    let total = total(metric, &rows, earlier);
+    let (total, sudden) = (total(metric, &rows, earlier), outliers(metric, &rows, earlier));
     MetricView {
         id: metric.id,
         name: metric.name.clone(),
@@ -224,6 +255,7 @@ fn metric_view<'p>(
             })
             .collect(),
         total,
+        sudden,
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Config {
     pub central: Vec<String>,
     /// Who may vouch for those addresses.
     pub roots: Roots,
+    /// Share of one count that may come from one network, percent; from 100 on nobody is held to any.
+    pub share_of_one_network: u32,
     /// Whether both listeners are on this machine only; windows shorter than an hour need it.
     pub loopback: bool,
     /// Edge time.

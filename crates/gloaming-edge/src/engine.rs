@@ -12,7 +12,7 @@ use bytes::Bytes;
 use gloaming_policy::author::{PublicKey, SignError, Signed};
 use gloaming_policy::{Policy, grace_ms};
 use gloaming_signal::hash;
-use gloaming_window::{Answer, Delivered, Edge, EdgeError, Keeper, LoadPolicyError, OutboxRow, Tally};
+use gloaming_window::{Answer, Delivered, Edge, EdgeError, Keeper, LoadPolicyError, OutboxRow, Posted, Tally};
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{Clock, Config, EntropySource};
@@ -68,8 +68,15 @@ pub enum EngineError {
     Listen(#[from] std::io::Error),
 }
 
+/// A body that waits to be judged, and a number for the network it came from.
+struct Waiting {
+    body: Bytes,
+    network: Option<u64>,
+    answer: oneshot::Sender<Result<Answer, EngineError>>,
+}
+
 enum Command {
-    Ingest(Bytes, oneshot::Sender<Result<Answer, EngineError>>),
+    Ingest(Waiting),
     NextDelivery(oneshot::Sender<Option<OutboxRow>>),
     Delivered(OutboxRow, Delivered, oneshot::Sender<()>),
     Reload(BTreeMap<String, PublicKey>, Vec<Vec<u8>>, oneshot::Sender<Vec<EngineError>>),
@@ -219,10 +226,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Busy`] when nothing was decided.
-    pub async fn ingest(&self, body: Bytes) -> Result<Answer, EngineError> {
-        let (sender, answer) = oneshot::channel();
-        match self.commands.try_send(Command::Ingest(body, sender)) {
-            Ok(()) => answer.await.unwrap_or(Err(EngineError::Busy)),
+    pub async fn ingest(&self, body: Bytes, network: Option<u64>) -> Result<Answer, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        match self.commands.try_send(Command::Ingest(Waiting { body, network, answer })) {
+            Ok(()) => answered.await.unwrap_or(Err(EngineError::Busy)),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(EngineError::Busy),
         }
     }
@@ -275,7 +282,7 @@ impl Thread {
             let mut next = first;
             while let Some(command) = next {
                 match command {
-                    Command::Ingest(body, sender) => group.push((body, sender)),
+                    Command::Ingest(waiting) => group.push(waiting),
                     Command::NextDelivery(sender) => {
                         let row = self.keeper.next_delivery((self.clock)());
                         let _ = sender.send(row.unwrap_or_else(|error| {
@@ -337,19 +344,19 @@ impl Thread {
         }
     }
 
-    fn ingest(&mut self, group: Vec<(Bytes, oneshot::Sender<Result<Answer, EngineError>>)>) {
+    fn ingest(&mut self, group: Vec<Waiting>) {
         if group.is_empty() {
             return;
         }
-        let bodies: Vec<&[u8]> = group.iter().map(|(body, _)| &body[..]).collect();
-        match self.keeper.ingest((self.clock)(), &bodies, &mut self.guest, &mut *self.entropy) {
+        let posted: Vec<_> = group.iter().map(|one| Posted { body: &one.body, network: one.network }).collect();
+        match self.keeper.ingest((self.clock)(), &posted, &mut self.guest, &mut *self.entropy) {
             Ok(answers) => {
                 for hash in self.keeper.quarantined() {
                     let sha256 = hash::hex(&hash);
                     tracing::error!(sha256, "the edge component failed on a body; it is not asked about it again");
                 }
-                for ((_, sender), answer) in group.into_iter().zip(answers) {
-                    let _ = sender.send(Ok(answer));
+                for (waiting, answer) in group.into_iter().zip(answers) {
+                    let _ = waiting.answer.send(Ok(answer));
                 }
             }
             Err(error) => {
@@ -358,8 +365,8 @@ impl Thread {
                 if !matches!(error, EdgeError::Closed) {
                     tracing::error!(%error, "a round of contributions was not taken");
                 }
-                for (_, sender) in group {
-                    let _ = sender.send(Err(EngineError::Busy));
+                for waiting in group {
+                    let _ = waiting.answer.send(Err(EngineError::Busy));
                 }
             }
         }

@@ -47,6 +47,12 @@ impl Place for Files {
     }
 }
 
+fn bounds(share_of_one_network: u32) -> Bounds {
+    let usual = Bounds::default();
+    let network_floor = if share_of_one_network >= 100 { u64::MAX } else { usual.network_floor };
+    Bounds { network_floor, network_percent: share_of_one_network.into(), ..usual }
+}
+
 /// What a configuration says of opening.
 pub(crate) fn opening(config: &Config) -> Opening {
     Opening {
@@ -58,7 +64,7 @@ pub(crate) fn opening(config: &Config) -> Opening {
         epoch: None,
         accept_clock: config.accept_clock,
         restored: config.restored,
-        bounds: Bounds::default(),
+        bounds: bounds(config.share_of_one_network),
     }
 }
 

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use gloaming_http::{Assets, Client, Listener, TurnedAway, serve};
+use gloaming_http::{Assets, Client, Listener, Network, TurnedAway, serve};
 use gloaming_policy::author::{Key, PublicKey, announcement};
 use gloaming_signal::{Reason, limits};
 use gloaming_window::Delivered;
@@ -111,7 +112,7 @@ pub async fn start(
 
 fn public_routes(context: Arc<Context>) -> Router {
     Router::new()
-        .route("/g/v1/contributions", post(contributions))
+        .route("/g/v1/contributions", post(contributions).layer(from_fn_with_state(Arc::clone(&context), known_origin)))
         .route("/g/v1/notice/{site}", get(notice))
         .route("/g/v1/policy/{site}", get(policy))
         .route("/g/v1/windows/{site}", get(windows))
@@ -207,22 +208,28 @@ async fn windows(State(context): State<Arc<Context>>, Path(site): Path<String>, 
     finish(&context, &request, response)
 }
 
-async fn contributions(
-    State(context): State<Arc<Context>>,
-    request: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Response {
-    if context.origin(&request).is_err() {
+/// A page of a site that is unknown here is turned away before its body is read.
+async fn known_origin(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    if context.origin(request.headers()).is_err() {
         let body = serde_json::json!({ "reason": "origin", "remedy": "add the page's origin to `origins` in the policy and sign it again" });
         return (StatusCode::FORBIDDEN, axum::Json(body)).into_response();
     }
+    next.run(request).await
+}
+
+async fn contributions(
+    State(context): State<Arc<Context>>,
+    network: Option<Extension<Network>>,
+    request: HeaderMap,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Response {
     // What a page can post without a preflight is text: base64. Any other type is taken for the bytes.
     let is_text = request.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
     let body = body.map(|body| if is_text { STANDARD.decode(&body).map_or(body, Bytes::from) } else { body });
     let response = match body {
         Ok(body) if body.len() > limits::SUBMISSION_BYTES => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
         Err(_) => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
-        Ok(body) => match context.engine.ingest(body).await {
+        Ok(body) => match context.engine.ingest(body, network.map(|Extension(Network(number))| number)).await {
             Ok(answer) if answer.whole == Reason::Accepted => {
                 let each: Vec<&str> = answer.each.iter().map(|r| r.word()).collect();
                 let accepted = answer.each.iter().filter(|r| matches!(r, Reason::Accepted | Reason::Duplicate)).count();

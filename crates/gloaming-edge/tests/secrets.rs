@@ -84,7 +84,7 @@ fn ids_are_never_in_the_clear_and_the_key_of_a_released_window_is_gone() {
             check: false,
             contributions: vec![contribution],
         };
-        edge.ingest(START, &[&cbor::to_vec(&submission)], &mut guest, &mut entropy).unwrap();
+        edge.ingest(START, &[cbor::to_vec(&submission)[..].into()], &mut guest, &mut entropy).unwrap();
     }
     let snapshot = edge.storage_mut().load(0).unwrap();
     let wrapped = snapshot.keys.values().next().unwrap().0.clone();

@@ -14,13 +14,15 @@ use gloaming_signal::hash;
 /// Places in each of the two rows: half a megabyte in all.
 const PLACES: usize = 16_384;
 
-/// How long a key lives, ms.
-const KEY_MS: u64 = 3_600_000;
+/// How long the table's key lives, ms.
+const HOUR_MS: u64 = 3_600_000;
+/// How long the key lives under which networks have a number, ms.
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// What one address may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressLimits {
-    /// Requests a second, for long.
+    /// Requests a second, for long; 0 is no limit.
     pub per_second: u32,
     /// Requests at once, after a pause.
     pub burst: u32,
@@ -35,53 +37,85 @@ impl Default for AddressLimits {
     }
 }
 
+/// A number that stands for a network for a day: 256 addresses of IPv4, a /48 of IPv6. Handlers get it as a
+/// request's extension, and never the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network(pub u64);
+
+/// What is made anew when its time is over.
+struct Rotating<T> {
+    make: fn([u8; 32]) -> T,
+    period_ms: u64,
+    /// Until when, and what.
+    current: RwLock<(u64, Arc<T>)>,
+}
+
+impl<T> Rotating<T> {
+    fn new(period_ms: u64, make: fn([u8; 32]) -> T, first: [u8; 32]) -> Self {
+        Self { make, period_ms, current: RwLock::new((0, Arc::new(make(first)))) }
+    }
+
+    fn at(&self, now_us: u64, entropy: &dyn Fn() -> [u8; 32]) -> Arc<T> {
+        let now_ms = now_us / 1_000;
+        {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            if now_ms < current.0 {
+                return Arc::clone(&current.1);
+            }
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if now_ms >= current.0 {
+            *current = (now_ms + self.period_ms, Arc::new((self.make)(entropy())));
+        }
+        Arc::clone(&current.1)
+    }
+}
+
 /// One key, and what was counted under it.
 struct Table {
     key: [u8; 32],
-    until_ms: u64,
     /// When each place will have its tokens back, in µs (the generic cell rate algorithm of ATM).
     full_at: Vec<AtomicU64>,
     connections: Vec<AtomicU32>,
 }
 
 impl Table {
-    fn new(key: [u8; 32], until_ms: u64) -> Self {
+    fn new(key: [u8; 32]) -> Self {
         let places = 2 * PLACES;
         Self {
             key,
-            until_ms,
             full_at: std::iter::repeat_with(AtomicU64::default).take(places).collect(),
             connections: std::iter::repeat_with(AtomicU32::default).take(places).collect(),
         }
     }
 
     fn places(&self, address: IpAddr) -> [usize; 2] {
-        let mut text = [0; 48];
-        text[..32].copy_from_slice(&self.key);
-        text[32..].copy_from_slice(&network(address));
-        let hash = hash::sha256(&text);
+        // Whoever has one half of IPv6 has all of the other.
+        let hash = keyed(&self.key, address, 32, 64);
         let place = |at: usize| usize::from(u16::from_le_bytes([hash[at], hash[at + 1]])) % PLACES;
         [place(0), PLACES + place(2)]
     }
 }
 
-/// The address, or for IPv6 its first half: whoever has one of those has all of its second half.
-fn network(address: IpAddr) -> [u8; 16] {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => {
-            let mut octets = address.octets();
-            octets[8..].fill(0);
-            octets
-        }
-    }
+/// SHA-256 of a key and an address's first bits.
+fn keyed(key: &[u8; 32], address: IpAddr, v4_bits: u32, v6_bits: u32) -> [u8; 32] {
+    let (number, bits) = match address.to_canonical() {
+        IpAddr::V4(address) => (address.to_ipv6_mapped().to_bits(), 96 + v4_bits),
+        IpAddr::V6(address) => (address.to_bits(), v6_bits),
+    };
+    let kept = number & u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+    let mut text = [0; 48];
+    text[..32].copy_from_slice(key);
+    text[32..].copy_from_slice(&kept.to_be_bytes());
+    hash::sha256(&text)
 }
 
 /// Holds addresses to their limits.
 pub(crate) struct Guard {
     limits: AddressLimits,
     entropy: Box<dyn Fn() -> [u8; 32] + Send + Sync>,
-    table: RwLock<Arc<Table>>,
+    table: Rotating<Table>,
+    network: Rotating<[u8; 32]>,
 }
 
 /// A connection that is counted until this is dropped.
@@ -96,28 +130,24 @@ impl Drop for Counted {
 }
 
 impl Guard {
-    /// With keys from `entropy`, one an hour.
+    /// With keys from `entropy`: one an hour, and one a day.
     pub(crate) fn new(limits: AddressLimits, entropy: impl Fn() -> [u8; 32] + Send + Sync + 'static) -> Self {
-        let table = RwLock::new(Arc::new(Table::new(entropy(), 0)));
-        Self { limits, entropy: Box::new(entropy), table }
+        let table = Rotating::new(HOUR_MS, Table::new, entropy());
+        let network = Rotating::new(DAY_MS, |key| key, entropy());
+        Self { limits, entropy: Box::new(entropy), table, network }
     }
 
-    fn table(&self, now_us: u64) -> Arc<Table> {
-        let now_ms = now_us / 1_000;
-        let table = Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner));
-        if now_ms < table.until_ms {
-            return table;
-        }
-        let mut current = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if now_ms >= current.until_ms {
-            *current = Arc::new(Table::new((self.entropy)(), now_ms + KEY_MS));
-        }
-        Arc::clone(&current)
+    /// The number that stands for an address's network today.
+    pub(crate) fn network(&self, address: IpAddr, now_us: u64) -> Network {
+        let hash = keyed(&self.network.at(now_us, &self.entropy), address, 24, 48);
+        let mut number = [0; 8];
+        number.copy_from_slice(&hash[..8]);
+        Network(u64::from_le_bytes(number))
     }
 
     /// Counts a new connection, or has none to spare. `now_us` is any monotonic time.
     pub(crate) fn connection(&self, address: IpAddr, now_us: u64) -> Option<Counted> {
-        let table = self.table(now_us);
+        let table = self.table.at(now_us, &self.entropy);
         let places = table.places(address);
         let open = places.map(|place| table.connections[place].fetch_add(1, Ordering::Relaxed));
         let counted = Counted(table, places);
@@ -126,7 +156,10 @@ impl Guard {
 
     /// Takes a token for a request, or has none.
     pub(crate) fn request(&self, address: IpAddr, now_us: u64) -> bool {
-        let table = self.table(now_us);
+        if self.limits.per_second == 0 {
+            return true;
+        }
+        let table = self.table.at(now_us, &self.entropy);
         let cost = 1_000_000 / u64::from(self.limits.per_second.max(1));
         let ahead = cost * u64::from(self.limits.burst.max(1));
         let mut taken = false;
@@ -189,6 +222,23 @@ mod tests {
         let out = (0..20_000).filter(|honest| !guard.request(v4(1_000_000 + 7 * honest), 0)).count();
         // (1 - exp(-1000/16384))^2 of 20,000 is 70.
         assert!(out < 150, "{out} of 20,000 honest addresses share both places with attackers");
+    }
+
+    #[test]
+    fn a_network_has_one_number_for_a_day() {
+        let keys = AtomicU32::new(0);
+        let guard = Guard::new(AddressLimits::default(), move || {
+            let mut key = [0; 32];
+            key[..4].copy_from_slice(&keys.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+            key
+        });
+        let of = |text: &str, hour: u64| guard.network(text.parse().unwrap(), hour * 3_600 * SECOND);
+        let first = of("192.0.2.1", 0);
+        assert_eq!(of("192.0.2.255", 23), first);
+        assert_ne!(of("192.0.3.1", 0), first);
+        assert_eq!(of("2001:db8:1:2::1", 1), of("2001:db8:1:ffff::", 2));
+        assert_ne!(of("2001:db8:1::1", 1), of("2001:db8:2::1", 1));
+        assert_ne!(of("192.0.2.1", 25), first, "tomorrow it is another number");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! open connections, time to send the head, time for a whole request, requests and connections of one
 //! address. [`Client`] posts bytes and gives up in time.
 //!
-//! What it is not: a log of who came. An address reaches no handler and no line of a log.
+//! What it is not: a log of who came. An address reaches no handler and no line of a
+//! log; a handler that must tell networks apart gets a [`Network`], which is a number for a day.
 #![forbid(unsafe_code)]
 
 mod assets;
@@ -16,7 +17,7 @@ mod visitor;
 
 pub use assets::{Asset, Assets};
 pub use client::{Client, ClientError};
-pub use guard::AddressLimits;
+pub use guard::{AddressLimits, Network};
 pub use ipnet::IpNet;
 pub use server::{Limits, Listener, TurnedAway, serve};
 pub use tls::{Roots, Tls, TlsError};

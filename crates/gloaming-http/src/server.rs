@@ -307,13 +307,14 @@ impl House {
     }
 
     /// The address goes no further than this.
-    async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Response {
-        if let Some(guard) = &self.guard {
-            let address = Visitor { peer, trusted: &self.trusted }.of(request.headers());
-            if address.is_some_and(|address| !guard.request(address, self.now_us())) {
+    async fn answer(&self, peer: IpAddr, mut request: Request<Incoming>) -> Response {
+        let address = Visitor { peer, trusted: &self.trusted }.of(request.headers());
+        if let (Some(guard), Some(address)) = (&self.guard, address) {
+            if !guard.request(address, self.now_us()) {
                 count(&self.turned_away.rate);
                 return later(StatusCode::TOO_MANY_REQUESTS, "too many requests from this address\n");
             }
+            request.extensions_mut().insert(guard.network(address, self.now_us()));
         }
         let Ok(_place) = self.requests.try_acquire() else {
             count(&self.turned_away.busy);

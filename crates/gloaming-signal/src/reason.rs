@@ -35,6 +35,8 @@ pub enum Reason {
     Busy,
     /// The policy's last day is over.
     Expired,
+    /// Too much of this count came from one network.
+    Crowded,
 }
 
 cbor_enum!(Reason {
@@ -53,6 +55,7 @@ cbor_enum!(Reason {
     Checked = 12,
     Busy = 13,
     Expired = 14,
+    Crowded = 15,
 });
 
 impl Reason {
@@ -75,6 +78,7 @@ impl Reason {
             Self::Checked => "checked",
             Self::Busy => "busy",
             Self::Expired => "expired",
+            Self::Crowded => "crowded",
         }
     }
 
@@ -95,6 +99,7 @@ impl Reason {
             Self::FutureWindow => "check the clock of the edge",
             Self::Busy => "send the same bytes again later; if it lasts, this edge has too many devices: add one",
             Self::Expired => "sign a policy with a later `expires` and a higher version, and give it to the edge",
+            Self::Crowded => "where most visitors share one network, raise `share_of_one_network` at the edge",
             Self::Fault => "report the input's hash from the edge's log; other devices are not affected",
         }
     }

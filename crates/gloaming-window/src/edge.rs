@@ -12,6 +12,7 @@ use crate::error::{EdgeError, LoadPolicyError};
 use crate::guest::Guest;
 use crate::ingest::Quarantine;
 use crate::open::Bounds;
+use crate::share::Shares;
 use crate::storage::{Cursor, PolicyRow, Storage, WindowName};
 use crate::vault::{WindowKey, WrappingKey};
 
@@ -72,6 +73,7 @@ pub struct Edge<S> {
     pub(crate) outbox: Outbox,
     pub(crate) next_seq: BTreeMap<String, u64>,
     pub(crate) quarantine: Quarantine,
+    pub(crate) shares: Shares,
     pub(crate) tally: Tally,
     pub(crate) floor_ms: u64,
 }
@@ -171,6 +173,7 @@ impl<S: Storage> Edge<S> {
     /// Forgets open windows in memory.
     pub(crate) fn close(&mut self, gone: impl Fn(&WindowName) -> bool) {
         self.open.retain(|name, _| !gone(name));
+        self.shares.close(&gone);
         self.ids = self.open.values().map(|open| open.ids.len()).sum();
     }
 

@@ -11,6 +11,7 @@ use gloaming_signal::{CellKey, Contribution, FoldItem, Reason, Submission, hash,
 use crate::edge::{Edge, Open};
 use crate::error::EdgeError;
 use crate::guest::{Guest, check_verdict, fold_all};
+use crate::share::{Posted, Shares};
 use crate::storage::{Chunk, Cursor, Storage, WindowName};
 use crate::vault::{Entropy, WindowKey};
 
@@ -34,11 +35,13 @@ pub(crate) struct Marks {
     never: u64,
     /// For a window, a site or an edge that holds as much as it may.
     full: u64,
+    /// From a network that has had its share.
+    crowded: u64,
 }
 
 impl Marks {
     pub(crate) fn skip(&self) -> u64 {
-        self.known | self.here | self.never | self.full
+        self.known | self.here | self.never | self.full | self.crowded
     }
 }
 
@@ -86,6 +89,15 @@ pub(crate) struct Judged {
 /// What a round adds to each window: ids seen first, and cells.
 type Fresh = BTreeMap<WindowName, (Vec<[u8; 16]>, BTreeMap<CellKey, u64>)>;
 
+/// Everything posted together, on its way to being answered.
+struct Round<'b> {
+    posted: &'b [Posted<'b>],
+    now_ms: u64,
+    fresh: Fresh,
+    shares: Shares,
+    answers: Vec<Option<Answer>>,
+}
+
 impl<S: Storage> Edge<S> {
     /// SHA-256 of bodies that were quarantined since this was last asked, for the log: whoever has the same
     /// bytes can find them by it, and nobody else learns anything.
@@ -101,28 +113,30 @@ impl<S: Storage> Edge<S> {
     pub fn ingest(
         &mut self,
         now_ms: u64,
-        bodies: &[&[u8]],
+        posted: &[Posted<'_>],
         guest: &mut dyn Guest,
         entropy: Entropy<'_>,
     ) -> Result<Vec<Answer>, EdgeError> {
         let now_ms = self.time(now_ms);
-        let mut answers: Vec<Option<Answer>> = Vec::with_capacity(bodies.len());
+        let (fresh, shares) = (Fresh::new(), std::mem::take(&mut self.shares));
+        let mut round = Round { posted, now_ms, fresh, shares, answers: Vec::with_capacity(posted.len()) };
         let mut groups: BTreeMap<(String, u32), Vec<(usize, Submission)>> = BTreeMap::new();
-        for (index, body) in bodies.iter().enumerate() {
+        for (index, Posted { body, .. }) in posted.iter().enumerate() {
             match self.route(body, now_ms) {
                 Ok((place, submission)) => {
                     groups.entry(place).or_default().push((index, submission));
-                    answers.push(None);
+                    round.answers.push(None);
                 }
-                Err(whole) => answers.push(Some(Answer { whole, each: Vec::new() })),
+                Err(whole) => round.answers.push(Some(Answer { whole, each: Vec::new() })),
             }
         }
-        let mut fresh = Fresh::new();
         for (place, members) in groups {
-            self.fold_group(&place, members, bodies, now_ms, guest, &mut fresh, &mut answers);
+            self.fold_group(&place, members, guest, &mut round);
         }
-        self.commit(fresh, entropy)?;
-        let answers: Vec<Answer> = answers
+        self.shares = round.shares;
+        self.commit(round.fresh, entropy)?;
+        let answers: Vec<Answer> = round
+            .answers
             .into_iter()
             .map(|answer| answer.unwrap_or(Answer { whole: Reason::Fault, each: Vec::new() }))
             .collect();
@@ -178,31 +192,28 @@ impl<S: Storage> Edge<S> {
         self.cursors.get(&cursor).is_some_and(|next| (*next..=self.last_window(&cursor)).contains(&name.window))
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn fold_group(
         &mut self,
         place: &(String, u32),
         members: Vec<(usize, Submission)>,
-        bodies: &[&[u8]],
-        now_ms: u64,
         guest: &mut dyn Guest,
-        fresh: &mut Fresh,
-        answers: &mut [Option<Answer>],
+        round: &mut Round<'_>,
     ) {
+        let Round { posted, now_ms, fresh, shares, answers } = round;
         let Some(in_force) = self.policies.get(place) else { return };
         let policy = &in_force.policy;
         let mut room = self.room(&place.0, fresh);
         let mut judged = Vec::with_capacity(members.len());
         for (index, submission) in members {
-            let marks = self.mark(policy, &submission, &mut room);
+            let marks = self.mark(policy, &submission, posted[index].network, &mut room, shares);
             judged.push(Judged { index, submission, marks });
         }
         let items = judged
             .iter()
-            .map(|one| FoldItem { submission: Bytes(bodies[one.index].to_vec()), skip: one.marks.skip() })
+            .map(|one| FoldItem { submission: Bytes(posted[one.index].body.to_vec()), skip: one.marks.skip() })
             .collect();
         let (hash, mut failures) = (in_force.hash, 0);
-        let folded = fold_all(guest, &hash, now_ms, items, &mut failures);
+        let folded = fold_all(guest, &hash, *now_ms, items, &mut failures);
         let verdict = folded.and_then(|verdict| check_verdict(policy, &judged, &verdict).map(|()| verdict));
         self.tally.guest_failures += failures;
         let Ok(verdict) = verdict else {
@@ -229,6 +240,7 @@ impl<S: Storage> Edge<S> {
             let why = |(bit, reason)| match reason {
                 Reason::Duplicate if marks.never >> bit & 1 == 1 => Reason::ClosedWindow,
                 Reason::Duplicate if marks.full >> bit & 1 == 1 => Reason::Busy,
+                Reason::Duplicate if marks.crowded >> bit & 1 == 1 => Reason::Crowded,
                 // The one before it in this round was not counted after all.
                 Reason::Duplicate if marks.here >> bit & 1 == 1 && !counted(bit) => Reason::Busy,
                 other => other,
@@ -236,7 +248,7 @@ impl<S: Storage> Edge<S> {
             let each: Vec<Reason> = item.each.into_iter().enumerate().map(why).collect();
             let busy = each.contains(&Reason::Busy) && !each.contains(&Reason::Accepted);
             if item.whole == Reason::Fault {
-                self.quarantine.add(bodies[*index]);
+                self.quarantine.add(posted[*index].body);
             }
             answers[*index] = Some(match item.whole {
                 Reason::Accepted if busy => Answer { whole: Reason::Busy, each: Vec::new() },
@@ -267,7 +279,14 @@ impl<S: Storage> Edge<S> {
     }
 
     /// Which contributions of a submission are not to be counted, and why.
-    fn mark(&self, policy: &Policy, submission: &Submission, room: &mut Room) -> Marks {
+    fn mark(
+        &self,
+        policy: &Policy,
+        submission: &Submission,
+        network: Option<u64>,
+        room: &mut Room,
+        shares: &mut Shares,
+    ) -> Marks {
         let mut marks = Marks::default();
         for (bit, contribution) in submission.contributions.iter().enumerate() {
             let Some(name) = Self::window_of(policy, contribution) else { continue };
@@ -277,13 +296,16 @@ impl<S: Storage> Edge<S> {
             } else if open.is_some_and(|open| open.ids.contains(&id)) {
                 marks.known |= 1 << bit;
             } else if !submission.check {
-                let coming = room.coming.entry(name).or_default();
+                let may = |shares: &mut Shares| shares.take(&name, contribution.metric, network, &self.bounds);
+                let coming = room.coming.entry(name.clone()).or_default();
                 if coming.contains(&id) {
                     marks.here |= 1 << bit;
                 } else if room.left == 0
                     || open.map_or(0, |open| open.ids.len()) + coming.len() >= self.bounds.window_ids
                 {
                     marks.full |= 1 << bit;
+                } else if !may(shares) {
+                    marks.crowded |= 1 << bit;
                 } else {
                     room.left -= 1;
                     coming.insert(id);

@@ -12,6 +12,7 @@ use crate::error::{EdgeError, LoadPolicyError};
 use crate::guest::Guest;
 use crate::ingest::{Answer, Quarantine};
 use crate::open::{Anchor, Opening};
+use crate::share::Posted;
 use crate::storage::{OutboxRow, Storage};
 use crate::vault::Entropy;
 
@@ -176,11 +177,11 @@ impl<P: Place> Keeper<P> {
     pub fn ingest(
         &mut self,
         now_ms: u64,
-        bodies: &[&[u8]],
+        posted: &[Posted<'_>],
         guest: &mut dyn Guest,
         entropy: Entropy<'_>,
     ) -> Result<Vec<Answer>, EdgeError> {
-        self.with(now_ms, |edge| edge.ingest(now_ms, bodies, guest, entropy))
+        self.with(now_ms, |edge| edge.ingest(now_ms, posted, guest, entropy))
     }
 
     /// [`Edge::quarantined`].

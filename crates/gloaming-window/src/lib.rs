@@ -21,6 +21,7 @@ mod ingest;
 mod keeper;
 mod open;
 mod release;
+mod share;
 mod storage;
 mod vault;
 
@@ -31,6 +32,7 @@ pub use guest::{Guest, GuestError};
 pub use ingest::Answer;
 pub use keeper::{Keeper, Place};
 pub use open::{Anchor, Bounds, ClockDoubt, Opening};
+pub use share::Posted;
 pub use storage::{
     Chunk, Cursor, MemoryStorage, OutboxRow, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, Waiting,
     WindowName, WrappedKey,

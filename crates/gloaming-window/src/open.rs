@@ -16,6 +16,7 @@ use crate::edge::{Edge, InForce, Open, Tally};
 use crate::error::EdgeError;
 use crate::guest::Guest;
 use crate::ingest::Quarantine;
+use crate::share::Shares;
 use crate::storage::{PolicyRow, Snapshot, Storage};
 use crate::vault::{Entropy, WindowKey, WrappingKey};
 
@@ -29,6 +30,10 @@ pub struct Bounds {
     pub site_ids: usize,
     /// Contribution ids remembered for all windows together.
     pub ids: usize,
+    /// Contributions to one metric and window that one network may always make: fewer than any `k`.
+    pub network_floor: u64,
+    /// Beyond that, its share of all of them, percent.
+    pub network_percent: u64,
     /// Sites of one edge.
     pub sites: usize,
     /// Policies of all sites, those included that only close their windows.
@@ -45,6 +50,8 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             window_ids: 1_000_000,
+            network_floor: 25,
+            network_percent: 5,
             site_ids: 1_000_000,
             ids: 4_000_000,
             sites: 512,
@@ -160,6 +167,7 @@ impl<S: Storage> Edge<S> {
             outbox: Outbox::new(std::mem::take(&mut snapshot.outbox)),
             next_seq: std::mem::take(&mut snapshot.next_seq),
             quarantine: Quarantine::default(),
+            shares: Shares::default(),
             tally: Tally::default(),
             floor_ms: snapshot.floor_ms.max(left_ms),
         };

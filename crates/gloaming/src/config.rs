@@ -33,6 +33,7 @@ wrapping_key_file = "wrapping.key"         # made on first start; back it up apa
 # anchor_file = "wrapping.key.anchor"      # tells an old copy of the store; never back it up with the store
 policies = ["policy.signed"]               # made by `gloaming policy sign`
 central = ["http://127.0.0.1:8790"]        # tried in turn; https beyond this machine
+# share_of_one_network = 5                 # percent of one count, 25 at least; 100 is no limit, for an intranet
 # central_ca = "ca.pem"                    # whose certificates to believe there; the system's when left out
 
 [edge.sites]                               # the key each site's policies must be signed with
@@ -73,6 +74,8 @@ pub struct EdgeFile {
     pub policies: Vec<PathBuf>,
     /// Whose certificates the centres show.
     pub central_ca: Option<PathBuf>,
+    /// Share of one count that may come from one network, percent.
+    pub share_of_one_network: Option<u32>,
     /// How strangers are treated.
     #[serde(flatten)]
     pub door: Door,
@@ -119,7 +122,7 @@ pub struct CentralFile {
     pub edges: BTreeMap<String, Keys>,
 }
 
-const EDGE: [&str; 11] = [
+const EDGE: [&str; 12] = [
     "name",
     "listen",
     "admin",
@@ -130,11 +133,12 @@ const EDGE: [&str; 11] = [
     "policies",
     "central",
     "central_ca",
+    "share_of_one_network",
     "sites",
 ];
 const CENTRAL: [&str; 7] = ["listen", "store", "retain_days", "policies", "password_file", "sites", "edges"];
 const LISTS: [&str; 3] = ["policies", "central", "trusted_proxies"];
-const NUMBERS: [&str; 2] = ["retain_days", "requests_per_second"];
+const NUMBERS: [&str; 3] = ["share_of_one_network", "retain_days", "requests_per_second"];
 const TABLES: [&str; 2] = ["sites", "edges"];
 
 /// A configuration file.

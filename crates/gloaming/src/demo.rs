@@ -161,6 +161,7 @@ impl Demo {
                 component: component.to_vec(),
                 central: vec![central_at.clone()],
                 roots: Roots::Nobody,
+                share_of_one_network: 100,
                 loopback: true,
                 clock,
                 entropy,

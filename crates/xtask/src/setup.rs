@@ -117,13 +117,15 @@ pub(crate) fn chromium(context: &Context) -> Result<()> {
     apt(context, &["chromium", "fonts-dejavu-core"])
 }
 
-/// nginx, which `bench edge` measures beside.
-pub(crate) fn nginx(context: &Context) -> Result<()> {
-    if answers("nginx") {
+/// nginx, which `bench edge` measures beside, and slowhttptest, which attacks.
+pub(crate) fn load(context: &Context) -> Result<()> {
+    let here =
+        |program: &str| Path::new("/usr/sbin").join(program).exists() || Path::new("/usr/bin").join(program).exists();
+    if here("nginx") && here("slowhttptest") {
         return Ok(());
     }
-    println!("==> nginx is missing");
-    apt(context, &["nginx-light"])
+    println!("==> nginx or slowhttptest is missing");
+    apt(context, &["nginx-light", "slowhttptest"])
 }
 
 /// PostgreSQL's programs, for tests and `simulate`, which start servers of their own.

@@ -37,7 +37,7 @@ pub(crate) fn simulate(context: &Context, arguments: &[String]) -> Result<()> {
 pub(crate) fn bench(context: &Context, what: &str, arguments: &[String]) -> Result<()> {
     match what {
         "edge" => {
-            setup::nginx(context)?;
+            setup::load(context)?;
             let assets = assets::build(context)?;
             build(context, "gloaming-bench")?;
             let release = context.target.join("release");

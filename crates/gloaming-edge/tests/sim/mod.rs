@@ -16,7 +16,8 @@ use gloaming_policy::{Bins, Policy};
 use gloaming_privacy::Rho;
 use gloaming_signal::{Contribution, Reason, ReleaseState, SealedBatch, Submission, cbor, hash};
 use gloaming_window::{
-    Anchor, Bounds, Delivered, EdgeError, Guest, GuestError, Keeper, LoadPolicyError, Opening, Place, WrappingKey,
+    Anchor, Bounds, Delivered, EdgeError, Guest, GuestError, Keeper, LoadPolicyError, Opening, Place, Posted,
+    WrappingKey,
 };
 use gloaming_worker::core::Worker;
 
@@ -412,10 +413,10 @@ impl World {
     fn arrive(&mut self) {
         let count = (self.random.below(5) as usize + 1).min(self.messages.len());
         let arrived: Vec<Message> = self.messages.drain(..count).collect();
-        let bodies: Vec<&[u8]> = arrived.iter().map(|m| &m.body[..]).collect();
+        let posted: Vec<Posted<'_>> = arrived.iter().map(|m| m.body[..].into()).collect();
         let (now, random) = (self.now(), &mut self.random);
         let Some(keeper) = &mut self.keeper else { return };
-        let answers = keeper.ingest(now, &bodies, &mut self.guest, &mut |b| random.fill(b));
+        let answers = keeper.ingest(now, &posted, &mut self.guest, &mut |b| random.fill(b));
         for (i, message) in arrived.into_iter().enumerate() {
             let answer = answers.as_ref().ok().map(|answers| &answers[i]);
             let taken = answer.filter(|answer| answer.whole == Reason::Accepted);

@@ -9,7 +9,7 @@ use gloaming_privacy::sample;
 use gloaming_signal::batch::ExactCells;
 use gloaming_signal::{Contribution, Fold, Reason, Release, ReleaseState, SealedBatch, Submission, Verdict, cbor};
 use gloaming_window::{
-    Bounds, Delivered, Edge, EdgeError, Guest, GuestError, LoadPolicyError, MemoryStorage, Opening, WrappingKey,
+    Bounds, Delivered, Edge, EdgeError, Guest, GuestError, LoadPolicyError, MemoryStorage, Opening, Posted, WrappingKey,
 };
 use gloaming_worker::core::Worker;
 
@@ -171,8 +171,18 @@ impl Rig {
     }
 
     pub(crate) fn ingest(&mut self, now: u64, bodies: &[Vec<u8>]) -> Result<Vec<Vec<Reason>>, EdgeError> {
-        let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
-        let answers = self.edge.ingest(now, &bodies, &mut self.guest, &mut |b| self.stream.fill(b))?;
+        self.ingest_from(now, bodies, None)
+    }
+
+    /// All from one network.
+    pub(crate) fn ingest_from(
+        &mut self,
+        now: u64,
+        bodies: &[Vec<u8>],
+        network: Option<u64>,
+    ) -> Result<Vec<Vec<Reason>>, EdgeError> {
+        let posted: Vec<_> = bodies.iter().map(|body| Posted { body, network }).collect();
+        let answers = self.edge.ingest(now, &posted, &mut self.guest, &mut |b| self.stream.fill(b))?;
         Ok(answers.into_iter().map(|a| if a.each.is_empty() { vec![a.whole] } else { a.each }).collect())
     }
 

@@ -96,6 +96,7 @@ pub fn edge_config(file: &EdgeFile, component: Vec<u8>, loopback: bool, start: S
         component,
         central: file.central.clone(),
         roots: file.roots(),
+        share_of_one_network: file.share_of_one_network.unwrap_or(5),
         loopback,
         clock: system_clock(),
         entropy: system_entropy(),

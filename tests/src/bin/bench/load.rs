@@ -1,12 +1,13 @@
 //! The load: connections that ask as fast as they are answered, or at times that do not wait for answers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::beacon::Beacons;
@@ -17,6 +18,8 @@ pub(crate) struct Load {
     pub(crate) time: Duration,
     /// Beacons a second, whether or not the ones before were answered.
     pub(crate) rate: Option<f64>,
+    /// Whether each connection comes from an address of its own, 127.0.2.1 and on.
+    pub(crate) addresses: bool,
 }
 
 /// What came of it.
@@ -30,17 +33,22 @@ pub(crate) struct Outcome {
 }
 
 /// One connection that is opened again when it ends.
-struct Line<'a> {
-    address: &'a str,
+struct Line {
+    address: SocketAddr,
+    source: Option<SocketAddr>,
     stream: Option<TcpStream>,
     buffer: Vec<u8>,
 }
 
-impl Line<'_> {
+impl Line {
     /// Sends a request and reads its answer's head and body; whether it was a success.
     async fn ask(&mut self, request: &[u8], accepted: bool) -> Result<bool> {
         if self.stream.is_none() {
-            let stream = TcpStream::connect(self.address).await?;
+            let socket = TcpSocket::new_v4()?;
+            if let Some(source) = self.source {
+                socket.bind(source)?;
+            }
+            let stream = socket.connect(self.address).await?;
             stream.set_nodelay(true)?;
             self.stream = Some(stream);
         }
@@ -84,10 +92,11 @@ impl Load {
         let mut lines = JoinSet::new();
         // With an open loop, enough connections that a slow answer delays no other.
         let connections = if self.rate.is_some() { self.connections * 4 } else { self.connections };
-        for _ in 0..connections {
-            let (address, beacons, due, load) = (address.to_owned(), Arc::clone(beacons), Arc::clone(&due), *self);
+        for number in 0..connections {
+            let (address, beacons, due, load) = (address.parse()?, Arc::clone(beacons), Arc::clone(&due), *self);
+            let source = load.addresses.then(|| SocketAddr::from(([127, 0, 2, 1 + (number % 250) as u8], 0)));
             lines.spawn(async move {
-                let mut line = Line { address: &address, stream: None, buffer: Vec::with_capacity(4_096) };
+                let mut line = Line { address, source, stream: None, buffer: Vec::with_capacity(4_096) };
                 let mut outcome = Outcome::default();
                 loop {
                     let mut start = Instant::now();

@@ -6,6 +6,7 @@
 
 mod beacon;
 mod guest;
+mod hostile;
 mod load;
 mod stand;
 
@@ -36,6 +37,10 @@ struct Arguments {
     /// Beacons a second of the open-loop measurement; half of what was reached when left out.
     #[arg(long)]
     rate: Option<f64>,
+    /// Instead, serve a thousand honest beacons a second while slowhttptest attacks from one address, in its modes H
+    /// (slow heads), B (slow bodies) and X (slow reading).
+    #[arg(long)]
+    hostile: bool,
     /// The command to run as the edge.
     #[arg(long, default_value = "gloaming")]
     command: PathBuf,
@@ -62,13 +67,16 @@ fn word(reached: bool) -> &'static str {
 }
 
 async fn bench(arguments: Arguments) -> Result<()> {
+    if arguments.hostile {
+        return hostile::run(&arguments.command, Duration::from_secs(arguments.seconds.max(20))).await;
+    }
     let ratios = guest::ratios()?;
     println!("edge component against the same fold natively, by submissions in a fold:");
     for (items, ratio) in &ratios {
         println!("  {items:>5}  {ratio:.2} x  (aim 1.5: {})", word(*ratio <= 1.5));
     }
 
-    let edge = EdgeStand::start(&arguments.command).await?;
+    let edge = EdgeStand::start(&arguments.command, "").await?;
     let nginx = Nginx::start()?;
     let beacons = Arc::new(Beacons::new(edge.policies())?);
     println!(
@@ -77,7 +85,12 @@ async fn bench(arguments: Arguments) -> Result<()> {
         beacons.contributions(),
         arguments.connections
     );
-    let load = Load { connections: arguments.connections, time: Duration::from_secs(arguments.seconds), rate: None };
+    let load = Load {
+        connections: arguments.connections,
+        time: Duration::from_secs(arguments.seconds),
+        rate: None,
+        addresses: false,
+    };
     let (mut at_edge, mut at_nginx, mut reached) = (Vec::new(), Vec::new(), Vec::new());
     println!("pair  server   beacons/s  CPU us each  failed");
     for pair in 1..=arguments.pairs {

@@ -44,7 +44,8 @@ pub(crate) struct EdgeStand {
 }
 
 impl EdgeStand {
-    pub(crate) async fn start(command: &Path) -> Result<Self> {
+    /// `more`: further lines of its section.
+    pub(crate) async fn start(command: &Path, more: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes);
         let (owner, edge) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]));
@@ -66,7 +67,7 @@ impl EdgeStand {
         let (listen, admin) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
         let config = format!(
             "[edge]\nname = \"edge-1\"\nlisten = \"{listen}\"\nadmin = \"{admin}\"\nstore = \"edge.redb\"\nkey_file = \"edge.key\"\n\
-             wrapping_key_file = \"wrapping.key\"\npolicies = [{}]\ncentral = []\n[edge.sites]\n{sites}",
+             wrapping_key_file = \"wrapping.key\"\npolicies = [{}]\ncentral = []\n{more}\n[edge.sites]\n{sites}",
             files.join(", ")
         );
         write("gloaming.toml", config.as_bytes())?;
@@ -114,11 +115,20 @@ impl EdgeStand {
 
     /// How contributions were judged, by reason.
     pub(crate) async fn judged(&self) -> Result<String> {
+        self.counts("gloaming_contributions_total{reason=\"").await
+    }
+
+    /// Who was turned away, by reason.
+    pub(crate) async fn turned_away(&self) -> Result<String> {
+        self.counts("gloaming_turned_away_total{reason=\"").await
+    }
+
+    async fn counts(&self, prefix: &str) -> Result<String> {
         let (_, _, text) = Client::new(Duration::from_secs(5)).get(&format!("{}/metrics", self.admin)).await?;
         let text = String::from_utf8_lossy(&text).into_owned();
         let counts: Vec<_> = text
             .lines()
-            .filter_map(|line| line.strip_prefix("gloaming_contributions_total{reason=\""))
+            .filter_map(|line| line.strip_prefix(prefix))
             .filter(|line| !line.ends_with(" 0"))
             .map(|line| line.replace("\"}", ""))
             .collect();
