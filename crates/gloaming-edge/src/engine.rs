@@ -16,9 +16,10 @@ use gloaming_window::{Answer, Delivered, Edge, EdgeError, Keeper, LoadPolicyErro
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{Clock, Config, EntropySource};
-use crate::guest::{HostLimits, WasmGuest, WasmGuestError};
+use crate::guest::WasmGuestError;
 use crate::log::RedbStorage;
 use crate::opening::{Files, load, open, opening, say_aside};
+use crate::shadow::Guests;
 
 /// Requests that may wait for the thread. Beyond, the edge answers 503.
 const QUEUE: usize = 8_192;
@@ -80,6 +81,7 @@ enum Command {
     NextDelivery(oneshot::Sender<Option<OutboxRow>>),
     Delivered(OutboxRow, Delivered, oneshot::Sender<()>),
     Reload(BTreeMap<String, PublicKey>, Vec<Vec<u8>>, oneshot::Sender<Vec<EngineError>>),
+    Components(Vec<u8>, Option<Vec<u8>>, oneshot::Sender<Result<(), EngineError>>),
     Stop,
 }
 
@@ -100,6 +102,7 @@ pub(crate) struct Gauges {
     pub(crate) undelivered: usize,
     pub(crate) guest_calls: u64,
     pub(crate) guest_replaced: u64,
+    pub(crate) shadow: (u64, u64),
     pub(crate) restored: u64,
     pub(crate) storage_failures: u64,
     pub(crate) release_failures: u64,
@@ -135,7 +138,7 @@ struct Thread {
     served: Arc<RwLock<Vec<Served>>>,
     loopback: bool,
     keeper: Keeper<Files>,
-    guest: WasmGuest,
+    guest: Guests,
     clock: Clock,
     entropy: EntropySource,
     gauges: Arc<RwLock<Gauges>>,
@@ -164,7 +167,7 @@ impl Engine {
     /// # Errors
     /// Whatever keeps the edge from starting.
     pub fn start(config: Config) -> Result<Self, EngineError> {
-        let mut guest = WasmGuest::new(&config.component, HostLimits::default())?;
+        let mut guest = Guests::new(&config.component)?;
         let (files, opening) = (Files::new(&config), opening(&config));
         let Config { pins, policies, loopback, clock, mut entropy, .. } = config;
         let mut keeper = open(files, opening, clock(), &mut guest, &mut entropy)?;
@@ -257,6 +260,13 @@ impl Engine {
         }
     }
 
+    /// Lets a component serve, and another run beside it.
+    pub(crate) async fn components(&self, component: Vec<u8>, next: Option<Vec<u8>>) -> Result<(), EngineError> {
+        let (sender, answer) = oneshot::channel();
+        self.commands.try_send(Command::Components(component, next, sender)).map_err(|_| EngineError::Busy)?;
+        answer.await.unwrap_or(Err(EngineError::Busy))
+    }
+
     /// Stops the thread after what it has taken is committed and answered.
     pub fn stop(&self) {
         let _ = self.commands.send(Command::Stop);
@@ -296,6 +306,9 @@ impl Thread {
                     }
                     Command::Reload(pins, policies, sender) => {
                         let _ = sender.send(self.reload(pins, &policies));
+                    }
+                    Command::Components(component, next, sender) => {
+                        let _ = sender.send(self.guest.set(&component, next.as_deref()).map_err(Into::into));
                     }
                     Command::Stop => stop = true,
                 }
@@ -404,6 +417,7 @@ impl Thread {
         }
         gauges.guest_calls = guest_calls;
         gauges.guest_replaced = guest_replaced;
+        gauges.shadow = self.guest.compared();
         gauges.restored = self.keeper.restored;
         gauges.storage_failures = self.keeper.failures;
         gauges.release_failures = self.release_failures;

@@ -41,6 +41,9 @@ pub enum WasmGuestError {
     /// It asks for something.
     #[error("the component imports `{0}`: an edge component must import nothing; build it with `cargo xtask build`")]
     Imports(String),
+    /// It does not take a policy that is in force.
+    #[error("the component refuses a policy that is in force: {0}; use one of a release that knows it")]
+    Policy(String),
     /// It is something else.
     #[error("not an edge component of this version: {0}")]
     NotOurs(String),
@@ -116,6 +119,11 @@ impl WasmGuest {
         });
         let policies = BTreeMap::new();
         Ok(Self { engine, pre, live: None, policies, limits, served: 0, replaced: 0, _ticker: Ticker(stop) })
+    }
+
+    /// What it was configured with, by hash.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = (&[u8; 32], &[u8])> {
+        self.policies.iter().map(|(hash, policy)| (hash, &policy[..]))
     }
 
     /// Calls answered, and instances that had to be replaced.

@@ -14,6 +14,7 @@ mod guest;
 mod log;
 mod opening;
 mod server;
+mod shadow;
 mod slots;
 
 pub use config::{Clock, Config, EntropySource, system_clock, system_entropy};
@@ -22,4 +23,5 @@ pub use gloaming_http::{Asset, Assets};
 pub use guest::{HostLimits, WasmGuest, WasmGuestError};
 pub use log::RedbStorage;
 pub use server::{Running, start};
+pub use shadow::Guests;
 pub use slots::{KeySlots, SLOT};

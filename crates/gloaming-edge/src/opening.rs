@@ -9,8 +9,8 @@ use gloaming_window::{Anchor, Bounds, Edge, EdgeError, Keeper, LoadPolicyError, 
 use crate::anchor::AnchorFile;
 use crate::config::{Config, EntropySource};
 use crate::engine::EngineError;
-use crate::guest::WasmGuest;
 use crate::log::RedbStorage;
+use crate::shadow::Guests;
 
 /// The store and the anchor as files.
 pub(crate) struct Files {
@@ -73,7 +73,7 @@ pub(crate) fn open(
     files: Files,
     opening: Opening,
     now_ms: u64,
-    guest: &mut WasmGuest,
+    guest: &mut Guests,
     entropy: &mut EntropySource,
 ) -> Result<Keeper<Files>, EngineError> {
     let keeper = Keeper::open(files, opening, now_ms, guest, &mut **entropy)?;
@@ -100,7 +100,7 @@ pub(crate) fn load(
     pins: &BTreeMap<String, PublicKey>,
     now_ms: u64,
     loopback: bool,
-    guest: &mut WasmGuest,
+    guest: &mut Guests,
 ) -> Result<(), EngineError> {
     // A key vouches for its own site and no other.
     let (mut foreign, mut refused) = (None, None);

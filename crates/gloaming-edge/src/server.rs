@@ -71,6 +71,14 @@ impl Running {
         self.context.engine.reload(pins, policies).await
     }
 
+    /// Lets a component serve, and perhaps another run beside it, compared and not believed.
+    ///
+    /// # Errors
+    /// When one of them is not an edge component, or refuses a policy in force; nothing has changed then.
+    pub async fn components(&self, component: Vec<u8>, next: Option<Vec<u8>>) -> Result<(), EngineError> {
+        self.context.engine.components(component, next).await
+    }
+
     /// Stops taking requests, finishes those that are open, commits, and ends.
     pub async fn stop(self) {
         self.context.ready.store(false, Ordering::Relaxed);
@@ -302,6 +310,13 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
             "Instances of the edge component replaced after a trap.",
             gauges.guest_replaced,
         ),
+        (
+            "gloaming_shadow_calls_total",
+            "counter",
+            "Calls that the next edge component was given as well.",
+            gauges.shadow.0,
+        ),
+        ("gloaming_shadow_differences_total", "counter", "Those that it answered differently.", gauges.shadow.1),
         ("gloaming_guest_failures_total", "counter", "Folds that failed.", gauges.tally.guest_failures),
         (
             "gloaming_guest_untrue_total",

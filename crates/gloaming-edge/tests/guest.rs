@@ -2,7 +2,7 @@
 //! from text, because nobody should have to believe that the shipped one would misbehave.
 #![allow(clippy::unwrap_used)]
 
-use gloaming_edge::{HostLimits, WasmGuest, WasmGuestError};
+use gloaming_edge::{Guests, HostLimits, WasmGuest, WasmGuestError};
 use gloaming_window::{Guest as _, GuestError};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -90,4 +90,53 @@ fn other_bytes_are_not_taken_for_a_component() {
     }
     let empty = wat::parse_str("(component)").unwrap();
     assert!(matches!(WasmGuest::new(&empty, LIMITS), Err(WasmGuestError::NotOurs(_))));
+}
+
+/// A new version runs beside the old one: where it differs is counted, what it breaks harms nobody, and it serves when
+/// it is told to, with the policies that are in force.
+#[test]
+fn the_next_component_is_compared_and_not_believed() {
+    let live = component(WIT, WRONG);
+    let other = component(
+        WIT,
+        &WRONG.replace("(call $ok (i32.const 4) (i32.const 1))", "(call $ok (i32.const 1024) (i32.const 1))"),
+    );
+    let mut guests = Guests::new(&live).unwrap();
+    guests.configure(b"a policy").unwrap();
+    guests.set(&live, Some(&live)).unwrap();
+    assert_eq!(guests.fold(&[0; 32], 0, &[9]).unwrap(), [1]);
+    assert_eq!(guests.compared(), (1, 0), "the same component answers the same");
+
+    guests.set(&live, Some(&other)).unwrap();
+    assert_eq!(guests.compared(), (0, 0), "another one is compared anew");
+    assert_eq!(guests.fold(&[0; 32], 0, &[9]).unwrap(), [1], "it is not believed");
+    assert_eq!(guests.compared(), (1, 1));
+    // Both trap: that is no difference.
+    assert!(guests.fold(&[0; 32], 0, &[0]).is_err());
+    assert_eq!(guests.compared(), (2, 1));
+
+    // Told to serve, it does, and knows the policy; and back again.
+    guests.set(&other, None).unwrap();
+    assert_eq!(guests.fold(&[0; 32], 0, &[9]).unwrap(), [0]);
+    guests.set(&live, None).unwrap();
+    assert_eq!(guests.fold(&[0; 32], 0, &[9]).unwrap(), [1]);
+    assert_eq!(guests.counts().1, 1, "replacements of all that served");
+
+    // What is no component changes nothing, wherever it was to run.
+    assert!(matches!(guests.set(&live, Some(b"no component")), Err(WasmGuestError::NotOurs(_))));
+    assert!(matches!(guests.set(b"no component", Some(&other)), Err(WasmGuestError::NotOurs(_))));
+    assert_eq!(guests.fold(&[0; 32], 0, &[9]).unwrap(), [1]);
+    assert_eq!(guests.compared(), (0, 0));
+
+    // One that loops holds the round up for a tenth of a second, ten times.
+    let loops = component(
+        WIT,
+        &WRONG
+            .replace("(if (i32.eq (local.get $first) (i32.const 0)) (then unreachable))", "(loop $again (br $again))"),
+    );
+    guests.set(&live, Some(&loops)).unwrap();
+    for _ in 0..30 {
+        assert_eq!(guests.fold(&[0; 32], 0, &[9]).unwrap(), [1]);
+    }
+    assert_eq!(guests.compared(), (10, 10), "and is given up");
 }

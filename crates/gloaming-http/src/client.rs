@@ -11,7 +11,7 @@ use hyper_util::rt::TokioExecutor;
 
 use crate::tls::{self, Roots, TlsError};
 
-/// Largest answer that is read, bytes.
+/// Largest answer that is read, bytes, unless more is asked for.
 const ANSWER_BYTES: usize = 64 * 1024;
 
 /// Why nothing came back.
@@ -33,9 +33,17 @@ pub enum ClientError {
 pub struct Client {
     inner: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     timeout: Duration,
+    answer_bytes: usize,
 }
 
 impl Client {
+    /// Reads answers of up to this many bytes.
+    #[must_use]
+    pub fn answers(mut self, bytes: usize) -> Self {
+        self.answer_bytes = bytes;
+        self
+    }
+
     /// With a time limit for each call; addresses with `https` need [`Client::trusting`].
     ///
     /// # Panics
@@ -53,7 +61,7 @@ impl Client {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls::client(roots)?).https_or_http().enable_http1().build();
         let inner = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { inner, timeout })
+        Ok(Self { inner, timeout, answer_bytes: ANSWER_BYTES })
     }
 
     /// Posts a body; returns status, `Retry-After` in seconds when given, and the answer's bytes.
@@ -105,7 +113,7 @@ impl Client {
             let status = response.status();
             let retry = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
             let body =
-                Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|e| unreachable(&*e))?;
+                Limited::new(response.into_body(), self.answer_bytes).collect().await.map_err(|e| unreachable(&*e))?;
             Ok((status, retry, body.to_bytes()))
         };
         tokio::time::timeout(self.timeout, work).await.map_err(|_| ClientError::Timeout(self.timeout))?

@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 /// Keys of a door, in either section.
 pub const DOOR: [&str; 4] = ["tls_certificate", "tls_key", "trusted_proxies", "requests_per_second"];
 
-/// How often certificates are looked at for a renewal.
-const LOOK: Duration = Duration::from_secs(60);
+/// How often files are looked at for a change.
+pub const LOOK: Duration = Duration::from_secs(60);
 
 /// See [`crate::config::EXAMPLE`].
 #[derive(Clone, Debug, Deserialize)]
@@ -116,16 +116,6 @@ impl Certificate {
             }
             // The other half may be on its way: it is tried again.
             Err(error) => tracing::error!(%error, "the certificate before stays in force"),
-        }
-    }
-}
-
-/// Looks after a certificate, if there is one, for as long as it is polled.
-pub async fn look_after(certificate: &mut Option<Certificate>) {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        if let Some(certificate) = certificate {
-            certificate.renew(false);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use gloaming::commands::{demo, doctor, model, plan, policy, service};
+use gloaming::commands::{component, demo, doctor, model, plan, policy, service};
 use gloaming::config::EXAMPLE;
 
 /// Behaviour analytics that never sees a person.
@@ -68,6 +68,9 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         models: Option<PathBuf>,
     },
+    /// Which edge component serves, and which runs beside it to be compared.
+    #[command(subcommand)]
+    Component(ComponentCommand),
     /// Look at models.
     #[command(subcommand)]
     Model(ModelCommand),
@@ -148,6 +151,31 @@ enum PolicyCommand {
     },
 }
 
+#[derive(Args)]
+struct OfEdge {
+    /// The configuration.
+    #[arg(long, default_value = "gloaming.toml")]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum ComponentCommand {
+    /// Run a component beside the one that serves: given everything, believed in nothing, differences counted in
+    /// gloaming_shadow_differences_total.
+    Stage {
+        /// The component.
+        component: PathBuf,
+        #[command(flatten)]
+        edge: OfEdge,
+    },
+    /// Let the component beside serve.
+    Switch(OfEdge),
+    /// Go back to the component that served before.
+    Rollback(OfEdge),
+    /// Say what runs.
+    Show(OfEdge),
+}
+
 #[derive(Subcommand)]
 enum ModelCommand {
     /// Load a model as devices do: hash, op set, names, shapes, reference rows.
@@ -204,6 +232,15 @@ async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Policy(PolicyCommand::Diff { old, new, models }) => policy::compare(&old, &new, models.as_deref()),
         Command::Plan { policy, visits_per_day, models } => plan::run(&policy, models.as_deref(), visits_per_day),
+        Command::Component(command) => {
+            let (edge, step) = match &command {
+                ComponentCommand::Stage { component, edge } => (edge, component::Step::Stage(component)),
+                ComponentCommand::Switch(edge) => (edge, component::Step::Switch),
+                ComponentCommand::Rollback(edge) => (edge, component::Step::Rollback),
+                ComponentCommand::Show(edge) => (edge, component::Step::Show),
+            };
+            component::run(&edge.config, assets, &step)
+        }
         Command::Model(ModelCommand::Check { manifest }) => model::check(&manifest),
         Command::Doctor { config } => doctor::run(&config, assets).await,
     }

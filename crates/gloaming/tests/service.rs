@@ -195,3 +195,57 @@ async fn the_operators_page_explains_every_metric() {
     let shown: BTreeSet<&str> = shown.iter().filter_map(|name| name.strip_prefix("gloaming_")).collect();
     assert_eq!(shown, told);
 }
+
+/// A new component runs beside the old one, serves, and is taken back, each by one command and without a pause.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_is_compared_then_serves_and_is_taken_back() {
+    let site = Site::new();
+    let edge = site.start("edge");
+    until_ready(&site.admin).await;
+    let window = site.window().await;
+    let released = std::env::var("GLOAMING_ASSETS").unwrap() + "/edge/worker.component.wasm";
+    // The same functions in other bytes: a custom section at the end.
+    let mut other = fs::read(&released).unwrap();
+    other.extend(b"\0\x05\x04test");
+    fs::write(site.folder.path("other.wasm"), &other).unwrap();
+    fs::write(site.folder.path("broken.wasm"), b"no component").unwrap();
+    let reload = || {
+        assert!(Command::new("kill").args(["-HUP", &edge.0.id().to_string()]).status().unwrap().success());
+    };
+    let count = async |name: &str| {
+        let text = metrics(&site).await;
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")).map(str::to_owned));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let mut ids = 0..10;
+    let mut post = async || {
+        ids = ids.end..ids.end + 10;
+        assert_eq!(site.post(window, ids.clone()).await, (200, vec!["accepted".to_owned(); 10]));
+    };
+
+    assert!(site.folder.refuses(&["component", "switch"]).contains("stage FILE"));
+    assert!(site.folder.refuses(&["component", "rollback"]).contains("nothing to go back to"));
+    assert!(site.folder.refuses(&["component", "stage", "broken.wasm"]).contains("not an edge component"));
+    let said = site.folder.says(&["component", "stage", "other.wasm"]);
+    assert!(said.contains("of this release") && said.contains("within a minute"), "{said}");
+    reload();
+    let began = std::time::Instant::now();
+    while count("gloaming_shadow_calls_total").await == 0 {
+        post().await;
+        assert!(began.elapsed() < Duration::from_secs(30), "nothing is compared");
+    }
+    assert_eq!(count("gloaming_shadow_differences_total").await, 0);
+
+    let serves = |said: &str| said.lines().find(|line| line.starts_with("serves")).unwrap().to_owned();
+    let switched = site.folder.says(&["component", "switch"]);
+    assert!(!serves(&switched).contains("of this release"), "{switched}");
+    reload();
+    post().await;
+    let back = site.folder.says(&["component", "rollback"]);
+    assert!(serves(&back).contains("of this release"), "{back}");
+    reload();
+    post().await;
+    assert_eq!(site.folder.says(&["component", "show"]).lines().count(), 3);
+    assert_eq!(count("gloaming_guest_replaced_total").await, 0);
+    assert!(edge.terminate());
+}

@@ -28,9 +28,14 @@ fn build(context: &Context, binary: &str) -> Result<()> {
 /// Runs the simulation with these arguments of its own.
 pub(crate) fn simulate(context: &Context, arguments: &[String]) -> Result<()> {
     setup::postgres(context)?;
+    let assets = assets::build(context)?;
     build(context, "gloaming-simulate")?;
     let release = context.target.join("release");
-    run(Command::new(release.join("gloaming-simulate")).arg("--command").arg(release.join("gloaming")).args(arguments))
+    run(Command::new(release.join("gloaming-simulate"))
+        .arg("--command")
+        .arg(release.join("gloaming"))
+        .args(arguments)
+        .env("GLOAMING_ASSETS", assets))
 }
 
 /// Measures an edge beside nginx, or a centre.

@@ -36,6 +36,28 @@ fn span_name(span_ms: u64) -> String {
         .map_or_else(|| format!("{} s", span_ms / 1_000), |(n, _)| (*n).to_owned())
 }
 
+/// Home edges that a site's visits are spread over, for comparison.
+const EDGES: [u32; 5] = [1, 3, 10, 30, 300];
+
+/// What it costs to release at several home edges: each has its own crowd to reach `k` with, and its own noise.
+fn spread(policy: &Policy, visits_per_day: f64) -> String {
+    let mut out = "\nSeveral home edges, each with its own k and its own noise, and their releases added up:\n\n\
+                   edges  interval of the sum  metrics that reach k at each edge\n"
+        .to_owned();
+    for edges in EDGES {
+        let reached = policy.metrics.iter().filter(|metric| {
+            let needed = metric
+                .scales()
+                .first()
+                .map_or(0.0, |scale| visits_for_release(metric.k, *scale, metric.mechanism, crowd_cells(metric)));
+            visits_in(metric.span_ms, visits_per_day) / f64::from(edges) >= needed
+        });
+        let width = format!("{:.1} x", f64::from(edges).sqrt());
+        out += &format!("{edges:>5}  {width:>19}  {} of {}\n", reached.count(), policy.metrics.len());
+    }
+    out + "\nName one home edge for each site, or few: what others take in is theirs to count, and theirs to withhold.\n"
+}
+
 /// The plan's text.
 #[must_use]
 pub fn text(policy: &Policy, visits_per_day: f64) -> String {
@@ -81,6 +103,7 @@ pub fn text(policy: &Policy, visits_per_day: f64) -> String {
             );
         }
     }
+    let spread = spread(policy, visits_per_day);
     let (declared, delta) = (policy.declared(), policy.delta());
     let epsilon = |days: u64| declared.times(days).epsilon(delta);
     out += &format!(
@@ -97,7 +120,7 @@ pub fn text(policy: &Policy, visits_per_day: f64) -> String {
         epsilon(30),
         epsilon(365)
     );
-    out
+    out + &spread
 }
 
 /// Prints the plan of a policy file.
@@ -110,4 +133,25 @@ pub fn run(policy: &Path, models: Option<&Path>, visits_per_day: f64) -> Result<
     }
     print!("{}", text(&files::compile_policy(policy, models)?, visits_per_day));
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_hundred_edges_release_what_one_edge_can_and_they_cannot() {
+        let text = gloaming_policy::author::template("blog", "b.example", "https://b.example", "2027-06-01").unwrap();
+        let policy = gloaming_policy::author::compile(&text, 20_781, &|_| Err("no models".to_owned())).unwrap();
+        // 85 visits a day are needed at each: enough for 3, 10 and 30 edges, and not for 300.
+        let text = spread(&policy, 4_000.0);
+        for line in [
+            "    1                1.0 x  5 of 5",
+            "   30                5.5 x  5 of 5",
+            "  300               17.3 x  0 of 5",
+        ] {
+            assert!(text.contains(line), "{line:?} is not in {text}");
+        }
+    }
 }

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use gloaming_edge::{system_clock, system_entropy};
 use tokio::net::TcpListener;
 
+use crate::commands::component::{Chosen, Components};
 use crate::config::{CentralFile, Config, EdgeFile, edge_keys, keys};
-use crate::door::look_after;
+use crate::door::LOOK;
 use crate::{assets, files};
 
 /// What a service manager asks for.
@@ -53,7 +54,7 @@ impl Signals {
 }
 
 async fn listen(what: &str, address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {what} = {address:?}"))
+    gloaming_http::bind(address).await.with_context(|| format!("cannot listen on {what} = {address:?}"))
 }
 
 /// What an operator says once, at a start that would otherwise be refused.
@@ -111,25 +112,38 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
     let mut signals = Signals::new()?;
     let file = Config::load(path)?.edge.ok_or_else(|| anyhow!("{} has no [edge]", path.display()))?;
     let assets = assets::find(folder)?;
-    let component = assets.bytes("edge/worker.component.wasm").context("the assets lack the edge component")?.to_vec();
+    let released = assets.bytes("edge/worker.component.wasm").context("the assets lack the edge component")?.to_vec();
+    let components = Components::of(&file);
+    let mut chosen = components.chosen(&released)?;
     let (public, admin) = (listen("edge.listen", &file.listen).await?, listen("edge.admin", &file.admin).await?);
     let loopback = public.local_addr()?.ip().is_loopback() && admin.local_addr()?.ip().is_loopback();
-    let config = edge_config(&file, component, loopback, start)?;
+    let config = edge_config(&file, chosen.serves.clone(), loopback, start)?;
     let (public_at, admin_at) = (public.local_addr()?, admin.local_addr()?);
     let mut certificate = file.door.certificate()?;
     let public = file.door.listener(public, certificate.as_ref())?;
     let running = gloaming_edge::start(config, assets, public, admin).await?;
+    if chosen.next.is_some() {
+        // What is only to be compared keeps no edge from serving.
+        if let Err(error) = running.components(chosen.serves.clone(), chosen.next.clone()).await {
+            tracing::error!(%error, "no component runs beside the one that serves");
+        }
+    }
     tracing::info!(edge = file.name, listen = %public_at, admin = %admin_at, "the edge is ready");
     let defect = loop {
         let asked = tokio::select! {
             asked = signals.next() => asked?,
             () = running.failed() => break true,
-            () = look_after(&mut certificate) => continue,
+            () = tokio::time::sleep(LOOK) => {
+                certificate.iter_mut().for_each(|certificate| certificate.renew(false));
+                look_at_components(&running, &components, &released, &mut chosen).await;
+                continue;
+            }
         };
         match asked {
             Asked::Stop => break false,
             Asked::Reload => {
                 certificate.iter_mut().for_each(|certificate| certificate.renew(true));
+                look_at_components(&running, &components, &released, &mut chosen).await;
                 reload_edge(path, &running).await;
             }
         }
@@ -140,6 +154,26 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
         bail!("the edge's thread ended by itself, which is a defect of ours: report what the log says before this");
     }
     Ok(())
+}
+
+/// Lets an edge run what its files say, when they say something new.
+async fn look_at_components(
+    running: &gloaming_edge::Running,
+    components: &Components,
+    released: &[u8],
+    chosen: &mut Chosen,
+) {
+    let look = async {
+        let now = components.chosen(released)?;
+        if now != *chosen {
+            running.components(now.serves.clone(), now.next.clone()).await?;
+            *chosen = now;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    if let Err(error) = look.await {
+        tracing::error!(error = format!("{error:#}"), "the edge components stay as they were");
+    }
 }
 
 /// Sites and policies from the file as it is now. What is wrong is said, and what was in force stays.
@@ -197,7 +231,10 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
     loop {
         let asked = tokio::select! {
             asked = signals.next() => asked?,
-            () = look_after(&mut certificate) => continue,
+            () = tokio::time::sleep(LOOK) => {
+                certificate.iter_mut().for_each(|certificate| certificate.renew(false));
+                continue;
+            }
         };
         if let Asked::Stop = asked {
             break;

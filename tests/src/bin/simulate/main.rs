@@ -113,7 +113,7 @@ async fn simulate(arguments: Arguments) -> Result<()> {
 }
 
 async fn report(arguments: &Arguments, fleet: &Fleet, stand: &mut Stand, sent: u64) -> Result<()> {
-    let client = Client::new(Duration::from_secs(60));
+    let client = Client::new(Duration::from_secs(60)).answers(64 << 20);
     let began = Instant::now();
     let site = fleet.site(0);
     let (status, _, body) = client.get(&format!("{}/api/v1/sites/{site}/overview", stand.address())).await?;
