@@ -117,15 +117,21 @@ pub(crate) fn chromium(context: &Context) -> Result<()> {
     apt(context, &["chromium", "fonts-dejavu-core"])
 }
 
-/// nginx, which `bench edge` measures beside, and slowhttptest, which attacks.
-pub(crate) fn load(context: &Context) -> Result<()> {
-    let here =
-        |program: &str| Path::new("/usr/sbin").join(program).exists() || Path::new("/usr/bin").join(program).exists();
-    if here("nginx") && here("slowhttptest") {
+/// nginx, for its recipe and for `bench edge`.
+pub(crate) const NGINX: (&str, &str) = ("nginx", "nginx-light");
+/// What attacks in `bench edge --hostile`.
+pub(crate) const SLOWHTTPTEST: (&str, &str) = ("slowhttptest", "slowhttptest");
+
+/// Programs and the packages they come in.
+pub(crate) fn programs(context: &Context, wanted: &[(&str, &str)]) -> Result<()> {
+    // Services lie where only root's path goes.
+    let here = |program: &str| ["/usr/sbin", "/usr/bin"].iter().any(|folder| Path::new(folder).join(program).exists());
+    let missing: Vec<&str> = wanted.iter().filter(|(name, _)| !here(name)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    println!("==> nginx or slowhttptest is missing");
-    apt(context, &["nginx-light", "slowhttptest"])
+    println!("==> {} is missing", missing.join(", "));
+    apt(context, &missing)
 }
 
 /// PostgreSQL's programs, for tests and `simulate`, which start servers of their own.

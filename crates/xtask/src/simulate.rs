@@ -42,7 +42,7 @@ pub(crate) fn simulate(context: &Context, arguments: &[String]) -> Result<()> {
 pub(crate) fn bench(context: &Context, what: &str, arguments: &[String]) -> Result<()> {
     match what {
         "edge" => {
-            setup::load(context)?;
+            setup::programs(context, &[setup::NGINX, setup::SLOWHTTPTEST])?;
             let assets = assets::build(context)?;
             build(context, "gloaming-bench")?;
             let release = context.target.join("release");

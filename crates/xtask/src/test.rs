@@ -15,6 +15,7 @@ pub(crate) fn run(context: &Context, filter: Option<&str>) -> Result<()> {
     let folder = assets::build(context)?;
     setup::chromium(context)?;
     setup::postgres(context)?;
+    setup::programs(context, &[setup::NGINX])?;
     if filter.is_none() {
         step("lints (first time 4 min)", || {
             exec::run(context.cargo().args([

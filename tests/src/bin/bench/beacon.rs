@@ -12,6 +12,37 @@ use crate::stand::ORIGIN;
 /// What a beacon should weigh.
 const BYTES: usize = 512;
 
+/// A submission of `contributions` to the window that is open now: each to the next metric, with an id and cell of its own.
+pub(crate) fn submission(
+    policy: &Policy,
+    contributions: usize,
+    id: impl Fn(u64) -> [u8; 16],
+    cell: impl Fn(u64, u32) -> u32,
+) -> Submission {
+    let (mut metrics, now_ms) = (policy.metrics.iter().cycle(), now_ms());
+    let contributions = (0..contributions as u64)
+        .filter_map(|place| {
+            let metric = metrics.next()?;
+            let (id, cell) = (id(place), cell(place, metric.cells()));
+            Some(Contribution { id, metric: metric.id, window: now_ms / metric.span_ms, cell, value: 1 })
+        })
+        .collect();
+    Submission {
+        site: policy.site.clone(),
+        policy_version: policy.version,
+        policy_hash: policy.hash(),
+        check: false,
+        contributions,
+    }
+}
+
+/// An id that is all in two numbers.
+pub(crate) fn id(number: u64, place: u64) -> [u8; 16] {
+    let mut id = [0x5a; 16];
+    id[..8].copy_from_slice(&(number * 64 + place).to_le_bytes());
+    id
+}
+
 /// Beacons for several sites in turn, each with ids that never came before.
 pub(crate) struct Beacons {
     policies: Vec<Arc<Policy>>,
@@ -20,33 +51,16 @@ pub(crate) struct Beacons {
     number: AtomicU64,
 }
 
-fn body(policy: &Policy, contributions: usize, number: u64, now_ms: u64) -> Vec<u8> {
-    let mut metrics = policy.metrics.iter().cycle();
-    let contributions = (0..contributions as u64)
-        .filter_map(|place| {
-            let metric = metrics.next()?;
-            let mut id = [0x5a; 16];
-            id[..8].copy_from_slice(&(number * 64 + place).to_le_bytes());
-            let cell = u32::try_from((number + place) % u64::from(metric.cells())).unwrap_or(0);
-            Some(Contribution { id, metric: metric.id, window: now_ms / metric.span_ms, cell, value: 1 })
-        })
-        .collect();
-    cbor::to_vec(&Submission {
-        site: policy.site.clone(),
-        policy_version: policy.version,
-        policy_hash: policy.hash(),
-        check: false,
-        contributions,
-    })
+fn body(policy: &Policy, contributions: usize, number: u64) -> Vec<u8> {
+    let cell = |place, cells: u32| u32::try_from((number + place) % u64::from(cells)).unwrap_or(0);
+    cbor::to_vec(&submission(policy, contributions, |place| id(number, place), cell))
 }
 
 impl Beacons {
     pub(crate) fn new(policies: Vec<Arc<Policy>>) -> Result<Self> {
         let policy = policies.first().context("no policy")?;
-        let now_ms = now_ms();
-        let contributions =
-            (1..64).take_while(|count| body(policy, *count, 0, now_ms).len() <= BYTES).last().unwrap_or(1);
-        let bytes = body(policy, contributions, 1 << 40, now_ms).len();
+        let contributions = (1..64).take_while(|count| body(policy, *count, 0).len() <= BYTES).last().unwrap_or(1);
+        let bytes = body(policy, contributions, 1 << 40).len();
         Ok(Self { policies, contributions, bytes, number: AtomicU64::new(1) })
     }
 
@@ -62,7 +76,7 @@ impl Beacons {
     pub(crate) fn next(&self) -> Vec<u8> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let policy = &self.policies[usize::try_from(number).unwrap_or(0) % self.policies.len()];
-        let body = body(policy, self.contributions, number, now_ms());
+        let body = body(policy, self.contributions, number);
         let mut request = format!(
             "POST /g/v1/contributions HTTP/1.1\r\nhost: {site}\r\norigin: {ORIGIN}\r\ncontent-type: application/cbor\r\n\
              user-agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/150.0\r\ncontent-length: {}\r\n\r\n",

@@ -18,7 +18,7 @@ pub(crate) struct Load {
     pub(crate) time: Duration,
     /// Beacons a second, whether or not the ones before were answered.
     pub(crate) rate: Option<f64>,
-    /// Whether each connection comes from an address of its own, 127.0.2.1 and on.
+    /// Whether each connection comes from a network of its own, 127.1.0.1, 127.1.1.1 and on.
     pub(crate) addresses: bool,
 }
 
@@ -94,7 +94,7 @@ impl Load {
         let connections = if self.rate.is_some() { self.connections * 4 } else { self.connections };
         for number in 0..connections {
             let (address, beacons, due, load) = (address.parse()?, Arc::clone(beacons), Arc::clone(&due), *self);
-            let source = load.addresses.then(|| SocketAddr::from(([127, 0, 2, 1 + (number % 250) as u8], 0)));
+            let source = load.addresses.then(|| SocketAddr::from(([127, 1 + (number >> 8) as u8, number as u8, 1], 0)));
             lines.spawn(async move {
                 let mut line = Line { address, source, stream: None, buffer: Vec::with_capacity(4_096) };
                 let mut outcome = Outcome::default();

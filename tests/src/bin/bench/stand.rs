@@ -155,7 +155,8 @@ impl Nginx {
              server {{ listen {address}; location /g/ {{ return 204; }} }}\n}}\n"
         );
         fs::write(folder.path().join("nginx.conf"), config)?;
-        let child = Command::new("nginx")
+        let program = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
+        let child = Command::new(program)
             .arg("-c")
             .arg(folder.path().join("nginx.conf"))
             .stdin(Stdio::null())
