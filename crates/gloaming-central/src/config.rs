@@ -27,6 +27,8 @@ pub struct Config {
     pub password: Option<String>,
     /// `dashboard/…`.
     pub assets: Assets,
+    /// Routes beside its own.
+    pub more: axum::Router,
     /// Time.
     pub clock: Clock,
 }

@@ -103,7 +103,7 @@ impl Running {
 /// Whatever keeps it from starting, said before it listens.
 pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Running, CentralError> {
     let listener = listener.into();
-    let Config { store, retain_days, pins, policies: signed, edges, password, assets, clock } = config;
+    let Config { store, retain_days, pins, policies: signed, edges, password, assets, more, clock } = config;
     let edges = Edges::new(edges)?;
     if password.is_none() && !listener.local_addr()?.ip().is_loopback() {
         return Err(CentralError::NoPassword);
@@ -125,7 +125,7 @@ pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Runn
         let _ = stopped.wait_for(|stop| *stop).await;
     };
     let retaining = retain_days.map(|days| tokio::spawn(retain(store.clone(), days, Arc::clone(&context.clock))));
-    let served = serve(listener, routes(Arc::clone(&context)), until);
+    let served = serve(listener, routes(Arc::clone(&context)).merge(more), until);
     let task = tokio::spawn(async move {
         served.await;
         if let Some(retaining) = retaining {

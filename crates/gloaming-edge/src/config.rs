@@ -68,6 +68,10 @@ pub struct Config {
     pub central: Vec<String>,
     /// Who may vouch for those addresses.
     pub roots: Roots,
+    /// Contributions that single sites may hold open, where that is fewer than an edge's limit.
+    pub quotas: BTreeMap<String, usize>,
+    /// Routes beside the operators' own, on their listener.
+    pub more: axum::Router,
     /// Share of one count that may come from one network, percent; from 100 on nobody is held to any.
     pub share_of_one_network: u32,
     /// Whether both listeners are on this machine only; windows shorter than an hour need it.

@@ -76,11 +76,21 @@ struct Waiting {
     answer: oneshot::Sender<Result<Answer, EngineError>>,
 }
 
+/// Sites as they are to be from now on.
+pub struct Reload {
+    /// The key each site's policies must be signed with.
+    pub pins: BTreeMap<String, PublicKey>,
+    /// Signed policies to put in force, beside those that are.
+    pub policies: Vec<Vec<u8>>,
+    /// Contributions that single sites may hold open.
+    pub quotas: BTreeMap<String, usize>,
+}
+
 enum Command {
     Ingest(Waiting),
     NextDelivery(oneshot::Sender<Option<OutboxRow>>),
     Delivered(OutboxRow, Delivered, oneshot::Sender<()>),
-    Reload(BTreeMap<String, PublicKey>, Vec<Vec<u8>>, oneshot::Sender<Vec<EngineError>>),
+    Reload(Reload, oneshot::Sender<Vec<EngineError>>),
     Components(Vec<u8>, Option<Vec<u8>>, oneshot::Sender<Result<(), EngineError>>),
     Stop,
 }
@@ -252,9 +262,9 @@ impl Engine {
 
     /// Puts policies in force without a restart. Each is taken or refused by itself; what is in force already
     /// changes nothing.
-    pub(crate) async fn reload(&self, pins: BTreeMap<String, PublicKey>, policies: Vec<Vec<u8>>) -> Vec<EngineError> {
+    pub(crate) async fn reload(&self, reload: Reload) -> Vec<EngineError> {
         let (sender, answer) = oneshot::channel();
-        match self.commands.try_send(Command::Reload(pins, policies, sender)) {
+        match self.commands.try_send(Command::Reload(reload, sender)) {
             Ok(()) => answer.await.unwrap_or_else(|_| vec![EngineError::Busy]),
             Err(_) => vec![EngineError::Busy],
         }
@@ -304,8 +314,8 @@ impl Thread {
                         self.delivered(&row, outcome);
                         let _ = sender.send(());
                     }
-                    Command::Reload(pins, policies, sender) => {
-                        let _ = sender.send(self.reload(pins, &policies));
+                    Command::Reload(reload, sender) => {
+                        let _ = sender.send(self.reload(reload));
                     }
                     Command::Components(component, next, sender) => {
                         let _ = sender.send(self.guest.set(&component, next.as_deref()).map_err(Into::into));
@@ -323,9 +333,10 @@ impl Thread {
         }
     }
 
-    fn reload(&mut self, pins: BTreeMap<String, PublicKey>, policies: &[Vec<u8>]) -> Vec<EngineError> {
+    fn reload(&mut self, Reload { pins, policies, quotas }: Reload) -> Vec<EngineError> {
         let mut refused = Vec::new();
-        for bytes in policies {
+        self.keeper.quotas(quotas);
+        for bytes in &policies {
             let loaded = load(&mut self.keeper, bytes, &pins, (self.clock)(), self.loopback, &mut self.guest);
             refused.extend(loaded.err());
         }

@@ -18,7 +18,7 @@ mod shadow;
 mod slots;
 
 pub use config::{Clock, Config, EntropySource, system_clock, system_entropy};
-pub use engine::{Engine, EngineError};
+pub use engine::{Engine, EngineError, Reload};
 pub use gloaming_http::{Asset, Assets};
 pub use guest::{HostLimits, WasmGuest, WasmGuestError};
 pub use log::RedbStorage;

@@ -65,6 +65,7 @@ pub(crate) fn opening(config: &Config) -> Opening {
         accept_clock: config.accept_clock,
         restored: config.restored,
         bounds: bounds(config.share_of_one_network),
+        quotas: config.quotas.clone(),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The edge over HTTP: what browsers load and post, what operators look at, what the centre is sent.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use gloaming_http::{Assets, Client, Listener, Network, TurnedAway, serve};
-use gloaming_policy::author::{Key, PublicKey, announcement};
+use gloaming_policy::author::{Key, announcement};
 use gloaming_signal::{Reason, limits};
 use gloaming_window::Delivered;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -24,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::engine::{Engine, EngineError, Served};
+use crate::engine::{Engine, EngineError, Reload, Served};
 
 /// Edge time in answers, ms since 1970: devices name windows by it.
 static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
@@ -67,8 +66,8 @@ impl Running {
     }
 
     /// Puts policies in force without a restart, and returns what was refused.
-    pub async fn reload(&self, pins: BTreeMap<String, PublicKey>, policies: Vec<Vec<u8>>) -> Vec<EngineError> {
-        self.context.engine.reload(pins, policies).await
+    pub async fn reload(&self, reload: Reload) -> Vec<EngineError> {
+        self.context.engine.reload(reload).await
     }
 
     /// Lets a component serve, and perhaps another run beside it, compared and not believed.
@@ -102,6 +101,7 @@ pub async fn start(
     admin: impl Into<Listener>,
 ) -> Result<Running, EngineError> {
     let (public, admin) = (public.into(), admin.into());
+    let more = config.more.clone();
     let (central, key, roots) = (config.central.clone(), config.key.clone(), config.roots.clone());
     let client = Client::trusting(Duration::from_secs(10), &roots)?;
     let engine = tokio::task::spawn_blocking(move || Engine::start(config)).await.map_err(|_| EngineError::Busy)??;
@@ -112,7 +112,7 @@ pub async fn start(
     };
     let tasks = vec![
         tokio::spawn(serve(public, public_routes(Arc::clone(&context)), until(stopped.clone()))),
-        tokio::spawn(serve(admin, admin_routes(Arc::clone(&context)), until(stopped.clone()))),
+        tokio::spawn(serve(admin, admin_routes(Arc::clone(&context)).merge(more), until(stopped.clone()))),
         tokio::spawn(deliver(Arc::clone(&context), client, key, central, stopped)),
     ];
     Ok(Running { stop, tasks, context })

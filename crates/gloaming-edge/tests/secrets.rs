@@ -59,6 +59,7 @@ fn ids_are_never_in_the_clear_and_the_key_of_a_released_window_is_gone() {
         accept_clock: false,
         restored: false,
         bounds: Bounds::default(),
+        quotas: BTreeMap::new(),
     };
     let mut guest = Native(Worker::default());
     let (mut state, mut draws) = (1u64, Vec::new());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
+use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -69,7 +69,7 @@ impl Client {
     /// # Errors
     /// When no answer came. A status of any kind is an answer.
     pub async fn post(&self, address: &str, body: Bytes) -> Result<(StatusCode, Option<u64>, Bytes), ClientError> {
-        self.call("POST", address, None, body).await
+        self.send(Method::POST, address, None, body).await
     }
 
     /// Posts a body with one header more, as [`Client::post`].
@@ -82,7 +82,7 @@ impl Client {
         header: (&'static str, &str),
         body: Bytes,
     ) -> Result<(StatusCode, Option<u64>, Bytes), ClientError> {
-        self.call("POST", address, Some(header), body).await
+        self.send(Method::POST, address, Some(header), body).await
     }
 
     /// Gets an address, as [`Client::post`].
@@ -90,12 +90,16 @@ impl Client {
     /// # Errors
     /// As there.
     pub async fn get(&self, address: &str) -> Result<(StatusCode, Option<u64>, Bytes), ClientError> {
-        self.call("GET", address, None, Bytes::new()).await
+        self.send(Method::GET, address, None, Bytes::new()).await
     }
 
-    async fn call(
+    /// Sends a request of any kind, as [`Client::post`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send(
         &self,
-        method: &str,
+        method: Method,
         address: &str,
         header: Option<(&'static str, &str)>,
         body: Bytes,

@@ -74,6 +74,7 @@ pub struct Edge<S> {
     pub(crate) next_seq: BTreeMap<String, u64>,
     pub(crate) quarantine: Quarantine,
     pub(crate) shares: Shares,
+    pub(crate) quotas: BTreeMap<String, usize>,
     pub(crate) tally: Tally,
     pub(crate) floor_ms: u64,
 }

@@ -274,7 +274,8 @@ impl<S: Storage> Edge<S> {
         let held = self.open.iter().filter(|(name, _)| name.site == site).map(|(_, open)| open.ids.len());
         let of_site = held.sum::<usize>() + coming(&|name| name.site == site);
         let of_all = self.ids + coming(&|_| true);
-        let left = self.bounds.site_ids.saturating_sub(of_site).min(self.bounds.ids.saturating_sub(of_all));
+        let own = self.quotas.get(site).copied().unwrap_or(usize::MAX).min(self.bounds.site_ids);
+        let left = own.saturating_sub(of_site).min(self.bounds.ids.saturating_sub(of_all));
         Room { left, coming: HashMap::new() }
     }
 

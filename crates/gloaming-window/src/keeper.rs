@@ -133,6 +133,14 @@ impl<P: Place> Keeper<P> {
         outcome
     }
 
+    /// Holds sites to other numbers of open contributions.
+    pub fn quotas(&mut self, quotas: BTreeMap<String, usize>) {
+        if let Some(edge) = &mut self.edge {
+            edge.quotas.clone_from(&quotas);
+        }
+        self.opening.quotas = quotas;
+    }
+
     /// Changes the keys that sites' policies must be signed with, for policies to come and for the next time
     /// the store is opened. A site whose policy in force is not signed by its new key keeps the old one: its
     /// name is returned. So does one that has none any more.

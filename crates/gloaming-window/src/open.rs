@@ -95,6 +95,8 @@ pub struct Opening {
     pub restored: bool,
     /// Limits.
     pub bounds: Bounds,
+    /// Contribution ids remembered for single sites, where that is fewer than the limit.
+    pub quotas: BTreeMap<String, usize>,
 }
 
 /// A clock that contradicts the store.
@@ -168,6 +170,7 @@ impl<S: Storage> Edge<S> {
             next_seq: std::mem::take(&mut snapshot.next_seq),
             quarantine: Quarantine::default(),
             shares: Shares::default(),
+            quotas: opening.quotas.clone(),
             tally: Tally::default(),
             floor_ms: snapshot.floor_ms.max(left_ms),
         };

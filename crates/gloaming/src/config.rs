@@ -14,6 +14,7 @@ use toml::{Table, Value};
 
 use crate::door::{DOOR, Door};
 use crate::files;
+use crate::tenants::{OPERATORS, Operators};
 
 /// A working configuration with every key explained.
 pub const EXAMPLE: &str = r#"# Gloaming. Every value can be overridden: GLOAMING_EDGE_LISTEN overrides `listen` below [edge],
@@ -35,12 +36,14 @@ policies = ["policy.signed"]               # made by `gloaming policy sign`
 central = ["http://127.0.0.1:8790"]        # tried in turn; https beyond this machine
 # share_of_one_network = 5                 # percent of one count, 25 at least; 100 is no limit, for an intranet
 # central_ca = "ca.pem"                    # whose certificates to believe there; the system's when left out
+# sites_folder = "sites"                   # sites that `gloaming site` adds while this runs
+# admin_token_file = "token"               # what it must know for that; the API is on `admin`, and on the centre's `listen`
 
 [edge.sites]                               # the key each site's policies must be signed with
 # "shop.example" = "<public key, base64>"
 
 [central]
-listen = "127.0.0.1:8790"                  # tls_certificate and the three keys below it stand here too
+listen = "127.0.0.1:8790"                  # tls_certificate and the three keys below it, sites_folder and admin_token_file too
 store = "sqlite:central.sqlite"            # or "postgres://user@host/database"
 # retain_days = 400                        # released windows are kept for good when this is left out
 policies = ["policy.signed"]
@@ -79,6 +82,9 @@ pub struct EdgeFile {
     /// How strangers are treated.
     #[serde(flatten)]
     pub door: Door,
+    /// How sites are added.
+    #[serde(flatten)]
+    pub operators: Operators,
     /// Centres.
     pub central: Vec<String>,
     /// Pins.
@@ -114,6 +120,9 @@ pub struct CentralFile {
     /// How strangers are treated.
     #[serde(flatten)]
     pub door: Door,
+    /// How sites are added.
+    #[serde(flatten)]
+    pub operators: Operators,
     /// Pins.
     #[serde(default)]
     pub sites: BTreeMap<String, String>,
@@ -208,8 +217,8 @@ impl Config {
     /// The first thing wrong, with what it should be.
     pub fn parse(text: &str, environment: &BTreeMap<String, String>) -> Result<Self> {
         let mut file: Table = text.parse().map_err(|error| anyhow!("not TOML: {error}"))?;
-        let edge = section(&mut file, "edge", &[&EDGE[..], &DOOR].concat(), environment)?;
-        let central = section(&mut file, "central", &[&CENTRAL[..], &DOOR].concat(), environment)?;
+        let edge = section(&mut file, "edge", &[&EDGE[..], &DOOR, &OPERATORS].concat(), environment)?;
+        let central = section(&mut file, "central", &[&CENTRAL[..], &DOOR, &OPERATORS].concat(), environment)?;
         if let Some(key) = file.keys().next() {
             return Err(unknown("the section", key, &["edge", "central"]));
         }
@@ -238,6 +247,7 @@ impl Config {
             edge.policies.iter_mut().for_each(against);
             edge.central_ca.iter_mut().for_each(against);
             edge.door.paths(against);
+            edge.operators.paths(against);
         }
         if let Some(central) = &mut config.central {
             // What is no address is said when the centre starts.
@@ -247,6 +257,7 @@ impl Config {
             central.password_file.iter_mut().for_each(against);
             central.policies.iter_mut().for_each(against);
             central.door.paths(against);
+            central.operators.paths(against);
         }
         Ok(config)
     }

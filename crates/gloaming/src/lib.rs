@@ -8,3 +8,5 @@ pub mod demo;
 pub mod door;
 pub mod files;
 pub mod shop;
+pub mod sites;
+pub mod tenants;

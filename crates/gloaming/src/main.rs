@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use gloaming::commands::{component, demo, doctor, model, plan, policy, service};
+use gloaming::commands::{component, demo, doctor, model, plan, policy, service, site};
 use gloaming::config::EXAMPLE;
 
 /// Behaviour analytics that never sees a person.
@@ -68,6 +68,9 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         models: Option<PathBuf>,
     },
+    /// Add sites to a running edge or centre, and give them policies and quotas.
+    #[command(subcommand)]
+    Site(SiteCommand),
     /// Which edge component serves, and which runs beside it to be compared.
     #[command(subcommand)]
     Component(ComponentCommand),
@@ -152,6 +155,72 @@ enum PolicyCommand {
 }
 
 #[derive(Args)]
+struct At {
+    /// The service: an edge's `admin` or a centre's `listen`.
+    #[arg(long, env = "GLOAMING_AT", value_name = "http://HOST:PORT")]
+    at: String,
+    /// File with the token, as in the service's `admin_token_file`.
+    #[arg(long, default_value = "token", value_name = "FILE")]
+    token: PathBuf,
+    /// Whose certificate to believe, when the system does not know it.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum SiteCommand {
+    /// Pin the key that a site's policies must be signed with.
+    Add {
+        /// The site's name, as in its policy.
+        site: String,
+        /// The public key, as `gloaming policy key` printed it.
+        #[arg(long)]
+        key: String,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Put a signed policy in force.
+    Policy {
+        /// What `gloaming policy sign` wrote.
+        policy: PathBuf,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Hold a site to a number of contributions that are open at once; an edge's, not a centre's.
+    Quota {
+        /// The site.
+        site: String,
+        /// How many.
+        contributions: u64,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Take a site out. Windows that are open are still released.
+    Remove {
+        /// The site.
+        site: String,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Say which sites were added.
+    List {
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+async fn site(command: SiteCommand) -> Result<()> {
+    let service = |At { at, token, ca }| site::Service { at, token, ca };
+    match command {
+        SiteCommand::Add { site: name, key, at } => site::add(&service(at), &name, &key).await,
+        SiteCommand::Policy { policy, at } => site::policy(&service(at), &policy).await,
+        SiteCommand::Quota { site: name, contributions, at } => site::quota(&service(at), &name, contributions).await,
+        SiteCommand::Remove { site: name, at } => site::remove(&service(at), &name).await,
+        SiteCommand::List { at } => site::list(&service(at)).await,
+    }
+}
+
+#[derive(Args)]
 struct OfEdge {
     /// The configuration.
     #[arg(long, default_value = "gloaming.toml")]
@@ -232,6 +301,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Policy(PolicyCommand::Diff { old, new, models }) => policy::compare(&old, &new, models.as_deref()),
         Command::Plan { policy, visits_per_day, models } => plan::run(&policy, models.as_deref(), visits_per_day),
+        Command::Site(command) => site(command).await,
         Command::Component(command) => {
             let (edge, step) = match &command {
                 ComponentCommand::Stage { component, edge } => (edge, component::Step::Stage(component)),

@@ -288,6 +288,7 @@ impl World {
             accept_clock: false,
             restored: false,
             bounds: Bounds::default(),
+            quotas: BTreeMap::new(),
         }
     }
 

@@ -143,6 +143,7 @@ pub(crate) fn opening(key: &Key) -> Opening {
         accept_clock: false,
         restored: false,
         bounds: Bounds::default(),
+        quotas: BTreeMap::new(),
     }
 }
 

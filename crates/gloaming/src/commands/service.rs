@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use gloaming_edge::{system_clock, system_entropy};
+use gloaming_edge::{Reload, system_clock, system_entropy};
 use tokio::net::TcpListener;
 
 use crate::commands::component::{Chosen, Components};
-use crate::config::{CentralFile, Config, EdgeFile, edge_keys, keys};
+use crate::config::{CentralFile, Config, EdgeFile, edge_keys};
 use crate::door::LOOK;
+use crate::sites::Known;
+use crate::tenants::Ask;
 use crate::{assets, files};
 
 /// What a service manager asks for.
@@ -66,6 +68,14 @@ pub struct Start {
     pub restored: bool,
 }
 
+fn known_edge(file: &EdgeFile) -> Result<Known> {
+    Known::read("edge.sites", &file.sites, &file.policies, file.operators.sites_folder.as_deref())
+}
+
+fn known_central(file: &CentralFile) -> Result<Known> {
+    Known::read("central.sites", &file.sites, &file.policies, file.operators.sites_folder.as_deref())
+}
+
 /// An edge's whole configuration from its file.
 ///
 /// # Errors
@@ -84,6 +94,7 @@ pub fn edge_config(file: &EdgeFile, component: Vec<u8>, loopback: bool, start: S
             file.store.display()
         );
     }
+    let Known { pins, policies, quotas } = known_edge(file)?;
     Ok(gloaming_edge::Config {
         name: file.name.clone(),
         store: file.store.clone(),
@@ -92,8 +103,10 @@ pub fn edge_config(file: &EdgeFile, component: Vec<u8>, loopback: bool, start: S
         anchor: file.anchor_file.clone().unwrap_or_else(beside),
         accept_clock: start.accept_clock,
         restored: start.restored,
-        pins: keys("edge.sites", &file.sites)?,
-        policies: file.policies.iter().map(|p| files::read(p)).collect::<Result<_>>()?,
+        pins,
+        policies,
+        quotas,
+        more: axum::Router::new(),
         component,
         central: file.central.clone(),
         roots: file.roots(),
@@ -117,7 +130,8 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
     let mut chosen = components.chosen(&released)?;
     let (public, admin) = (listen("edge.listen", &file.listen).await?, listen("edge.admin", &file.admin).await?);
     let loopback = public.local_addr()?.ip().is_loopback() && admin.local_addr()?.ip().is_loopback();
-    let config = edge_config(&file, chosen.serves.clone(), loopback, start)?;
+    let (more, mut asks) = file.operators.open()?;
+    let config = gloaming_edge::Config { more, ..edge_config(&file, chosen.serves.clone(), loopback, start)? };
     let (public_at, admin_at) = (public.local_addr()?, admin.local_addr()?);
     let mut certificate = file.door.certificate()?;
     let public = file.door.listener(public, certificate.as_ref())?;
@@ -133,6 +147,10 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
         let asked = tokio::select! {
             asked = signals.next() => asked?,
             () = running.failed() => break true,
+            (ask, answer) = asks.next() => {
+                let _ = answer.send(reload_edge(path, &running, ask).await);
+                continue;
+            }
             () = tokio::time::sleep(LOOK) => {
                 certificate.iter_mut().for_each(|certificate| certificate.renew(false));
                 look_at_components(&running, &components, &released, &mut chosen).await;
@@ -144,7 +162,7 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
             Asked::Reload => {
                 certificate.iter_mut().for_each(|certificate| certificate.renew(true));
                 look_at_components(&running, &components, &released, &mut chosen).await;
-                reload_edge(path, &running).await;
+                reload_edge(path, &running, Ask::All).await;
             }
         }
     };
@@ -176,24 +194,31 @@ async fn look_at_components(
     }
 }
 
-/// Sites and policies from the file as it is now. What is wrong is said, and what was in force stays.
-async fn reload_edge(path: &Path, running: &gloaming_edge::Running) {
-    let read = || -> Result<_> {
+/// Sites and policies from file and folder as they are now; of policies only the one that is asked about. Returns what
+/// was refused. What is wrong is said, and what was in force stays.
+async fn reload_edge(path: &Path, running: &gloaming_edge::Running, ask: Ask) -> Vec<String> {
+    let read = || {
         let file = Config::load(path)?.edge.ok_or_else(|| anyhow!("{} has no [edge]", path.display()))?;
-        let policies = file.policies.iter().map(|p| files::read(p)).collect::<Result<Vec<_>>>()?;
-        Ok((keys("edge.sites", &file.sites)?, policies))
+        known_edge(&file)
     };
     match read() {
-        Ok((pins, policies)) => {
+        Ok(Known { pins, policies, quotas }) => {
+            let policies = if let Ask::Policy(policy) = ask { vec![policy] } else { policies };
             let count = policies.len();
-            let refused = running.reload(pins, policies).await;
+            let refused = running.reload(Reload { pins, policies, quotas }).await;
             for error in &refused {
                 tracing::error!(%error, "not loaded");
             }
             tracing::info!(policies = count, refused = refused.len(), "the configuration was read anew");
+            refused.iter().map(ToString::to_string).collect()
         }
-        Err(error) => tracing::error!(error = format!("{error:#}"), "nothing was loaded anew"),
+        Err(error) => unread(&error),
     }
+}
+
+fn unread(error: &anyhow::Error) -> Vec<String> {
+    tracing::error!(error = format!("{error:#}"), "nothing was loaded anew");
+    vec![format!("{error:#}")]
 }
 
 /// A centre's whole configuration from its file.
@@ -202,14 +227,16 @@ async fn reload_edge(path: &Path, running: &gloaming_edge::Running) {
 /// The first thing that is not there or not right.
 pub fn central_config(file: &CentralFile, assets: gloaming_http::Assets) -> Result<gloaming_central::Config> {
     let password = file.password_file.as_deref().map(files::read_text).transpose()?;
+    let Known { pins, policies, .. } = known_central(file)?;
     Ok(gloaming_central::Config {
         store: file.store.parse().context("`store` in [central]")?,
         retain_days: file.retain_days,
-        pins: keys("central.sites", &file.sites)?,
-        policies: file.policies.iter().map(|p| files::read(p)).collect::<Result<_>>()?,
+        pins,
+        policies,
         edges: edge_keys(&file.edges)?,
         password: password.map(|p| p.trim().to_owned()).filter(|p| !p.is_empty()),
         assets,
+        more: axum::Router::new(),
         clock: system_clock(),
     })
 }
@@ -221,7 +248,8 @@ pub fn central_config(file: &CentralFile, assets: gloaming_http::Assets) -> Resu
 pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
     let mut signals = Signals::new()?;
     let file = Config::load(path)?.central.ok_or_else(|| anyhow!("{} has no [central]", path.display()))?;
-    let config = central_config(&file, assets::find(folder)?)?;
+    let (more, mut asks) = file.operators.open()?;
+    let config = gloaming_central::Config { more, ..central_config(&file, assets::find(folder)?)? };
     let listener = listen("central.listen", &file.listen).await?;
     let address = listener.local_addr()?;
     let mut certificate = file.door.certificate()?;
@@ -231,6 +259,10 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
     loop {
         let asked = tokio::select! {
             asked = signals.next() => asked?,
+            (ask, answer) = asks.next() => {
+                let _ = answer.send(reload_central(path, &running, ask).await);
+                continue;
+            }
             () = tokio::time::sleep(LOOK) => {
                 certificate.iter_mut().for_each(|certificate| certificate.renew(false));
                 continue;
@@ -240,19 +272,29 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
             break;
         }
         certificate.iter_mut().for_each(|certificate| certificate.renew(true));
-        match reload_central(path, &running).await {
-            Ok(policies) => tracing::info!(policies, "policies and edges were loaded anew"),
-            Err(error) => tracing::error!(error = format!("{error:#}"), "nothing was loaded anew"),
-        }
+        reload_central(path, &running, Ask::All).await;
     }
     tracing::info!("stopping");
     running.stop().await;
     Ok(())
 }
 
-async fn reload_central(path: &Path, running: &gloaming_central::Running) -> Result<usize> {
-    let file = Config::load(path)?.central.ok_or_else(|| anyhow!("{} has no [central]", path.display()))?;
-    let policies = file.policies.iter().map(|p| files::read(p)).collect::<Result<Vec<_>>>()?;
-    running.reload(&keys("central.sites", &file.sites)?, &policies, edge_keys(&file.edges)?).await?;
-    Ok(policies.len())
+/// Sites, policies and edges as they are now, and a policy that is asked about. Returns why nothing was taken.
+async fn reload_central(path: &Path, running: &gloaming_central::Running, ask: Ask) -> Vec<String> {
+    let load = async {
+        let file = Config::load(path)?.central.ok_or_else(|| anyhow!("{} has no [central]", path.display()))?;
+        let Known { pins, mut policies, .. } = known_central(&file)?;
+        if let Ask::Policy(policy) = ask {
+            policies.push(policy);
+        }
+        running.reload(&pins, &policies, edge_keys(&file.edges)?).await?;
+        Ok::<_, anyhow::Error>(policies.len())
+    };
+    match load.await {
+        Ok(policies) => {
+            tracing::info!(policies, "policies and edges were loaded anew");
+            Vec::new()
+        }
+        Err(error) => unread(&error),
+    }
 }
