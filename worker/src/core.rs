@@ -58,7 +58,7 @@ impl Worker {
         if batch.len() > limits::FOLD_BYTES {
             return Err(Fault::OverLimit);
         }
-        let fold: Fold = cbor::from_slice(batch).map_err(|_| Fault::Malformed("not a fold"))?;
+        let fold: Fold = cbor::from_either_encoding(batch).map_err(|_| Fault::Malformed("not a fold"))?;
         if fold.items.len() > limits::FOLD_ITEMS {
             return Err(Fault::OverLimit);
         }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use gloaming_policy::author::{Key, announcement};
 use gloaming_signal::{Reason, limits};
 use gloaming_window::Delivered;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -120,13 +120,12 @@ pub async fn start(
 
 fn public_routes(context: Arc<Context>) -> Router {
     Router::new()
-        .route("/g/v1/contributions", post(contributions).layer(from_fn_with_state(Arc::clone(&context), known_origin)))
+        .route("/g/v1/contributions", post(contributions))
         .route("/g/v1/notice/{site}", get(notice))
         .route("/g/v1/policy/{site}", get(policy))
         .route("/g/v1/windows/{site}", get(windows))
         .route("/g/models/{model}/{file}", get(model))
         .route("/g/{file}", get(file))
-        .layer(DefaultBodyLimit::max(limits::SUBMISSION_BYTES.div_ceil(3) * 4))
         .with_state(context)
 }
 
@@ -216,38 +215,38 @@ async fn windows(State(context): State<Arc<Context>>, Path(site): Path<String>, 
     finish(&context, &request, response)
 }
 
-/// A page of a site that is unknown here is turned away before its body is read.
-async fn known_origin(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+/// What is answered to a submission that could be read.
+#[derive(Serialize)]
+struct Judged {
+    accepted: usize,
+    each: Vec<&'static str>,
+}
+
+async fn contributions(State(context): State<Arc<Context>>, request: Request) -> Response {
+    // A page of a site that is unknown here is turned away before its body is read.
     if context.origin(request.headers()).is_err() {
         let body = serde_json::json!({ "reason": "origin", "remedy": "add the page's origin to `origins` in the policy and sign it again" });
         return (StatusCode::FORBIDDEN, axum::Json(body)).into_response();
     }
-    next.run(request).await
-}
-
-async fn contributions(
-    State(context): State<Arc<Context>>,
-    network: Option<Extension<Network>>,
-    request: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Response {
+    let network = request.extensions().get::<Network>().map(|Network(number)| *number);
+    let (head, body) = request.into_parts();
     // What a page can post without a preflight is text: base64. Any other type is taken for the bytes.
-    let is_text = request.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let is_text = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let body = to_bytes(body, limits::SUBMISSION_BYTES.div_ceil(3) * 4).await;
     let body = body.map(|body| if is_text { STANDARD.decode(&body).map_or(body, Bytes::from) } else { body });
     let response = match body {
         Ok(body) if body.len() > limits::SUBMISSION_BYTES => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
         Err(_) => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
-        Ok(body) => match context.engine.ingest(body, network.map(|Extension(Network(number))| number)).await {
+        Ok(body) => match context.engine.ingest(body, network).await {
             Ok(answer) if answer.whole == Reason::Accepted => {
-                let each: Vec<&str> = answer.each.iter().map(|r| r.word()).collect();
                 let accepted = answer.each.iter().filter(|r| matches!(r, Reason::Accepted | Reason::Duplicate)).count();
-                axum::Json(serde_json::json!({ "accepted": accepted, "each": each })).into_response()
+                axum::Json(Judged { accepted, each: answer.each.iter().map(|r| r.word()).collect() }).into_response()
             }
             Ok(answer) => refused(status(answer.whole), answer.whole),
             Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, Reason::Busy),
         },
     };
-    finish(&context, &request, response)
+    finish(&context, &head.headers, response)
 }
 
 fn status(reason: Reason) -> StatusCode {

@@ -68,13 +68,23 @@ pub fn to_vec<T: Cbor>(value: &T) -> Vec<u8> {
 /// # Errors
 /// Whatever is wrong with the bytes, as [`Error`].
 pub fn from_slice<T: Cbor>(bytes: &[u8]) -> Result<T, Error> {
+    let value = from_either_encoding(bytes)?;
+    if to_vec(&value) != bytes {
+        return Err(Error::NotCanonical);
+    }
+    Ok(value)
+}
+
+/// As [`from_slice`], for whom another encoding of the same value is as good: between host and component, where
+/// nothing is hashed or signed.
+///
+/// # Errors
+/// As there, but for [`Error::NotCanonical`].
+pub fn from_either_encoding<T: Cbor>(bytes: &[u8]) -> Result<T, Error> {
     let mut reader = Reader { decoder: Decoder::from(bytes), total: bytes.len(), depth: 0 };
     let value = T::decode(&mut reader)?;
     if reader.decoder.offset() != bytes.len() {
         return Err(Error::Trailing);
-    }
-    if to_vec(&value) != bytes {
-        return Err(Error::NotCanonical);
     }
     Ok(value)
 }

@@ -56,13 +56,15 @@ pub(crate) fn fold_all(
     failures: &mut u64,
 ) -> Result<Verdict, EdgeError> {
     let mut all = Verdict::default();
-    for group in items.chunks(limits::FOLD_ITEMS) {
-        match fold_once(guest, hash, now_ms, group) {
+    let mut items = items.into_iter().peekable();
+    while items.peek().is_some() {
+        let fold = Fold { items: items.by_ref().take(limits::FOLD_ITEMS).collect() };
+        match fold_once(guest, hash, now_ms, &fold) {
             Ok(verdict) => merge(&mut all, verdict),
             Err(_) => {
                 *failures += 1;
-                for item in group {
-                    match fold_once(guest, hash, now_ms, std::slice::from_ref(item)) {
+                for item in fold.items {
+                    match fold_once(guest, hash, now_ms, &Fold { items: vec![item] }) {
                         Ok(verdict) => merge(&mut all, verdict),
                         Err(_) => {
                             *failures += 1;
@@ -81,11 +83,10 @@ fn merge(all: &mut Verdict, verdict: Verdict) {
     all.delta.extend(verdict.delta);
 }
 
-fn fold_once(guest: &mut dyn Guest, hash: &[u8; 32], now_ms: u64, items: &[FoldItem]) -> Result<Verdict, EdgeError> {
-    let batch = cbor::to_vec(&Fold { items: items.to_vec() });
-    let out = guest.fold(hash, now_ms, &batch)?;
-    let verdict: Verdict = cbor::from_slice(&out).map_err(|_| EdgeError::Untrue("no verdict"))?;
-    if verdict.items.len() != items.len() {
+fn fold_once(guest: &mut dyn Guest, hash: &[u8; 32], now_ms: u64, fold: &Fold) -> Result<Verdict, EdgeError> {
+    let out = guest.fold(hash, now_ms, &cbor::to_vec(fold))?;
+    let verdict: Verdict = cbor::from_either_encoding(&out).map_err(|_| EdgeError::Untrue("no verdict"))?;
+    if verdict.items.len() != fold.items.len() {
         return Err(EdgeError::Untrue("verdicts on other items"));
     }
     Ok(verdict)

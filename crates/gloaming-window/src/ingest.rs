@@ -1,17 +1,17 @@
 //! What comes in: bodies are routed, duplicates found, the rest folded by the guest, stored, answered.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 
 use gloaming_policy::Policy;
 use gloaming_privacy::DAY_MS;
 use gloaming_signal::cbor::{self, Bytes};
-use gloaming_signal::{CellKey, Contribution, FoldItem, Reason, Submission, hash, limits};
+use gloaming_signal::{CellKey, FoldItem, Reason, Submission, hash, limits};
 
 use crate::edge::{Edge, Open};
 use crate::error::EdgeError;
 use crate::guest::{Guest, check_verdict, fold_all};
-use crate::share::{Posted, Shares};
+use crate::share::{Counts, Posted, Shares};
 use crate::storage::{Chunk, Cursor, Storage, WindowName};
 use crate::vault::{Entropy, WindowKey};
 
@@ -73,10 +73,26 @@ impl Quarantine {
     }
 }
 
+/// A window that a group of submissions may add to: looked up once and not for each contribution. Windows that have
+/// not begun or will never be released get none, so that a sender who names many of them fills nothing.
+struct Slot<'e> {
+    name: WindowName,
+    open: Option<&'e Open>,
+    /// Ids that this group has promised to it.
+    coming: HashSet<[u8; 16]>,
+    counts: Counts,
+}
+
 /// What a round has promised so far.
-struct Room {
+struct Room<'e> {
     left: usize,
-    coming: HashMap<WindowName, HashSet<[u8; 16]>>,
+    slots: Vec<Slot<'e>>,
+}
+
+impl Room<'_> {
+    fn place(&self, span_ms: u64, window: u64) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.name.window == window && slot.name.span_ms == span_ms)
+    }
 }
 
 /// A submission that the guest judges.
@@ -157,7 +173,8 @@ impl<S: Storage> Edge<S> {
         if self.quarantine.holds(body) {
             return Err(Reason::Fault);
         }
-        let submission: Submission = cbor::from_slice(body).map_err(|_| Reason::Malformed)?;
+        // Whether it is in the one encoding the guest says: it reads it anew.
+        let submission: Submission = cbor::from_either_encoding(body).map_err(|_| Reason::Malformed)?;
         if self.newest(&submission.site).is_none() {
             return Err(Reason::UnknownSite);
         }
@@ -168,12 +185,6 @@ impl<S: Storage> Edge<S> {
             Some(_) if self.takes(&submission.site, submission.policy_version) => Ok((place, submission)),
             _ => Err(Reason::UnknownPolicy),
         }
-    }
-
-    fn window_of(policy: &Policy, contribution: &Contribution) -> Option<WindowName> {
-        let metric = policy.metric(contribution.metric)?;
-        let (site, version) = (policy.site.clone(), policy.version);
-        Some(WindowName { site, version, span_ms: metric.span_ms, window: contribution.window })
     }
 
     /// The last window of a version: the one in which its successor came into force; without end while it
@@ -205,16 +216,26 @@ impl<S: Storage> Edge<S> {
         let mut room = self.room(&place.0, fresh);
         let mut judged = Vec::with_capacity(members.len());
         for (index, submission) in members {
-            let marks = self.mark(policy, &submission, posted[index].network, &mut room, shares);
+            let marks = self.mark(policy, &submission, posted[index].network, *now_ms, &mut room, shares);
             judged.push(Judged { index, submission, marks });
         }
+        let slots: Vec<(WindowName, Counts)> = room.slots.drain(..).map(|slot| (slot.name, slot.counts)).collect();
         let items = judged
             .iter()
             .map(|one| FoldItem { submission: Bytes(posted[one.index].body.to_vec()), skip: one.marks.skip() })
             .collect();
         let (hash, mut failures) = (in_force.hash, 0);
         let folded = fold_all(guest, &hash, *now_ms, items, &mut failures);
-        let verdict = folded.and_then(|verdict| check_verdict(policy, &judged, &verdict).map(|()| verdict));
+        let slot_of = |metric: u32, window: u64| {
+            let span_ms = policy.metric(metric)?.span_ms;
+            slots.iter().position(|(name, _)| name.window == window && name.span_ms == span_ms)
+        };
+        let verdict = folded.and_then(|verdict| {
+            check_verdict(policy, &judged, &verdict)?;
+            // A window without a slot cannot be added to, whatever the guest says.
+            let homeless = verdict.delta.iter().any(|(key, _)| slot_of(key.metric, key.window).is_none());
+            if homeless { Err(EdgeError::Untrue("cells of a window that is not open")) } else { Ok(verdict) }
+        });
         self.tally.guest_failures += failures;
         let Ok(verdict) = verdict else {
             // Not a word of it is believed; the other groups of this round are none the worse.
@@ -222,19 +243,28 @@ impl<S: Storage> Edge<S> {
             for one in judged {
                 answers[one.index] = Some(Answer { whole: Reason::Fault, each: Vec::new() });
             }
+            for (name, counts) in slots {
+                shares.take_back(name, counts);
+            }
             return;
         };
-        let accepted: BTreeSet<(WindowName, [u8; 16])> = judged
-            .iter()
-            .zip(&verdict.items)
-            .flat_map(|(one, item)| one.submission.contributions.iter().zip(&item.each))
-            .filter(|(_, reason)| **reason == Reason::Accepted)
-            .filter_map(|(contribution, _)| Some((Self::window_of(policy, contribution)?, contribution.id)))
-            .collect();
+        let mut accepted: Vec<Vec<[u8; 16]>> = vec![Vec::new(); slots.len()];
+        for (one, item) in judged.iter().zip(&verdict.items) {
+            for (contribution, reason) in one.submission.contributions.iter().zip(&item.each) {
+                if *reason == Reason::Accepted
+                    && let Some(slot) = slot_of(contribution.metric, contribution.window)
+                {
+                    accepted[slot].push(contribution.id);
+                }
+            }
+        }
+        // In the order of ids, so that what is stored does not tell which of them came together.
+        accepted.iter_mut().for_each(|ids| ids.sort_unstable());
         for (Judged { index, submission, marks }, item) in judged.iter().zip(verdict.items) {
             let counted = |bit: usize| {
                 let contribution = &submission.contributions[bit];
-                Self::window_of(policy, contribution).is_some_and(|name| accepted.contains(&(name, contribution.id)))
+                slot_of(contribution.metric, contribution.window)
+                    .is_some_and(|slot| accepted[slot].binary_search(&contribution.id).is_ok())
             };
             // The guest knows one kind of skipping; why it was told to skip is known here.
             let why = |(bit, reason)| match reason {
@@ -255,19 +285,22 @@ impl<S: Storage> Edge<S> {
                 whole => Answer { whole, each },
             });
         }
-        for (name, id) in accepted {
-            fresh.entry(name).or_default().0.push(id);
-        }
+        let mut added: Vec<BTreeMap<CellKey, u64>> = vec![BTreeMap::new(); slots.len()];
         for (key, value) in verdict.delta {
-            let Some(metric) = policy.metric(key.metric) else { continue };
-            let name =
-                WindowName { site: place.0.clone(), version: place.1, span_ms: metric.span_ms, window: key.window };
-            *fresh.entry(name).or_default().1.entry(key).or_default() += value;
+            if let Some(slot) = slot_of(key.metric, key.window) {
+                *added[slot].entry(key).or_default() += value;
+            }
+        }
+        for ((name, counts), (ids, cells)) in slots.into_iter().zip(accepted.into_iter().zip(added)) {
+            if !ids.is_empty() {
+                fresh.insert(name.clone(), (ids, cells));
+            }
+            shares.take_back(name, counts);
         }
     }
 
     /// How many ids a site may still bring in this round.
-    fn room(&self, site: &str, fresh: &Fresh) -> Room {
+    fn room(&self, site: &str, fresh: &Fresh) -> Room<'_> {
         let coming = |own: &dyn Fn(&WindowName) -> bool| -> usize {
             fresh.iter().filter(|(name, _)| own(name)).map(|(_, (ids, _))| ids.len()).sum()
         };
@@ -276,36 +309,52 @@ impl<S: Storage> Edge<S> {
         let of_all = self.ids + coming(&|_| true);
         let own = self.quotas.get(site).copied().unwrap_or(usize::MAX).min(self.bounds.site_ids);
         let left = own.saturating_sub(of_site).min(self.bounds.ids.saturating_sub(of_all));
-        Room { left, coming: HashMap::new() }
+        Room { left, slots: Vec::new() }
     }
 
     /// Which contributions of a submission are not to be counted, and why.
-    fn mark(
-        &self,
+    fn mark<'e>(
+        &'e self,
         policy: &Policy,
         submission: &Submission,
         network: Option<u64>,
-        room: &mut Room,
+        now_ms: u64,
+        room: &mut Room<'e>,
         shares: &mut Shares,
     ) -> Marks {
         let mut marks = Marks::default();
         for (bit, contribution) in submission.contributions.iter().enumerate() {
-            let Some(name) = Self::window_of(policy, contribution) else { continue };
-            let (id, open) = (contribution.id, self.open.get(&name));
-            if !self.releasable(&name) {
-                marks.never |= 1 << bit;
-            } else if open.is_some_and(|open| open.ids.contains(&id)) {
+            let Some(span_ms) = policy.metric(contribution.metric).map(|metric| metric.span_ms) else { continue };
+            // That it has not begun is the guest's to say.
+            if contribution.window > now_ms / span_ms + 1 {
+                continue;
+            }
+            let place = match room.place(span_ms, contribution.window) {
+                Some(place) => place,
+                None => {
+                    let (site, version) = (policy.site.clone(), policy.version);
+                    let name = WindowName { site, version, span_ms, window: contribution.window };
+                    if !self.releasable(&name) {
+                        marks.never |= 1 << bit;
+                        continue;
+                    }
+                    let (open, counts) = (self.open.get(&name), shares.lend(&name));
+                    room.slots.push(Slot { name, open, coming: HashSet::new(), counts });
+                    room.slots.len() - 1
+                }
+            };
+            let Slot { open, coming, counts, .. } = &mut room.slots[place];
+            let id = contribution.id;
+            if open.is_some_and(|open| open.ids.contains(&id)) {
                 marks.known |= 1 << bit;
             } else if !submission.check {
-                let may = |shares: &mut Shares| shares.take(&name, contribution.metric, network, &self.bounds);
-                let coming = room.coming.entry(name.clone()).or_default();
                 if coming.contains(&id) {
                     marks.here |= 1 << bit;
                 } else if room.left == 0
                     || open.map_or(0, |open| open.ids.len()) + coming.len() >= self.bounds.window_ids
                 {
                     marks.full |= 1 << bit;
-                } else if !may(shares) {
+                } else if !counts.take(contribution.metric, network, &self.bounds) {
                     marks.crowded |= 1 << bit;
                 } else {
                     room.left -= 1;
@@ -323,8 +372,8 @@ impl<S: Storage> Edge<S> {
         }
         let (mut chunks, mut merges) = (Vec::new(), Vec::new());
         for (name, (ids, cells)) in fresh {
-            let cells: Vec<(CellKey, u64)> = cells.into_iter().collect();
-            let plain = cbor::to_vec(&(ids.clone(), cells.clone()));
+            let content: (Vec<[u8; 16]>, Vec<(CellKey, u64)>) = (ids, cells.into_iter().collect());
+            let (plain, (ids, cells)) = (cbor::to_vec(&content), content);
             let (key, number, wrapped) = match self.open.get(&name) {
                 Some(open) => (open.key.clone(), open.next_chunk, None),
                 None => {

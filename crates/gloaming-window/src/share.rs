@@ -28,8 +28,9 @@ impl<'b> From<&'b [u8]> for Posted<'b> {
     }
 }
 
+/// What came to one window.
 #[derive(Default)]
-struct Counts {
+pub(crate) struct Counts {
     /// Contributions to each metric.
     all: HashMap<u32, u64>,
     /// Those of one network.
@@ -40,19 +41,15 @@ struct Counts {
 #[derive(Default)]
 pub(crate) struct Shares(HashMap<WindowName, Counts>);
 
-impl Shares {
+impl Counts {
     /// Counts a contribution, or finds that its network has had its share of the metric: the larger of
     /// `network_floor` and `network_percent` of all that has come.
-    pub(crate) fn take(&mut self, name: &WindowName, metric: u32, network: Option<u64>, bounds: &Bounds) -> bool {
-        if !self.0.contains_key(name) {
-            self.0.insert(name.clone(), Counts::default());
-        }
-        let Some(Counts { all, own }) = self.0.get_mut(name) else { return true };
-        let all = all.entry(metric).or_default();
+    pub(crate) fn take(&mut self, metric: u32, network: Option<u64>, bounds: &Bounds) -> bool {
+        let all = self.all.entry(metric).or_default();
         if let Some(network) = network {
             let share = bounds.network_floor.max(*all * bounds.network_percent / 100);
-            let full = own.len() >= NETWORKS;
-            match own.entry((metric, network)) {
+            let full = self.own.len() >= NETWORKS;
+            match self.own.entry((metric, network)) {
                 Entry::Occupied(count) if *count.get() >= share => return false,
                 Entry::Occupied(mut count) => *count.get_mut() += 1,
                 Entry::Vacant(_) if share == 0 => return false,
@@ -62,6 +59,18 @@ impl Shares {
         }
         *all += 1;
         true
+    }
+}
+
+impl Shares {
+    /// The counts of a window, for as long as they are needed.
+    pub(crate) fn lend(&mut self, name: &WindowName) -> Counts {
+        self.0.remove(name).unwrap_or_default()
+    }
+
+    /// Takes them back.
+    pub(crate) fn take_back(&mut self, name: WindowName, counts: Counts) {
+        self.0.insert(name, counts);
     }
 
     /// Forgets windows.
@@ -80,7 +89,10 @@ mod tests {
 
     /// How many of `tries` are taken.
     fn taken(shares: &mut Shares, metric: u32, network: Option<u64>, tries: u32) -> usize {
-        (0..tries).filter(|_| shares.take(&name(1), metric, network, &Bounds::default())).count()
+        let mut counts = shares.lend(&name(1));
+        let taken = (0..tries).filter(|_| counts.take(metric, network, &Bounds::default())).count();
+        shares.take_back(name(1), counts);
+        taken
     }
 
     #[test]
@@ -110,7 +122,7 @@ mod tests {
     #[test]
     fn an_intranet_has_one_network() {
         let bounds = Bounds { network_percent: 100, network_floor: u64::MAX, ..Bounds::default() };
-        let mut shares = Shares::default();
-        assert!((0..1_000).all(|_| shares.take(&name(1), 1, Some(7), &bounds)));
+        let mut counts = Counts::default();
+        assert!((0..1_000).all(|_| counts.take(1, Some(7), &bounds)));
     }
 }
