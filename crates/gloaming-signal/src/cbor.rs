@@ -1,4 +1,4 @@
-//! Deterministic CBOR over `ciborium-ll`: one value, one encoding.
+//! Deterministic CBOR: one value, one encoding.
 //!
 //! ```text
 //! unsigned 0..2^64   major 0, shortest head          text     major 3, definite, UTF-8
@@ -13,8 +13,6 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use ciborium_io::Read as _;
-use ciborium_ll::{Decoder, Encoder, Header};
 
 use crate::limits;
 
@@ -81,9 +79,9 @@ pub fn from_slice<T: Cbor>(bytes: &[u8]) -> Result<T, Error> {
 /// # Errors
 /// As there, but for [`Error::NotCanonical`].
 pub fn from_either_encoding<T: Cbor>(bytes: &[u8]) -> Result<T, Error> {
-    let mut reader = Reader { decoder: Decoder::from(bytes), total: bytes.len(), depth: 0 };
+    let mut reader = Reader { bytes, at: 0, depth: 0 };
     let value = T::decode(&mut reader)?;
-    if reader.decoder.offset() != bytes.len() {
+    if reader.at != bytes.len() {
         return Err(Error::Trailing);
     }
     Ok(value)
@@ -93,56 +91,116 @@ pub fn from_either_encoding<T: Cbor>(bytes: &[u8]) -> Result<T, Error> {
 pub struct Writer(Vec<u8>);
 
 impl Writer {
-    fn head(&mut self, header: Header) {
-        // A Vec as sink cannot fail; the error type is uninhabited in all but name.
-        let _ = Encoder::from(&mut self.0).push(header);
+    /// The shortest head of a major type.
+    fn head(&mut self, major: u8, value: u64) {
+        let major = major << 5;
+        let bytes = value.to_be_bytes();
+        match value {
+            // Fewer than 24 fit into the first byte.
+            0..24 => self.0.push(major | bytes[7]),
+            24..0x100 => self.0.extend_from_slice(&[major | 24, bytes[7]]),
+            0x100..0x1_0000 => self.0.extend_from_slice(&[major | 25, bytes[6], bytes[7]]),
+            0x1_0000..0x1_0000_0000 => {
+                self.0.push(major | 26);
+                self.0.extend_from_slice(&bytes[4..]);
+            }
+            _ => {
+                self.0.push(major | 27);
+                self.0.extend_from_slice(&bytes);
+            }
+        }
     }
 
     /// Starts a record or list of `len` items.
     pub fn list(&mut self, len: usize) {
-        self.head(Header::Array(Some(len)));
+        self.head(4, len as u64);
     }
 
     /// A byte string.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        self.head(Header::Bytes(Some(bytes.len())));
+        self.head(2, bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 }
 
+/// The head of an item that messages here are made of.
+#[derive(Clone, Copy)]
+enum Head {
+    Positive(u64),
+    /// Minus one, minus this.
+    Negative(u64),
+    Bytes(usize),
+    Text(usize),
+    List(usize),
+    Simple(u8),
+    /// Well-formed, and nothing of ours: maps, tags, floats, indefinite lengths, a break.
+    Other,
+}
+
 /// Reads an encoding, with limits.
 pub struct Reader<'a> {
-    decoder: Decoder<&'a [u8]>,
-    total: usize,
+    bytes: &'a [u8],
+    at: usize,
     depth: usize,
 }
 
-impl Reader<'_> {
-    fn head(&mut self) -> Result<Header, Error> {
-        self.decoder.pull().map_err(|error| match error {
-            ciborium_ll::Error::Io(_) => Error::Truncated,
-            ciborium_ll::Error::Syntax(at) => Error::Syntax(at),
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let taken = rest.get(..len).ok_or(Error::Truncated)?;
+        self.at += len;
+        Ok(taken)
+    }
+
+    /// A big-endian number of `len` bytes, eight at most.
+    fn number(&mut self, len: usize) -> Result<u64, Error> {
+        Ok(self.take(len)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    fn head(&mut self) -> Result<Head, Error> {
+        let start = self.at;
+        let first = self.number(1)?;
+        let (major, info) = (first >> 5, first & 31);
+        let value = match info {
+            0..=23 => info,
+            24..=27 => self.number(1 << (info - 24))?,
+            // Indefinite lengths, and the break that ends them.
+            31 if matches!(major, 2..=5 | 7) => return Ok(Head::Other),
+            _ => return Err(Error::Syntax(start)),
+        };
+        // A length beyond what can be addressed is beyond what is here.
+        let len = || usize::try_from(value).map_err(|_| Error::Truncated);
+        Ok(match major {
+            0 => Head::Positive(value),
+            1 => Head::Negative(value),
+            2 => Head::Bytes(len()?),
+            3 => Head::Text(len()?),
+            4 => Head::List(len()?),
+            7 if info < 24 => Head::Simple(info as u8),
+            // A simple value that fits into the first byte must stand there (RFC 8949, section 3.3).
+            7 if info == 24 && value < 32 => return Err(Error::Syntax(start)),
+            _ => Head::Other,
         })
     }
 
     fn wrong(&mut self) -> Error {
-        Error::Type(self.decoder.offset())
+        Error::Type(self.at)
     }
 
     /// Where the reader stands, for errors of the value's own rules.
     pub fn limit(&mut self) -> Error {
-        Error::Limit(self.decoder.offset())
+        Error::Limit(self.at)
     }
 
     fn enter(&mut self) -> Result<usize, Error> {
         match self.head()? {
-            Header::Array(Some(len)) => {
+            Head::List(len) => {
                 self.depth += 1;
                 if self.depth > limits::DEPTH {
                     return Err(Error::Depth);
                 }
                 // Each item takes a byte at least, so a longer count is a lie; nothing is allocated for it.
-                if len > self.total - self.decoder.offset().min(self.total) {
+                if len > self.bytes.len() - self.at {
                     return Err(Error::Truncated);
                 }
                 Ok(len)
@@ -179,25 +237,17 @@ impl Reader<'_> {
         self.depth = self.depth.saturating_sub(1);
     }
 
-    fn fill(&mut self, len: usize, max: usize) -> Result<Vec<u8>, Error> {
-        if len > max {
-            return Err(self.limit());
-        }
-        if len > self.total - self.decoder.offset().min(self.total) {
-            return Err(Error::Truncated);
-        }
-        let mut bytes = alloc::vec![0; len];
-        self.decoder.read_exact(&mut bytes).map_err(|_| Error::Truncated)?;
-        Ok(bytes)
+    fn fill(&mut self, len: usize, max: usize) -> Result<&'a [u8], Error> {
+        if len > max { Err(self.limit()) } else { self.take(len) }
     }
 
     /// A byte string of at most `max` bytes.
     ///
     /// # Errors
     /// When it is longer, truncated or something else.
-    pub fn bytes(&mut self, max: usize) -> Result<Vec<u8>, Error> {
+    pub fn bytes(&mut self, max: usize) -> Result<&'a [u8], Error> {
         match self.head()? {
-            Header::Bytes(Some(len)) => self.fill(len, max),
+            Head::Bytes(len) => self.fill(len, max),
             _ => Err(self.wrong()),
         }
     }
@@ -205,11 +255,11 @@ impl Reader<'_> {
 
 impl Cbor for u64 {
     fn encode(&self, writer: &mut Writer) {
-        writer.head(Header::Positive(*self));
+        writer.head(0, *self);
     }
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         match reader.head()? {
-            Header::Positive(value) => Ok(value),
+            Head::Positive(value) => Ok(value),
             _ => Err(reader.wrong()),
         }
     }
@@ -231,15 +281,15 @@ small_unsigned!(u8, u16, u32);
 
 impl Cbor for i64 {
     fn encode(&self, writer: &mut Writer) {
-        writer.head(match u64::try_from(*self) {
-            Ok(positive) => Header::Positive(positive),
-            Err(_) => Header::Negative(!self.cast_unsigned()),
-        });
+        match u64::try_from(*self) {
+            Ok(positive) => writer.head(0, positive),
+            Err(_) => writer.head(1, !self.cast_unsigned()),
+        }
     }
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         match reader.head()? {
-            Header::Positive(value) => value.try_into().map_err(|_| reader.limit()),
-            Header::Negative(inverted) => Self::try_from(inverted).map(|v| !v).map_err(|_| reader.limit()),
+            Head::Positive(value) => value.try_into().map_err(|_| reader.limit()),
+            Head::Negative(inverted) => Self::try_from(inverted).map(|v| !v).map_err(|_| reader.limit()),
             _ => Err(reader.wrong()),
         }
     }
@@ -247,12 +297,12 @@ impl Cbor for i64 {
 
 impl Cbor for bool {
     fn encode(&self, writer: &mut Writer) {
-        writer.head(Header::Simple(if *self { 21 } else { 20 }));
+        writer.head(7, if *self { 21 } else { 20 });
     }
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         match reader.head()? {
-            Header::Simple(20) => Ok(false),
-            Header::Simple(21) => Ok(true),
+            Head::Simple(20) => Ok(false),
+            Head::Simple(21) => Ok(true),
             _ => Err(reader.wrong()),
         }
     }
@@ -261,14 +311,14 @@ impl Cbor for bool {
 /// Text of at most 64 KiB; messages with tighter limits check after decoding.
 impl Cbor for String {
     fn encode(&self, writer: &mut Writer) {
-        writer.head(Header::Text(Some(self.len())));
+        writer.head(3, self.len() as u64);
         writer.0.extend_from_slice(self.as_bytes());
     }
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         match reader.head()? {
-            Header::Text(Some(len)) => {
-                let bytes = reader.fill(len, 64 * 1024)?;
-                Self::from_utf8(bytes).map_err(|_| reader.wrong())
+            Head::Text(len) => {
+                let text = core::str::from_utf8(reader.fill(len, 64 * 1024)?);
+                text.map(Into::into).map_err(|_| reader.wrong())
             }
             _ => Err(reader.wrong()),
         }
@@ -293,7 +343,7 @@ impl Cbor for Bytes {
         writer.bytes(&self.0);
     }
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.bytes(limits::FOLD_BYTES).map(Self)
+        Ok(Self(reader.bytes(limits::FOLD_BYTES)?.to_vec()))
     }
 }
 
@@ -318,15 +368,16 @@ impl<T: Cbor> Cbor for Vec<T> {
 impl<T: Cbor> Cbor for Option<T> {
     fn encode(&self, writer: &mut Writer) {
         match self {
-            None => writer.head(Header::Simple(22)),
+            None => writer.head(7, 22),
             Some(value) => value.encode(writer),
         }
     }
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let before = reader.at;
         match reader.head()? {
-            Header::Simple(22) => Ok(None),
-            other => {
-                reader.decoder.push(other);
+            Head::Simple(22) => Ok(None),
+            _ => {
+                reader.at = before;
                 T::decode(reader).map(Some)
             }
         }

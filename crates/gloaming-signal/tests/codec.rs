@@ -89,6 +89,48 @@ prop_compose! {
     }
 }
 
+/// What another implementation reads where ours reads one item, as ours would give it: none when ours must refuse.
+fn theirs(bytes: &[u8]) -> Option<ciborium_ll::Header> {
+    let mut decoder = ciborium_ll::Decoder::from(bytes);
+    let header = decoder.pull().ok()?;
+    let left = bytes.len() - decoder.offset();
+    match header {
+        ciborium_ll::Header::Bytes(Some(len)) | ciborium_ll::Header::Text(Some(len)) => (len == left).then_some(header),
+        other => (left == 0).then_some(other),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    /// Heads are read as `ciborium-ll` reads them, whatever the bytes.
+    #[test]
+    fn heads_are_read_as_another_implementation_reads_them(first: u8, rest in prop::collection::vec(any::<u8>(), 0..12)) {
+        use ciborium_ll::Header;
+        let bytes = [vec![first], rest].concat();
+        let theirs = theirs(&bytes);
+        let unsigned = cbor::from_either_encoding::<u64>(&bytes).ok();
+        prop_assert_eq!(unsigned, match theirs { Some(Header::Positive(value)) => Some(value), _ => None });
+        let signed = cbor::from_either_encoding::<i64>(&bytes).ok();
+        prop_assert_eq!(signed, match theirs {
+            Some(Header::Positive(value)) => i64::try_from(value).ok(),
+            Some(Header::Negative(value)) => i64::try_from(value).ok().map(|value| !value),
+            _ => None,
+        });
+        let blob = cbor::from_either_encoding::<Bytes>(&bytes).ok().map(|Bytes(blob)| blob.len());
+        prop_assert_eq!(blob, match theirs { Some(Header::Bytes(Some(len))) => Some(len), _ => None });
+        let text = cbor::from_either_encoding::<String>(&bytes).ok().map(|text| text.len());
+        let utf8 = |len: usize| std::str::from_utf8(&bytes[bytes.len() - len..]).is_ok();
+        prop_assert_eq!(text, match theirs { Some(Header::Text(Some(len))) if utf8(len) => Some(len), _ => None });
+        let list = cbor::from_either_encoding::<Vec<u64>>(&bytes).ok().filter(Vec::is_empty);
+        prop_assert_eq!(list.is_some(), matches!(theirs, Some(Header::Array(Some(0)))));
+        let simple = cbor::from_either_encoding::<bool>(&bytes).ok();
+        prop_assert_eq!(simple, match theirs { Some(Header::Simple(value @ 20..=21)) => Some(value == 21), _ => None });
+        let nothing = cbor::from_either_encoding::<Option<u64>>(&bytes) == Ok(None);
+        prop_assert_eq!(nothing, matches!(theirs, Some(Header::Simple(22))));
+    }
+}
+
 proptest! {
     #[test]
     fn submissions_come_back(site in "[a-z.]{1,60}", policy_version: u32, policy_hash: [u8; 32], check: bool,

@@ -161,8 +161,8 @@ impl Cbor for Signed {
                 return Err(reader.limit());
             }
             Ok(Self {
-                policy: reader.bytes(limits::POLICY_BYTES)?,
-                notice: reader.bytes(limits::POLICY_BYTES)?,
+                policy: reader.bytes(limits::POLICY_BYTES)?.to_vec(),
+                notice: reader.bytes(limits::POLICY_BYTES)?.to_vec(),
                 signatures: Cbor::decode(reader)?,
             })
         })
