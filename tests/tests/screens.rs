@@ -2,13 +2,20 @@
 //! a name and room for a finger, text can be read. With `GLOAMING_PICTURES` set, pictures of all go there.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use gloaming_central::{Arrived, Running, Store, StoreAddress};
+use gloaming_e2e::batches::{Dice, Sender, digest};
 use gloaming_e2e::browser::Browser;
 use gloaming_e2e::page::Page;
 use gloaming_e2e::persona::linger;
 use gloaming_e2e::stage::{Setting, Stage, settle};
+use gloaming_policy::author::{Key, Signed, compile, date_of, template};
+use gloaming_signal::{Release, ReleaseState};
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 /// What is wrong with a page: WCAG 2.2's 1.4.10 (no sideways scrolling), 4.1.2 (names), 2.5.8 (24 px
 /// targets, inline links excepted), 1.4.3 (contrast 4.5, large text 3), 1.1.1 (alternatives), 3.1.1.
@@ -136,4 +143,70 @@ async fn pages_are_fit_to_be_seen_wide_and_on_a_phone() {
         look(&page, name, true).await;
     }
     stage.demo.stop().await;
+}
+
+/// A site's releases with a cell that grew alone, a batch that conflicts, and one that is nonsense.
+async fn troubled(folder: &Path) -> Running {
+    let key = Key::from_seed(&[1; 32]);
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let text = template("blog", "blog.example", "https://blog.example", &date_of(today + 60)).unwrap();
+    let policy = compile(&text, today, &|_| Err("no models here".to_owned())).unwrap();
+    let address = StoreAddress::Sqlite(folder.join("central.sqlite"));
+    let store = Store::open(&address).await.unwrap();
+    let mut dice = Dice(7);
+    let mut batch = Sender::new("blog.example", "edge-1", today - 15).batch(0);
+    batch.span_ms = 86_400_000;
+    for day in 0..14 {
+        (batch.seq, batch.window) = (day, today - 15 + day);
+        batch.releases = policy
+            .metrics
+            .iter()
+            .map(|metric| {
+                let usual = |cell| 300 / (1 + i64::from(cell)) + (dice.roll() % 15).cast_signed();
+                let mut values: Vec<i64> = (0..metric.cells()).map(usual).collect();
+                if day == 13 && metric.name == "source" {
+                    values[2] += 700;
+                }
+                Release { metric: metric.id, state: ReleaseState::Released, values }
+            })
+            .collect();
+        store.put(&[Arrived { batch: &batch, digest: digest(&batch) }], 0).await.unwrap();
+    }
+    store.put(&[Arrived { batch: &batch, digest: [0; 32] }], 1).await.unwrap();
+    store.close().await;
+    let config = gloaming_central::Config {
+        store: address,
+        retain_days: None,
+        pins: BTreeMap::from([("blog.example".to_owned(), key.public())]),
+        policies: vec![Signed::sign(&policy, &[&key]).to_bytes()],
+        edges: BTreeMap::new(),
+        password: None,
+        assets: gloaming::assets::find(None).unwrap(),
+        more: axum::Router::new(),
+        clock: gloaming_edge::system_clock(),
+    };
+    gloaming_central::start(config, TcpListener::bind("127.0.0.1:0").await.unwrap()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_seen_at_the_centre() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = troubled(folder.path()).await;
+    let browser = Browser::launch().await.unwrap();
+    for (phone, name) in [(false, "alarms-wide"), (true, "alarms-phone")] {
+        let profile = browser.profile().await.unwrap();
+        let page = profile.tab("").await.unwrap();
+        if phone {
+            page.phone().await.unwrap();
+        }
+        page.goto(&format!("http://{}", running.address())).await.unwrap();
+        page.until("document.querySelectorAll('.metric').length > 4").await.unwrap();
+        let facts = page.eval("document.getElementById('facts').textContent").await.unwrap();
+        let facts = facts.as_str().unwrap();
+        for words in ["Alarm", "another batch bears this number", "Sudden growth", "source: social at edge-1"] {
+            assert!(facts.contains(words), "{words:?} is not in {facts}");
+        }
+        look(&page, name, true).await;
+    }
+    running.stop().await;
 }

@@ -13,22 +13,24 @@ const length = (ms) => ms >= 86400e3 * 7 ? 'week' : ms >= 86400e3 ? 'day' : ms >
 const facts = (overview) => {
   const { budget } = overview, windows = overview.metrics.flatMap((metric) => metric.windows)
   const below = windows.filter((window) => window.state !== 'released').length
-  const card = (title, value, text) => {
-    const made = element('div', undefined, 'fact')
+  const card = (title, value, text, kind = 'fact') => {
+    const made = element('div', undefined, kind)
     made.append(element('h2', title), element('p', value, 'big'), element('p', text))
     return made
   }
+  // What calls for somebody comes first, and looks like it.
+  const alarms = [], alarm = (...words) => alarms.push(card(...words, 'fact alarm'))
   const cards = [
     card('Privacy budget', `ε ≤ ${number(budget.epsilon_day, 2)} a day`, `for one device that contributes all it may; ≤ ${number(budget.epsilon_month, 1)} in 30 days, ≤ ${number(budget.epsilon_year, 1)} in a year, at δ = ${budget.delta.toExponential(0)}. Declared: ρ ${number(budget.declared_rho, 4)} of ${number(budget.rho_per_device_day, 4)} a day.`),
     card('Metric-windows', `${number(windows.length - below)} released`, `${number(below)} stayed below k: nothing of them was released, and what was in them is gone.`),
     card('Policy', `version ${overview.policy_version}`, `valid before ${new Date(overview.expires_day * 864e5).toISOString().slice(0, 10)}; edges that delivered: ${overview.edges.join(', ') || 'none yet'}.`)
   ]
-  if (overview.alarms) cards.push(card(overview.alarms > 1 ? 'Alarms' : 'Alarm', number(overview.alarms), `The latest: ${overview.last_alarm}. “Running an edge and a centre” says what to do.`))
+  if (overview.alarms) alarm(overview.alarms > 1 ? 'Alarms' : 'Alarm', number(overview.alarms), `The latest: ${overview.last_alarm}. “Running an edge and a centre” says what to do.`)
   for (const metric of overview.metrics) {
     const newest = metric.sudden.at(-1)
-    if (newest) cards.push(card('Sudden growth', `${number(newest.value)}, usually ${number(newest.usual)}`, `${metric.name.replaceAll('-', ' ')}: ${metric.labels[newest.cell]} at ${newest.edge}, in the window of ${new Date(newest.start_ms).toISOString().slice(0, 16).replace('T', ' ')} UTC, while the rest stayed as it was. A campaign, or somebody who posts what nobody did.`))
+    if (newest) alarm('Sudden growth', `${number(newest.value)}, usually ${number(newest.usual)}`, `${metric.name.replaceAll('-', ' ')}: ${metric.labels[newest.cell]} at ${newest.edge}, in the window of ${new Date(newest.start_ms).toISOString().slice(0, 16).replace('T', ' ')} UTC, while the rest stayed as it was. A campaign, or somebody who posts what nobody did.`)
   }
-  at('facts').replaceChildren(...cards)
+  at('facts').replaceChildren(...alarms, ...cards)
 }
 
 const csv = (metric) => {

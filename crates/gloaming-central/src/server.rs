@@ -1,6 +1,7 @@
 //! The centre over HTTP: batches in, overviews out, and the page that shows them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -70,9 +71,16 @@ pub struct Running {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     store: Store,
+    address: SocketAddr,
 }
 
 impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Takes other policies, pins and edges without a restart: all of them or none.
     ///
     /// # Errors
@@ -105,7 +113,8 @@ pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Runn
     let listener = listener.into();
     let Config { store, retain_days, pins, policies: signed, edges, password, assets, more, clock } = config;
     let edges = Edges::new(edges)?;
-    if password.is_none() && !listener.local_addr()?.ip().is_loopback() {
+    let address = listener.local_addr()?;
+    if password.is_none() && !address.ip().is_loopback() {
         return Err(CentralError::NoPassword);
     }
     let store = Store::open(&store).await?;
@@ -132,7 +141,7 @@ pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Runn
             retaining.abort();
         }
     });
-    Ok(Running { context, stop, task, store })
+    Ok(Running { context, stop, task, store, address })
 }
 
 /// Deletes what is older than `days`, now and every hour.

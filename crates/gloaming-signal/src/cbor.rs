@@ -53,10 +53,13 @@ pub trait Cbor: Sized {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error>;
 }
 
+/// Bytes of a usual message: growing costs more than asking for a little too much.
+const USUAL: usize = 512;
+
 /// Encodes a value.
 #[must_use]
 pub fn to_vec<T: Cbor>(value: &T) -> Vec<u8> {
-    let mut writer = Writer(Vec::new());
+    let mut writer = Writer(Vec::with_capacity(USUAL));
     value.encode(&mut writer);
     writer.0
 }
@@ -66,8 +69,11 @@ pub fn to_vec<T: Cbor>(value: &T) -> Vec<u8> {
 /// # Errors
 /// Whatever is wrong with the bytes, as [`Error`].
 pub fn from_slice<T: Cbor>(bytes: &[u8]) -> Result<T, Error> {
-    let value = from_either_encoding(bytes)?;
-    if to_vec(&value) != bytes {
+    let value: T = from_either_encoding(bytes)?;
+    // As long as what was read, or it is not the same.
+    let mut again = Writer(Vec::with_capacity(bytes.len()));
+    value.encode(&mut again);
+    if again.0 != bytes {
         return Err(Error::NotCanonical);
     }
     Ok(value)
@@ -145,25 +151,41 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let taken = rest.get(..len).ok_or(Error::Truncated)?;
-        self.at += len;
+        let end = self.at.checked_add(len).ok_or(Error::Truncated)?;
+        let taken = self.bytes.get(self.at..end).ok_or(Error::Truncated)?;
+        self.at = end;
         Ok(taken)
     }
 
-    /// A big-endian number of `len` bytes, eight at most.
-    fn number(&mut self, len: usize) -> Result<u64, Error> {
-        Ok(self.take(len)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        self.take(N)?.try_into().map_err(|_| Error::Truncated)
     }
 
+    /// Nearly every head is one byte; the rest is out of line.
+    #[inline]
     fn head(&mut self) -> Result<Head, Error> {
         let start = self.at;
-        let first = self.number(1)?;
+        let first = *self.bytes.get(start).ok_or(Error::Truncated)?;
+        self.at += 1;
+        match first {
+            0..24 => Ok(Head::Positive(first.into())),
+            0x40..0x58 => Ok(Head::Bytes((first & 31).into())),
+            0x80..0x98 => Ok(Head::List((first & 31).into())),
+            _ => self.long_head(start, first),
+        }
+    }
+
+    fn long_head(&mut self, start: usize, first: u8) -> Result<Head, Error> {
         let (major, info) = (first >> 5, first & 31);
         let value = match info {
-            0..=23 => info,
-            24..=27 => self.number(1 << (info - 24))?,
+            0..=23 => info.into(),
+            24 => u8::from_be_bytes(self.array()?).into(),
+            25 => u16::from_be_bytes(self.array()?).into(),
+            26 => u32::from_be_bytes(self.array()?).into(),
+            27 => u64::from_be_bytes(self.array()?),
             // Indefinite lengths, and the break that ends them.
             31 if matches!(major, 2..=5 | 7) => return Ok(Head::Other),
             _ => return Err(Error::Syntax(start)),
@@ -176,7 +198,7 @@ impl<'a> Reader<'a> {
             2 => Head::Bytes(len()?),
             3 => Head::Text(len()?),
             4 => Head::List(len()?),
-            7 if info < 24 => Head::Simple(info as u8),
+            7 if info < 24 => Head::Simple(info),
             // A simple value that fits into the first byte must stand there (RFC 8949, section 3.3).
             7 if info == 24 && value < 32 => return Err(Error::Syntax(start)),
             _ => Head::Other,
