@@ -147,7 +147,7 @@ async fn every_query_uses_an_index() {
                 kinds.insert(kind);
             }
         }
-        // The first row of a partition, whichever it is, is found without one.
+        // The newest window is looked for once an hour, in one partition.
         assert!(!whole(line) || plan.contains("LIMIT 1"), "reads a whole table:\n{plan}");
     }
     assert!(queries >= 40, "only {queries} plans were logged");

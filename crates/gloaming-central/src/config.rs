@@ -33,6 +33,9 @@ pub struct Config {
     pub clock: Clock,
 }
 
+/// Days that windows must be kept, when they are not kept for good.
+pub(crate) const LEAST_DAYS: u32 = 30;
+
 /// Why a centre did not start, or could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CentralError {
@@ -50,6 +53,9 @@ pub enum CentralError {
     /// Two edges with one key.
     #[error("the edges {0} and {1} have one key; each needs its own, so that a batch says who signed it")]
     SharedKey(String, String),
+    /// Windows would be deleted before they arrive.
+    #[error("retain_days is {0}; a window of a week arrives when it is a week old, so keep {LEAST_DAYS} days at least")]
+    RetainTooShort(u32),
     /// Reading would be open to everybody.
     #[error("the centre listens beyond this machine and has no password; set `password_file`, or listen on 127.0.0.1")]
     NoPassword,

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use utoipa::{OpenApi, ToSchema};
 
 use crate::apply::Applier;
-use crate::config::{CentralError, Clock, Config};
+use crate::config::{CentralError, Clock, Config, LEAST_DAYS};
 use crate::ingest::{Edges, Policies, Refusal, accept};
 use crate::overview::{Overview, SiteRow, bounded, overview};
 use crate::store::{Store, Stored};
@@ -113,6 +113,9 @@ pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Runn
     let listener = listener.into();
     let Config { store, retain_days, pins, policies: signed, edges, password, assets, more, clock } = config;
     let edges = Edges::new(edges)?;
+    if let Some(days) = retain_days.filter(|days| *days < LEAST_DAYS) {
+        return Err(CentralError::RetainTooShort(days));
+    }
     let address = listener.local_addr()?;
     if password.is_none() && !address.ip().is_loopback() {
         return Err(CentralError::NoPassword);

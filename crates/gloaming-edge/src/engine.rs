@@ -188,6 +188,10 @@ impl Engine {
                 Err(EngineError::Policy(LoadPolicyError::Sign(error @ SignError::Expired(_)))) => {
                     tracing::error!(%error, "a policy is not loaded");
                 }
+                // A newer one is in the store: whoever gave the older file is told, and the newer one stays.
+                Err(EngineError::Policy(error @ LoadPolicyError::RolledBack { .. })) => {
+                    tracing::error!(%error, "a policy is not loaded");
+                }
                 other => other?,
             }
         }
@@ -334,6 +338,10 @@ impl Thread {
     }
 
     fn reload(&mut self, Reload { pins, policies, quotas }: Reload) -> Vec<EngineError> {
+        // While the store is closed nobody knows which pins its policies need.
+        if self.keeper.edge().is_none() {
+            return vec![EngineError::Busy];
+        }
         let mut refused = Vec::new();
         self.keeper.quotas(quotas);
         for bytes in &policies {

@@ -6,8 +6,10 @@ use gloaming_window::{Guest, GuestError};
 
 use crate::guest::{HostLimits, WasmGuest, WasmGuestError};
 
-/// Time that the next component may take for a fold, ms: less than the one that serves, since that one waits for it.
+/// Time that the next component may take for a fold and for a release, ms: less than the one that serves, since that
+/// one waits for it.
 const FOLD_MS: u64 = 100;
+const RELEASE_MS: u64 = 2_000;
 /// Calls that trap before the next component is given up.
 const TRAPS: u64 = 10;
 /// Differences that are written to the log; the rest is counted.
@@ -38,6 +40,8 @@ pub struct Guests {
     next: Option<Loaded>,
     compared: u64,
     differing: u64,
+    /// Calls of the next one that trapped.
+    traps: u64,
     /// Calls and replacements of components that served before.
     before: (u64, u64),
 }
@@ -49,7 +53,7 @@ impl Guests {
     /// When it imports something or is no edge component.
     pub fn new(component: &[u8]) -> Result<Self, WasmGuestError> {
         let live = Loaded::new(component, HostLimits::default(), None)?;
-        Ok(Self { live, next: None, compared: 0, differing: 0, before: (0, 0) })
+        Ok(Self { live, next: None, compared: 0, differing: 0, traps: 0, before: (0, 0) })
     }
 
     /// Takes other components, each of which must know all policies that are in force. What is the same stays, with
@@ -64,7 +68,7 @@ impl Guests {
             .then(|| Loaded::new(component, HostLimits::default(), Some(known)))
             .transpose()?;
         let same = |bytes: &&[u8]| self.next.as_ref().is_some_and(|loaded| is(loaded, bytes));
-        let limits = HostLimits { fold_ms: FOLD_MS, ..HostLimits::default() };
+        let limits = HostLimits { fold_ms: FOLD_MS, release_ms: RELEASE_MS, ..HostLimits::default() };
         let fresh =
             next.filter(|bytes| !same(bytes)).map(|bytes| Loaded::new(bytes, limits, Some(known))).transpose()?;
         if let Some(live) = live {
@@ -74,7 +78,7 @@ impl Guests {
             tracing::info!(sha256 = hash::hex(&self.live.sha256), "another edge component serves");
         }
         if fresh.is_some() || next.is_none() {
-            (self.compared, self.differing, self.next) = (0, 0, fresh);
+            (self.compared, self.differing, self.traps, self.next) = (0, 0, 0, fresh);
             if let Some(next) = &self.next {
                 tracing::info!(sha256 = hash::hex(&next.sha256), "an edge component runs beside the one that serves");
             }
@@ -105,6 +109,8 @@ impl Guests {
         let Some(next) = &mut self.next else { return answer };
         let other = call(&mut next.guest);
         self.compared += 1;
+        // Where the one that serves traps as well, it is the input's fault.
+        self.traps += u64::from(matches!((&answer, &other), (Ok(_), Err(GuestError::Trap(_)))));
         // What both refuse they may refuse in other words.
         let same = match (&answer, &other) {
             (Ok(answer), Ok(other)) => answer == other,
@@ -119,7 +125,7 @@ impl Guests {
                 tracing::warn!(sha256, why, "the next edge component differs from the one that serves");
             }
         }
-        if next.guest.counts().1 >= TRAPS {
+        if self.traps >= TRAPS {
             tracing::error!(
                 "the next edge component trapped {TRAPS} times and is given up; what serves is none the worse"
             );

@@ -16,8 +16,9 @@ const PLACES: usize = 16_384;
 
 /// How long the table's key lives, ms.
 const HOUR_MS: u64 = 3_600_000;
-/// How long the key lives under which networks have a number, ms.
-const DAY_MS: u64 = 24 * HOUR_MS;
+/// How long the key lives under which networks have a number, ms: longer than the longest window, so that at most one
+/// change of numbers, and with it a second share, falls into a window.
+const NETWORK_MS: u64 = 8 * 24 * HOUR_MS;
 
 /// What one address may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Default for AddressLimits {
     }
 }
 
-/// A number that stands for a network for a day: 256 addresses of IPv4, a /48 of IPv6. Handlers get it as a
+/// A number that stands for a network for eight days: 256 addresses of IPv4, a /48 of IPv6. Handlers get it as a
 /// request's extension, and never the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(pub u64);
@@ -130,14 +131,14 @@ impl Drop for Counted {
 }
 
 impl Guard {
-    /// With keys from `entropy`: one an hour, and one a day.
+    /// With keys from `entropy`: one an hour, and one every eight days.
     pub(crate) fn new(limits: AddressLimits, entropy: impl Fn() -> [u8; 32] + Send + Sync + 'static) -> Self {
         let table = Rotating::new(HOUR_MS, Table::new, entropy());
-        let network = Rotating::new(DAY_MS, |key| key, entropy());
+        let network = Rotating::new(NETWORK_MS, |key| key, entropy());
         Self { limits, entropy: Box::new(entropy), table, network }
     }
 
-    /// The number that stands for an address's network today.
+    /// The number that stands for an address's network for now.
     pub(crate) fn network(&self, address: IpAddr, now_us: u64) -> Network {
         let hash = keyed(&self.network.at(now_us, &self.entropy), address, 24, 48);
         let mut number = [0; 8];
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_has_one_number_for_a_day() {
+    fn a_network_has_one_number_for_eight_days() {
         let keys = AtomicU32::new(0);
         let guard = Guard::new(AddressLimits::default(), move || {
             let mut key = [0; 32];
@@ -234,11 +235,11 @@ mod tests {
         });
         let of = |text: &str, hour: u64| guard.network(text.parse().unwrap(), hour * 3_600 * SECOND);
         let first = of("192.0.2.1", 0);
-        assert_eq!(of("192.0.2.255", 23), first);
+        assert_eq!(of("192.0.2.255", 8 * 24 - 1), first);
         assert_ne!(of("192.0.3.1", 0), first);
         assert_eq!(of("2001:db8:1:2::1", 1), of("2001:db8:1:ffff::", 2));
         assert_ne!(of("2001:db8:1::1", 1), of("2001:db8:2::1", 1));
-        assert_ne!(of("192.0.2.1", 25), first, "tomorrow it is another number");
+        assert_ne!(of("192.0.2.1", 8 * 24), first, "then it is another number");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! address. [`Client`] posts bytes and gives up in time.
 //!
 //! What it is not: a log of who came. An address reaches no handler and no line of a
-//! log; a handler that must tell networks apart gets a [`Network`], which is a number for a day.
+//! log; a handler that must tell networks apart gets a [`Network`], which is a number for some days.
 #![forbid(unsafe_code)]
 
 mod assets;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -311,7 +311,10 @@ impl House {
         mut stopped: watch::Receiver<()>,
     ) {
         let limits = self.limits;
+        let asked = Arc::new(AtomicBool::new(false));
+        let first = Arc::clone(&asked);
         let service = service_fn(move |request| {
+            first.store(true, Ordering::Relaxed);
             let house = Arc::clone(&self);
             async move { Ok::<_, Infallible>(house.answer(peer, request).await) }
         });
@@ -319,6 +322,8 @@ impl House {
         // Errors here are the other side's: closed early, too slow, not HTTP.
         let over = tokio::select! {
             _ = connection.as_mut() => false,
+            // HTTP/2 has no timer of its own for a preface or a head that trickles.
+            () = unasked(limits.header, &asked) => false,
             () = tokio::time::sleep(limits.connection) => true,
             _ = stopped.changed() => true,
         };
@@ -349,6 +354,14 @@ impl House {
                 (StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time\n").into_response()
             }
         }
+    }
+}
+
+/// Done when nothing was asked within a time.
+async fn unasked(within: Duration, asked: &AtomicBool) {
+    tokio::time::sleep(within).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 

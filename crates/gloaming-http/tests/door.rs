@@ -191,6 +191,25 @@ async fn http2_is_spoken_and_its_resets_are_not_endless() {
     ask().await;
 }
 
+/// A place is not held by who shakes hands and then says nothing, or half of something.
+#[tokio::test]
+async fn a_silent_http2_connection_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = certify(folder.path());
+    let limits = Limits { header: Duration::from_millis(400), ..Limits::default() };
+    let (address, _) = open(|listener| listener.tls(Some(tls(folder.path()))).limits(limits)).await;
+    // Nothing; a preface; and a head whose end never comes.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let half = [&preface[..], b"\0\0\x03\x01\0\0\0\0\x01\x82\x87\x84"].concat();
+    for said in [&b""[..], preface, &half] {
+        let mut stream = second(address, &certificate).await;
+        stream.write_all(said).await.unwrap();
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "{} bytes hold a place", said.len());
+    }
+}
+
 #[tokio::test]
 async fn a_flood_from_one_address_is_turned_away_and_another_is_served() {
     let limits = AddressLimits { per_second: 1, burst: 20, connections: 3 };

@@ -1,6 +1,6 @@
 //! The edge's state and the policies in force.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, PublicKey, Signed};
@@ -10,6 +10,7 @@ use gloaming_signal::Reason;
 use crate::delivery::{Backoff, Outbox};
 use crate::error::{EdgeError, LoadPolicyError};
 use crate::guest::Guest;
+use crate::ids::Ids;
 use crate::ingest::Quarantine;
 use crate::open::Bounds;
 use crate::share::Shares;
@@ -40,7 +41,7 @@ const VERSIONS: usize = 16;
 pub(crate) struct Open {
     pub(crate) key: WindowKey,
     pub(crate) next_chunk: u64,
-    pub(crate) ids: HashSet<[u8; 16]>,
+    pub(crate) ids: Ids,
     pub(crate) cells: HashMap<(u32, u32), u64>,
 }
 

@@ -11,6 +11,7 @@ use gloaming_signal::{CellKey, FoldItem, Reason, Submission, hash, limits};
 use crate::edge::{Edge, Open};
 use crate::error::EdgeError;
 use crate::guest::{Guest, check_verdict, fold_all};
+use crate::ids::Ids;
 use crate::share::{Counts, Posted, Shares};
 use crate::storage::{Chunk, Cursor, Storage, WindowName};
 use crate::vault::{Entropy, WindowKey};
@@ -324,9 +325,10 @@ impl<S: Storage> Edge<S> {
     ) -> Marks {
         let mut marks = Marks::default();
         for (bit, contribution) in submission.contributions.iter().enumerate() {
-            let Some(span_ms) = policy.metric(contribution.metric).map(|metric| metric.span_ms) else { continue };
-            // That it has not begun is the guest's to say.
-            if contribution.window > now_ms / span_ms + 1 {
+            let Some(metric) = policy.metric(contribution.metric) else { continue };
+            let span_ms = metric.span_ms;
+            // What is beyond its bounds or has not begun is the guest's to refuse; it takes no room and no share.
+            if contribution.window > now_ms / span_ms || metric.admits(contribution.cell, contribution.value).is_err() {
                 continue;
             }
             let place = match room.place(span_ms, contribution.window) {
@@ -388,7 +390,7 @@ impl<S: Storage> Edge<S> {
         }
         self.storage.append(&chunks)?;
         for (name, key, ids, cells) in merges {
-            let fresh = || Open { key, next_chunk: 0, ids: HashSet::new(), cells: HashMap::new() };
+            let fresh = || Open { key, next_chunk: 0, ids: Ids::default(), cells: HashMap::new() };
             let open = self.open.entry(name).or_insert_with(fresh);
             open.next_chunk += 1;
             self.ids += open.merge(&ids, &cells);
@@ -400,12 +402,10 @@ impl<S: Storage> Edge<S> {
 impl Open {
     /// Returns how many ids are new.
     pub(crate) fn merge(&mut self, ids: &[[u8; 16]], cells: &[(CellKey, u64)]) -> usize {
-        let before = self.ids.len();
-        self.ids.extend(ids);
         for (key, value) in cells {
             let cell = self.cells.entry((key.metric, key.cell)).or_default();
             *cell = cell.saturating_add(*value);
         }
-        self.ids.len() - before
+        self.ids.extend(ids)
     }
 }

@@ -17,6 +17,7 @@ mod delivery;
 mod edge;
 mod error;
 mod guest;
+mod ids;
 mod ingest;
 mod keeper;
 mod open;

@@ -5,7 +5,7 @@
 //! twice. So how many releases an epoch has seen is also written beside the wrapping key, outside the store,
 //! before any of them leaves ([`Anchor`]); a store that has seen fewer is an old copy.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gloaming_policy::author::{Key, PublicKey, Signed};
 use gloaming_signal::CellKey;
@@ -15,6 +15,7 @@ use crate::delivery::Outbox;
 use crate::edge::{Edge, InForce, Open, Tally};
 use crate::error::EdgeError;
 use crate::guest::Guest;
+use crate::ids::Ids;
 use crate::ingest::Quarantine;
 use crate::share::Shares;
 use crate::storage::{PolicyRow, Snapshot, Storage};
@@ -30,7 +31,7 @@ pub struct Bounds {
     pub site_ids: usize,
     /// Contribution ids remembered for all windows together.
     pub ids: usize,
-    /// Contributions to one metric and window that one network may always make: fewer than any `k`.
+    /// Contributions to one metric and window that one network may always make.
     pub network_floor: u64,
     /// Beyond that, its share of all of them, percent.
     pub network_percent: u64,
@@ -50,7 +51,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             window_ids: 1_000_000,
-            network_floor: 25,
+            network_floor: 20,
             network_percent: 5,
             site_ids: 1_000_000,
             ids: 4_000_000,
@@ -234,7 +235,7 @@ impl<S: Storage> Edge<S> {
         for (name, wrapped) in &snapshot.keys {
             let key = WindowKey::unwrap(wrapped, &self.wrapping, name)
                 .ok_or_else(|| EdgeError::Unreadable(format!("a window key of {}", name.site)))?;
-            let open = Open { key, next_chunk: 0, ids: HashSet::new(), cells: HashMap::new() };
+            let open = Open { key, next_chunk: 0, ids: Ids::default(), cells: HashMap::new() };
             // A window that holds something had begun, whatever the clock says now.
             self.time(name.window.saturating_mul(name.span_ms));
             self.open.insert(name.clone(), open);

@@ -34,7 +34,7 @@ wrapping_key_file = "wrapping.key"         # made on first start; back it up apa
 # anchor_file = "wrapping.key.anchor"      # tells an old copy of the store; never back it up with the store
 policies = ["policy.signed"]               # made by `gloaming policy sign`
 central = ["http://127.0.0.1:8790"]        # tried in turn; https beyond this machine
-# share_of_one_network = 5                 # percent of one count, 25 at least; 100 is no limit, for an intranet
+# share_of_one_network = 5                 # percent of one count, 20 at least; 100 is no limit, for an intranet
 # central_ca = "ca.pem"                    # whose certificates to believe there; the system's when left out
 # sites_folder = "sites"                   # sites that `gloaming site` adds while this runs
 # admin_token_file = "token"               # what it must know for that; the API is on `admin`, and on the centre's `listen`
@@ -45,7 +45,7 @@ central = ["http://127.0.0.1:8790"]        # tried in turn; https beyond this ma
 [central]
 listen = "127.0.0.1:8790"                  # tls_certificate and the three keys below it, sites_folder and admin_token_file too
 store = "sqlite:central.sqlite"            # or "postgres://user@host/database"
-# retain_days = 400                        # released windows are kept for good when this is left out
+# retain_days = 400                        # 30 at least; released windows are kept for good when this is left out
 policies = ["policy.signed"]
 # password_file = "password"               # needed when `listen` is not on this machine
 

@@ -70,6 +70,30 @@ pub fn write_secret(path: &Path, text: &str) -> Result<()> {
     file.sync_all().context("the key could not be written")
 }
 
+/// Replaces a file in one step: whoever looks meanwhile, or after the power failed, sees the old one or the new one.
+///
+/// # Errors
+/// When it cannot be written; the old one is still there then.
+pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".writing");
+    let mut file = fs::File::create(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    sync_folder(path)
+}
+
+/// Makes names in a file's folder durable.
+///
+/// # Errors
+/// When they are not.
+pub fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Only Unix lets a folder be opened.
+    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
 /// Whether others than the owner may read a secret.
 #[must_use]
 pub fn readable_by_others(path: &Path) -> bool {

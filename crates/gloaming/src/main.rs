@@ -195,7 +195,7 @@ enum SiteCommand {
         #[command(flatten)]
         at: At,
     },
-    /// Take a site out. Windows that are open are still released.
+    /// Take a site out: it is served until the next start, and what is open then is never released.
     Remove {
         /// The site.
         site: String,

@@ -30,7 +30,7 @@ pub enum SitesError {
     Unknown(String),
     /// Its key is another one.
     #[error(
-        "{0} is here with another key; sign a version with both keys, or remove the site first, which ends its counting"
+        "{0} is here with another key; to change it, put a policy in force that is signed with both, then add the site with the new one"
     )]
     OtherKey(String),
     /// Its policy.
@@ -61,6 +61,15 @@ pub struct Site {
     pub quota: Option<u64>,
 }
 
+/// Which versions of the folder's policies a service asks for.
+#[derive(Clone, Copy)]
+pub enum Versions {
+    /// A centre's: batches of earlier ones may still come.
+    All,
+    /// An edge's: it keeps the earlier ones itself, and refuses to go back.
+    Newest,
+}
+
 /// What a service is to know: sites of its configuration file and of its folder together.
 #[derive(Default)]
 pub struct Known {
@@ -82,6 +91,7 @@ impl Known {
         pins: &BTreeMap<String, String>,
         policies: &[PathBuf],
         folder: Option<&Path>,
+        which: Versions,
     ) -> anyhow::Result<Self> {
         let policies = policies.iter().map(|path| files::read(path)).collect::<anyhow::Result<_>>()?;
         let mut known = Self { pins: keys(section, pins)?, policies, quotas: BTreeMap::new() };
@@ -90,7 +100,13 @@ impl Known {
             if known.pins.insert(name.clone(), site.key).is_some() {
                 return Err(SitesError::Twice(name).into());
             }
-            known.policies.extend(site.policies.into_values());
+            // Versions of before a change of keys were believed when they came, and the service kept them itself.
+            let believed = |bytes: &Vec<u8>| Signed::verify(bytes, &site.key, 0).is_ok();
+            let mut policies = site.policies.into_values().filter(believed);
+            match which {
+                Versions::All => known.policies.extend(policies),
+                Versions::Newest => known.policies.extend(policies.next_back()),
+            }
             let quota = site.quota.map(|quota| usize::try_from(quota).unwrap_or(usize::MAX));
             known.quotas.extend(quota.map(|quota| (name, quota)));
         }
@@ -124,18 +140,16 @@ impl Sites {
         outcome.map_err(|error| SitesError::Folder(path.to_owned(), error))
     }
 
-    /// Replaces a file in one step, so that a crash leaves the old one or the new one.
     fn write(&self, name: &str, file: &str, bytes: &[u8]) -> Result<(), SitesError> {
-        let folder = self.0.join(checked(name)?);
-        let (aside, path) = (folder.join(format!("{file}.writing")), folder.join(file));
-        Self::at(&aside, fs::write(&aside, bytes))?;
-        Self::at(&path, fs::rename(&aside, &path))
+        let path = self.0.join(checked(name)?).join(file);
+        Self::at(&path, files::replace(&path, bytes))
     }
 
-    /// All sites by name.
+    /// All sites by name. What is no site is said in the log and left out: one broken folder must not keep the others
+    /// from being served.
     ///
     /// # Errors
-    /// When the folder cannot be read, or holds something else.
+    /// When the folder cannot be read.
     pub fn all(&self) -> Result<BTreeMap<String, Site>, SitesError> {
         let mut sites = BTreeMap::new();
         if !self.0.exists() {
@@ -144,8 +158,10 @@ impl Sites {
         for entry in Self::at(&self.0, fs::read_dir(&self.0))? {
             let entry = Self::at(&self.0, entry)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let site = self.one(checked(&name)?)?;
-            sites.insert(name, site);
+            match self.one(&name) {
+                Ok(site) => drop(sites.insert(name, site)),
+                Err(error) => tracing::error!(%error, name, "a folder of sites_folder is left out"),
+            }
             if sites.len() > SITES {
                 return Err(SitesError::Full);
             }
@@ -184,7 +200,15 @@ impl Sites {
     pub fn add(&self, name: &str, key: &PublicKey) -> Result<bool, SitesError> {
         match self.one(name) {
             Ok(site) if site.key == *key => return Ok(false),
-            Ok(_) => return Err(SitesError::OtherKey(name.to_owned())),
+            Ok(site) => {
+                // A change of keys: the newest policy bears both signatures.
+                let newest = site.policies.values().next_back();
+                if newest.is_none_or(|bytes| Signed::verify(bytes, key, 0).is_err()) {
+                    return Err(SitesError::OtherKey(name.to_owned()));
+                }
+                self.write(name, "owner.pub", format!("{}\n", key.to_text()).as_bytes())?;
+                return Ok(true);
+            }
             Err(SitesError::Unknown(_)) => {}
             Err(error) => return Err(error),
         }
@@ -195,9 +219,10 @@ impl Sites {
         let (folder, aside) = (self.0.join(name), self.0.with_extension("adding"));
         let _ = fs::remove_dir_all(&aside);
         Self::at(&aside, fs::create_dir_all(&aside))?;
-        Self::at(&aside, fs::write(aside.join("owner.pub"), format!("{}\n", key.to_text())))?;
+        let pin = aside.join("owner.pub");
+        Self::at(&pin, files::replace(&pin, format!("{}\n", key.to_text()).as_bytes()))?;
         Self::at(&self.0, fs::create_dir_all(&self.0))?;
-        Self::at(&folder, fs::rename(&aside, &folder))?;
+        Self::at(&folder, fs::rename(&aside, &folder).and_then(|()| files::sync_folder(&folder)))?;
         Ok(true)
     }
 

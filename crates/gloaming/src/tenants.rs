@@ -79,8 +79,20 @@ pub enum Ask {
     Policy(Vec<u8>),
 }
 
-/// An ask, and where what was refused is told: nothing, when all is well.
-pub type Asked = (Ask, oneshot::Sender<Vec<String>>);
+/// What was refused, and of which site it is, when that is known.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The site.
+    pub site: Option<String>,
+    /// Why.
+    pub why: String,
+}
+
+/// What a service answers: what it refused of what it looked at, or why it could not look.
+pub type Answer = Result<Vec<Said>, String>;
+
+/// An ask, and where it is answered.
+pub type Asked = (Ask, oneshot::Sender<Answer>);
 
 struct Tenants {
     sites: Sites,
@@ -135,13 +147,18 @@ fn refused(error: &SitesError) -> Response {
 }
 
 impl Tenants {
-    /// What the service says to a change: nothing when it took it.
-    async fn ask(&self, ask: Ask) -> Vec<String> {
+    async fn ask(&self, ask: Ask) -> Answer {
+        let stopping = || "the service is stopping".to_owned();
         let (sender, answer) = oneshot::channel();
-        if self.asks.send((ask, sender)).await.is_err() {
-            return vec!["the service is stopping".to_owned()];
-        }
-        answer.await.unwrap_or_else(|_| vec!["the service is stopping".to_owned()])
+        self.asks.send((ask, sender)).await.map_err(|_| stopping())?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+fn words(answer: Answer) -> Vec<String> {
+    match answer {
+        Ok(said) => said.into_iter().map(|said| said.why).collect(),
+        Err(why) => vec![why],
     }
 }
 
@@ -163,18 +180,25 @@ async fn list(State(tenants): State<Arc<Tenants>>) -> Response {
 
 async fn add(State(tenants): State<Arc<Tenants>>, Path(site): Path<String>, key: String) -> Response {
     let _turn = tenants.turn.lock().await;
+    let before = tenants.sites.one(&site).ok();
     let added = PublicKey::from_text(&key).map_err(Into::into).and_then(|key| tenants.sites.add(&site, &key));
     match added {
         Err(error) => refused(&error),
         Ok(false) => (StatusCode::OK, Json(json!({ "site": site, "added": false }))).into_response(),
         Ok(true) => {
-            let said = tenants.ask(Ask::All).await;
-            // A site that the service does not take is not kept for its next start to stumble over.
-            if said.iter().any(|why| why.contains(&site)) {
+            let why = match tenants.ask(Ask::All).await {
+                Ok(said) => said.into_iter().find(|said| said.site.as_ref() == Some(&site)).map(|said| said.why),
+                Err(why) => Some(why),
+            };
+            let Some(why) = why else {
+                return (StatusCode::CREATED, Json(json!({ "site": site, "added": true }))).into_response();
+            };
+            // A site that the service does not take is not kept for its next start to stumble over; one that was
+            // there before keeps its policies, and its key with them.
+            if before.is_none() {
                 let _ = tenants.sites.remove(&site);
-                return problem(StatusCode::CONFLICT, &said.join("; "));
             }
-            (StatusCode::CREATED, Json(json!({ "site": site, "added": true }))).into_response()
+            problem(StatusCode::CONFLICT, &why)
         }
     }
 }
@@ -184,7 +208,7 @@ async fn remove(State(tenants): State<Arc<Tenants>>, Path(site): Path<String>) -
     match tenants.sites.remove(&site) {
         Err(error) => refused(&error),
         Ok(()) => {
-            let said = tenants.ask(Ask::All).await;
+            let said = words(tenants.ask(Ask::All).await);
             Json(json!({ "site": site, "removed": true, "said": said })).into_response()
         }
     }
@@ -197,7 +221,7 @@ async fn policy(State(tenants): State<Arc<Tenants>>, Path(site): Path<String>, b
         Err(error) => return refused(&error),
     };
     // Put in force first: what the service refuses is not kept.
-    let said = tenants.ask(Ask::Policy(bytes.to_vec())).await;
+    let said = words(tenants.ask(Ask::Policy(bytes.to_vec())).await);
     if !said.is_empty() {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, &said.join("; "));
     }
@@ -214,7 +238,7 @@ async fn quota(State(tenants): State<Arc<Tenants>>, Path(site): Path<String>, qu
     };
     match tenants.sites.put_quota(&site, quota) {
         Ok(()) => {
-            let said = tenants.ask(Ask::All).await;
+            let said = words(tenants.ask(Ask::All).await);
             Json(json!({ "site": site, "quota": quota, "said": said })).into_response()
         }
         Err(error) => refused(&error),

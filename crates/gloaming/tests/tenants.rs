@@ -71,7 +71,26 @@ async fn a_site_is_added_while_the_service_runs_and_is_there_after_a_restart() {
     assert!(post(0..5).await.1.contains("duplicate"), "the site is there, and so is what it was sent");
     assert_eq!(post(20..21).await.0, 503, "and its quota");
 
+    // A second version, and another start: the edge keeps the newest and does not stumble over the first.
+    folder.edit("docs.toml", "version = 1 ", "version = 2 ");
+    folder.says(&["policy", "sign", "docs.toml", "--key", "docs.key", "--key", "stranger.key", "--out", "docs.signed"]);
+    for at in [&centre_at, &edge_at] {
+        assert!(says(&["site", "policy", "docs.signed"], at).contains("docs.example version 2 is in force"));
+        // Signed with both keys, so that the new one may be pinned.
+        assert!(says(&["site", "add", "docs.example", "--key", &stranger], at).contains("is added"));
+    }
+    assert!(edge.terminate());
+    edge = site.start("edge");
+    until_ready(&site.admin).await;
+    assert!(says(&["site", "list"], &edge_at).contains("versions 1,2"));
+
     assert!(says(&["site", "remove", "docs.example"], &edge_at).contains("taken out"));
+    // What is left of it keeps no other site from being added and served.
+    folder.says(&["policy", "new", "--template", "saas", "--site", "example", "--out", "app.toml"]);
+    folder.says(&["policy", "sign", "app.toml", "--key", "docs.key", "--out", "app.signed"]);
+    assert!(says(&["site", "add", "example", "--key", &key], &edge_at).contains("is added"));
+    assert!(says(&["site", "policy", "app.signed"], &edge_at).contains("example version 1 is in force"));
+    assert!(says(&["site", "remove", "example"], &edge_at).contains("taken out"));
     assert!(refused(&["site", "remove", "docs.example"], &edge_at).contains("there is no site docs.example"));
     assert_eq!(says(&["site", "list"], &edge_at), "");
     assert!(edge.terminate() && centre.terminate());

@@ -33,6 +33,8 @@ impl StoreAddress {
     pub fn url(&self) -> String {
         match self {
             Self::Sqlite(path) => {
+                // A relative path's first part would be taken for a host.
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 let mut url = "sqlite://".to_owned();
                 for byte in path.as_os_str().as_encoded_bytes() {
                     if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
@@ -72,8 +74,8 @@ impl fmt::Display for StoreAddress {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Postgres(url) => {
                 let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-                let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-                write!(f, "postgres://{}", rest.split('?').next().unwrap_or_default())
+                let rest = rest.split('?').next().unwrap_or_default();
+                write!(f, "postgres://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
             }
         }
     }
@@ -101,6 +103,7 @@ mod tests {
             assert_eq!(text.parse::<StoreAddress>().unwrap(), address);
         }
         assert_eq!(sqlite("c").against(Path::new("/etc")), sqlite("/etc/c"));
+        assert!(sqlite("conf/../c").url().starts_with("sqlite:///"), "{}", sqlite("conf/../c").url());
         assert_eq!(sqlite("/a b?#%").url(), "sqlite:///a%20b%3f%23%25?mode=rwc");
         for text in ["", "sqlite:", "mysql://host/x", "http://x", "sqlite::memory:"] {
             assert!(text.parse::<StoreAddress>().is_err(), "{text}");
@@ -111,5 +114,7 @@ mod tests {
     fn a_password_is_never_shown() {
         let address: StoreAddress = "postgres://u:p@ss@db.example/c?password=p".parse().unwrap();
         assert_eq!(format!("{address} {address:?}"), "postgres://db.example/c postgres://db.example/c");
+        let address: StoreAddress = "postgres://db.example/c?password=p@ss".parse().unwrap();
+        assert_eq!(address.to_string(), "postgres://db.example/c");
     }
 }

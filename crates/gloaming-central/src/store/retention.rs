@@ -77,17 +77,17 @@ impl Store {
         }
     }
 
-    /// When the newest window began; PostgreSQL knows it by its partition.
+    /// When the newest window began; PostgreSQL looks in its newest partition.
     async fn newest(&self) -> Result<Option<i64>, StoreError> {
         if self.engine == Engine::Sqlite {
             let row = sqlx::query("SELECT MAX(start_ms) FROM release").fetch_one(&self.pool).await?;
             return Ok(row.try_get(0)?);
         }
         for partition in schema::partitions(&self.pool).await?.into_iter().rev() {
-            let statement = format!("SELECT start_ms FROM release_{partition} LIMIT 1");
+            let statement = format!("SELECT start_ms FROM release_{partition} ORDER BY start_ms DESC LIMIT 1");
             let row = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_optional(&self.pool).await?;
-            if row.is_some() {
-                return Ok(Some(partition * PARTITION_MS));
+            if let Some(row) = row {
+                return Ok(Some(row.try_get(0)?));
             }
         }
         Ok(None)

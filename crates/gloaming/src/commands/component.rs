@@ -43,11 +43,8 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     if path.exists() { files::read(path).map(Some) } else { Ok(None) }
 }
 
-/// Replaces a file in one step: an edge that looks at it meanwhile sees one or the other.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let aside = beside(path, ".writing");
-    fs::write(&aside, bytes).with_context(|| format!("cannot write {}", aside.display()))?;
-    fs::rename(&aside, path).with_context(|| format!("cannot write {}", path.display()))
+    files::replace(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 impl Components {

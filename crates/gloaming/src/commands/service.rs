@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use gloaming_edge::{Reload, system_clock, system_entropy};
+use gloaming_edge::{EngineError, Reload, system_clock, system_entropy};
 use tokio::net::TcpListener;
 
 use crate::commands::component::{Chosen, Components};
 use crate::config::{CentralFile, Config, EdgeFile, edge_keys};
 use crate::door::LOOK;
-use crate::sites::Known;
-use crate::tenants::Ask;
+use crate::sites::{Known, Versions};
+use crate::tenants::{Answer, Ask, Said};
 use crate::{assets, files};
 
 /// What a service manager asks for.
@@ -69,11 +69,11 @@ pub struct Start {
 }
 
 fn known_edge(file: &EdgeFile) -> Result<Known> {
-    Known::read("edge.sites", &file.sites, &file.policies, file.operators.sites_folder.as_deref())
+    Known::read("edge.sites", &file.sites, &file.policies, file.operators.sites_folder.as_deref(), Versions::Newest)
 }
 
 fn known_central(file: &CentralFile) -> Result<Known> {
-    Known::read("central.sites", &file.sites, &file.policies, file.operators.sites_folder.as_deref())
+    Known::read("central.sites", &file.sites, &file.policies, file.operators.sites_folder.as_deref(), Versions::All)
 }
 
 /// An edge's whole configuration from its file.
@@ -143,6 +143,7 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
         }
     }
     tracing::info!(edge = file.name, listen = %public_at, admin = %admin_at, "the edge is ready");
+    let mut look = tokio::time::interval(LOOK);
     let defect = loop {
         let asked = tokio::select! {
             asked = signals.next() => asked?,
@@ -151,7 +152,7 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
                 let _ = answer.send(reload_edge(path, &running, ask).await);
                 continue;
             }
-            () = tokio::time::sleep(LOOK) => {
+            _ = look.tick() => {
                 certificate.iter_mut().for_each(|certificate| certificate.renew(false));
                 look_at_components(&running, &components, &released, &mut chosen).await;
                 continue;
@@ -162,7 +163,8 @@ pub async fn edge(path: &Path, folder: Option<&Path>, start: Start) -> Result<()
             Asked::Reload => {
                 certificate.iter_mut().for_each(|certificate| certificate.renew(true));
                 look_at_components(&running, &components, &released, &mut chosen).await;
-                reload_edge(path, &running, Ask::All).await;
+                // What is wrong is in the log.
+                let _ = reload_edge(path, &running, Ask::All).await;
             }
         }
     };
@@ -196,29 +198,37 @@ async fn look_at_components(
 
 /// Sites and policies from file and folder as they are now; of policies only the one that is asked about. Returns what
 /// was refused. What is wrong is said, and what was in force stays.
-async fn reload_edge(path: &Path, running: &gloaming_edge::Running, ask: Ask) -> Vec<String> {
+async fn reload_edge(path: &Path, running: &gloaming_edge::Running, ask: Ask) -> Answer {
     let read = || {
         let file = Config::load(path)?.edge.ok_or_else(|| anyhow!("{} has no [edge]", path.display()))?;
         known_edge(&file)
     };
     match read() {
         Ok(Known { pins, policies, quotas }) => {
+            let one = matches!(ask, Ask::Policy(_));
             let policies = if let Ask::Policy(policy) = ask { vec![policy] } else { policies };
             let count = policies.len();
-            let refused = running.reload(Reload { pins, policies, quotas }).await;
+            let mut refused = running.reload(Reload { pins, policies, quotas }).await;
             for error in &refused {
                 tracing::error!(%error, "not loaded");
             }
             tracing::info!(policies = count, refused = refused.len(), "the configuration was read anew");
-            refused.iter().map(ToString::to_string).collect()
+            // That another site keeps its pin is no answer to whether this policy is in force.
+            refused.retain(|error| !one || !matches!(error, EngineError::PinKept(_)));
+            Ok(refused.iter().map(said).collect())
         }
         Err(error) => unread(&error),
     }
 }
 
-fn unread(error: &anyhow::Error) -> Vec<String> {
+fn said(error: &EngineError) -> Said {
+    let site = if let EngineError::PinKept(site) = error { Some(site.clone()) } else { None };
+    Said { site, why: error.to_string() }
+}
+
+fn unread(error: &anyhow::Error) -> Answer {
     tracing::error!(error = format!("{error:#}"), "nothing was loaded anew");
-    vec![format!("{error:#}")]
+    Err(format!("{error:#}"))
 }
 
 /// A centre's whole configuration from its file.
@@ -256,6 +266,7 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
     let listener = file.door.listener(listener, certificate.as_ref())?;
     let running = gloaming_central::start(config, listener).await?;
     tracing::info!(listen = %address, "the centre is ready");
+    let mut look = tokio::time::interval(LOOK);
     loop {
         let asked = tokio::select! {
             asked = signals.next() => asked?,
@@ -263,7 +274,7 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
                 let _ = answer.send(reload_central(path, &running, ask).await);
                 continue;
             }
-            () = tokio::time::sleep(LOOK) => {
+            _ = look.tick() => {
                 certificate.iter_mut().for_each(|certificate| certificate.renew(false));
                 continue;
             }
@@ -272,7 +283,7 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
             break;
         }
         certificate.iter_mut().for_each(|certificate| certificate.renew(true));
-        reload_central(path, &running, Ask::All).await;
+        let _ = reload_central(path, &running, Ask::All).await;
     }
     tracing::info!("stopping");
     running.stop().await;
@@ -280,7 +291,7 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
 }
 
 /// Sites, policies and edges as they are now, and a policy that is asked about. Returns why nothing was taken.
-async fn reload_central(path: &Path, running: &gloaming_central::Running, ask: Ask) -> Vec<String> {
+async fn reload_central(path: &Path, running: &gloaming_central::Running, ask: Ask) -> Answer {
     let load = async {
         let file = Config::load(path)?.central.ok_or_else(|| anyhow!("{} has no [central]", path.display()))?;
         let Known { pins, mut policies, .. } = known_central(&file)?;
@@ -293,7 +304,7 @@ async fn reload_central(path: &Path, running: &gloaming_central::Running, ask: A
     match load.await {
         Ok(policies) => {
             tracing::info!(policies, "policies and edges were loaded anew");
-            Vec::new()
+            Ok(Vec::new())
         }
         Err(error) => unread(&error),
     }

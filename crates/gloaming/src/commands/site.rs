@@ -83,7 +83,7 @@ pub async fn quota(service: &Service, site: &str, contributions: u64) -> Result<
 /// As above.
 pub async fn remove(service: &Service, site: &str) -> Result<()> {
     let answer = service.ask(Method::DELETE, &format!("sites/{site}"), Bytes::new()).await?;
-    println!("{site} is taken out: nothing new is counted after the next start, and what is open is still released");
+    println!("{site} is taken out: it is served until the next start, and what is open then is never released");
     for said in answer["said"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         println!("the service says: {said}");
     }
