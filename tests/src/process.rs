@@ -1,8 +1,78 @@
-//! What a process has used, from `/proc`.
+//! Services as processes of their own, and what a process has used, from `/proc`.
 
 use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use gloaming_http::Client;
+
+/// Time for a service to start.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A port that was free a moment ago.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A process that is ended with this.
+pub struct Process(Child);
+
+impl Process {
+    /// From a command that was started.
+    #[must_use]
+    pub fn new(child: Child) -> Self {
+        Self(child)
+    }
+
+    /// Runs `COMMAND SERVICE` with `gloaming.toml` of a folder, and waits until it says at `address` that it is ready.
+    ///
+    /// # Errors
+    /// When it does not within two minutes, or ends; what it said is in the error.
+    pub async fn service(command: &Path, service: &str, folder: &Path, address: &str) -> Result<Self> {
+        let log = fs::File::create(folder.join("log"))?;
+        let child = Command::new(command)
+            .args([service, "--config"])
+            .arg(folder.join("gloaming.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot run {}", command.display()))?;
+        let (mut process, client, began) = (Self(child), Client::new(Duration::from_secs(1)), Instant::now());
+        while began.elapsed() < PATIENCE && process.0.try_wait()?.is_none() {
+            if client.get(&format!("{address}/readyz")).await.is_ok_and(|(status, ..)| status.is_success()) {
+                return Ok(process);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the {service} did not start: {}", fs::read_to_string(folder.join("log"))?)
+    }
+
+    /// Asks it to end, which lets it end what it started, and waits.
+    pub fn terminate(&mut self) {
+        let _ = Command::new("kill").arg(self.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Ticks of a second in `/proc/PID/stat`: Linux shows 100 to programs on every architecture.
 const TICKS: f64 = 100.0;

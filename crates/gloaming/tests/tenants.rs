@@ -72,6 +72,7 @@ async fn a_site_is_added_while_the_service_runs_and_is_there_after_a_restart() {
     assert_eq!(post(20..21).await.0, 503, "and its quota");
 
     // A second version, and another start: the edge keeps the newest and does not stumble over the first.
+    let first = fs::read(folder.path("docs.signed")).unwrap();
     folder.edit("docs.toml", "version = 1 ", "version = 2 ");
     folder.says(&["policy", "sign", "docs.toml", "--key", "docs.key", "--key", "stranger.key", "--out", "docs.signed"]);
     for at in [&centre_at, &edge_at] {
@@ -79,10 +80,30 @@ async fn a_site_is_added_while_the_service_runs_and_is_there_after_a_restart() {
         // Signed with both keys, so that the new one may be pinned.
         assert!(says(&["site", "add", "docs.example", "--key", &stranger], at).contains("is added"));
     }
+    // Cut off, too large, an older version again, and no number: each says why, and changes nothing.
+    let newest = fs::read(folder.path("docs.signed")).unwrap();
+    let put = async |what: &str, bytes: Vec<u8>| {
+        let token = ("authorization", "Bearer 0123456789abcdef0123456789abcdef");
+        let address = format!("{edge_at}/admin/v1/sites/docs.example/{what}");
+        let (status, _, said) = client.send(http::Method::PUT, &address, Some(token), bytes.into()).await.unwrap();
+        (status.as_u16(), String::from_utf8(said.to_vec()).unwrap())
+    };
+    let (status, said) = put("policy", newest[..newest.len() / 2].to_vec()).await;
+    assert!(status == 422 && said.contains("not a signed policy"), "{status} {said}");
+    assert_eq!(put("policy", vec![0; 1 << 20]).await.0, 413);
+    assert_eq!(put("policy", newest).await.0, 200, "the one in force again");
+    let (status, said) = put("policy", first).await;
+    assert!(status == 422 && said.contains("not signed by the pinned key"), "{status} {said}");
+    let (status, said) = put("quota", b"-1".to_vec()).await;
+    assert!(status == 400 && said.contains("write a whole number"), "{status} {said}");
+
+    // A folder that is no site's keeps no other from being served.
+    fs::create_dir(folder.path("sites-ed").join("broken.example")).unwrap();
     assert!(edge.terminate());
     edge = site.start("edge");
     until_ready(&site.admin).await;
-    assert!(says(&["site", "list"], &edge_at).contains("versions 1,2"));
+    let said = says(&["site", "list"], &edge_at);
+    assert!(said.contains("versions 1,2") && !said.contains("broken"), "{said}");
 
     assert!(says(&["site", "remove", "docs.example"], &edge_at).contains("taken out"));
     // What is left of it keeps no other site from being added and served.

@@ -7,35 +7,26 @@ use anyhow::{Result, bail};
 use crate::run::{Context, run, step};
 use crate::{assets, setup};
 
-fn build(context: &Context, binary: &str) -> Result<()> {
-    step("compile the command and the load (first time 15 min)", || {
-        run(context.cargo().args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "gloaming",
-            "--package",
-            "gloaming-e2e",
-            "--bin",
-            "gloaming",
-            "--bin",
-            binary,
-        ]))
-    })
-}
-
-/// Runs the simulation with these arguments of its own.
-pub(crate) fn simulate(context: &Context, arguments: &[String]) -> Result<()> {
-    setup::postgres(context)?;
+/// Builds the command and a load in the release profile, and lets one run the other with arguments of its own.
+fn load(context: &Context, binary: &str, arguments: &[String]) -> Result<()> {
     let assets = assets::build(context)?;
-    build(context, "gloaming-simulate")?;
+    step("compile the command and the load (first time 15 min)", || {
+        let packages = ["--package", "gloaming", "--package", "gloaming-e2e"];
+        let build = ["build", "--release", "--locked", "--bin", "gloaming", "--bin", binary];
+        run(context.cargo().args(build).args(packages))
+    })?;
     let release = context.target.join("release");
-    run(Command::new(release.join("gloaming-simulate"))
+    run(Command::new(release.join(binary))
         .arg("--command")
         .arg(release.join("gloaming"))
         .args(arguments)
         .env("GLOAMING_ASSETS", assets))
+}
+
+/// Runs the simulation.
+pub(crate) fn simulate(context: &Context, arguments: &[String]) -> Result<()> {
+    setup::postgres(context)?;
+    load(context, "gloaming-simulate", arguments)
 }
 
 /// Measures an edge beside nginx, or a centre.
@@ -43,14 +34,7 @@ pub(crate) fn bench(context: &Context, what: &str, arguments: &[String]) -> Resu
     match what {
         "edge" => {
             setup::programs(context, &[setup::NGINX, setup::SLOWHTTPTEST])?;
-            let assets = assets::build(context)?;
-            build(context, "gloaming-bench")?;
-            let release = context.target.join("release");
-            run(Command::new(release.join("gloaming-bench"))
-                .arg("--command")
-                .arg(release.join("gloaming"))
-                .args(arguments)
-                .env("GLOAMING_ASSETS", assets))
+            load(context, "gloaming-bench", arguments)
         }
         "central" => {
             let least = ["--store", "sqlite", "--edges", "200", "--storms", "4,16", "--at-least", "1000"];

@@ -1,14 +1,13 @@
 //! The edge and nginx as processes of their own.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use gloaming_e2e::process::{children, cpu_seconds, peak_memory};
+use gloaming_e2e::process::{Process, children, cpu_seconds, free_port, peak_memory};
 use gloaming_http::Client;
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, Signed, compile, template};
@@ -20,20 +19,6 @@ const SITES: u32 = 4;
 pub(crate) const ORIGIN: &str = "https://127.0.0.1";
 /// Length of the windows: short, so that ids are forgotten as fast as they come.
 const WINDOW: &str = "5s";
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// Ended with this.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 pub(crate) struct EdgeStand {
     process: Process,
@@ -71,30 +56,9 @@ impl EdgeStand {
             files.join(", ")
         );
         write("gloaming.toml", config.as_bytes())?;
-        let log = fs::File::create(folder.path().join("log"))?;
-        let child = Command::new(command)
-            .args(["edge", "--config"])
-            .arg(folder.path().join("gloaming.toml"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot run {}", command.display()))?;
-        let stand = Self {
-            process: Process(child),
-            policies,
-            address: listen,
-            admin: format!("http://{admin}"),
-            _folder: folder,
-        };
-        let (client, began) = (Client::new(Duration::from_secs(1)), Instant::now());
-        while began.elapsed() < Duration::from_secs(60) {
-            if client.get(&format!("{}/readyz", stand.admin)).await.is_ok_and(|(status, ..)| status.is_success()) {
-                return Ok(stand);
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        bail!("the edge did not start: {}", fs::read_to_string(stand._folder.path().join("log"))?)
+        let admin = format!("http://{admin}");
+        let process = Process::service(command, "edge", folder.path(), &admin).await?;
+        Ok(Self { process, policies, address: listen, admin, _folder: folder })
     }
 
     pub(crate) fn policies(&self) -> Vec<Arc<Policy>> {
@@ -106,11 +70,11 @@ impl EdgeStand {
     }
 
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        cpu_seconds(self.process.0.id())
+        cpu_seconds(self.process.id())
     }
 
     pub(crate) fn peak_memory(&self) -> Result<u64> {
-        peak_memory(self.process.0.id())
+        peak_memory(self.process.id())
     }
 
     /// How contributions were judged, by reason.
@@ -143,6 +107,13 @@ pub(crate) struct Nginx {
     _folder: TempDir,
 }
 
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Killed, the master would leave its workers behind.
+        self.process.terminate();
+    }
+}
+
 impl Nginx {
     pub(crate) fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
@@ -164,7 +135,7 @@ impl Nginx {
             .stderr(Stdio::null())
             .spawn()
             .context("cannot run nginx; install Debian's package")?;
-        let nginx = Self { process: Process(child), address, _folder: folder };
+        let nginx = Self { process: Process::new(child), address, _folder: folder };
         let began = Instant::now();
         while std::net::TcpStream::connect(&nginx.address).is_err() {
             if began.elapsed() > Duration::from_secs(10) {
@@ -181,7 +152,7 @@ impl Nginx {
     }
 
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let master = self.process.0.id();
+        let master = self.process.id();
         let workers: f64 = children(master)?.into_iter().filter_map(|worker| cpu_seconds(worker).ok()).sum();
         Ok(cpu_seconds(master)? + workers)
     }

@@ -1,15 +1,11 @@
 //! The centre as a process of its own, and the database under it.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use gloaming_e2e::postgres::Cluster;
-use gloaming_e2e::process::{cpu_seconds, peak_memory};
-use gloaming_http::Client;
+use gloaming_e2e::process::{Process, cpu_seconds, free_port, peak_memory};
 use tempfile::TempDir;
 
 use crate::fleet::Fleet;
@@ -19,7 +15,7 @@ const DATABASE: &str = "central";
 pub(crate) struct Stand {
     folder: TempDir,
     cluster: Option<Cluster>,
-    centre: Child,
+    centre: Process,
     address: String,
 }
 
@@ -34,7 +30,7 @@ impl Stand {
             },
             None => "sqlite:central.sqlite".to_owned(),
         };
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let mut policies = Vec::new();
         for (name, bytes) in fleet.signed() {
             fs::write(folder.path().join(&name), bytes)?;
@@ -46,28 +42,9 @@ impl Stand {
             fleet.tables()
         );
         fs::write(folder.path().join("gloaming.toml"), config)?;
-        let log = fs::File::create(folder.path().join("log"))?;
-        let centre = Command::new(command)
-            .arg("central")
-            .arg("--config")
-            .arg(folder.path().join("gloaming.toml"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot run {}", command.display()))?;
-        let mut stand = Self { folder, cluster, centre, address: format!("http://127.0.0.1:{port}") };
-        let (client, began) = (Client::new(Duration::from_secs(1)), Instant::now());
-        while began.elapsed() < Duration::from_secs(120) {
-            if client.get(&format!("{}/readyz", stand.address)).await.is_ok_and(|(status, ..)| status.is_success()) {
-                return Ok(stand);
-            }
-            if stand.centre.try_wait()?.is_some() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        bail!("the centre did not start: {}", fs::read_to_string(stand.folder.path().join("log"))?)
+        let address = format!("http://127.0.0.1:{port}");
+        let centre = Process::service(command, "central", folder.path(), &address).await?;
+        Ok(Self { folder, cluster, centre, address })
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -97,15 +74,9 @@ impl Stand {
         let log: PathBuf = self.folder.path().join("central.sqlite-wal");
         let bytes = fs::metadata(&file)?.len() + fs::metadata(log).map_or(0, |file| file.len());
         let address = gloaming_central::StoreAddress::Sqlite(file).url();
+        sqlx::any::install_default_drivers();
         let mut connection = <sqlx::AnyConnection as sqlx::Connection>::connect(&address).await?;
         let row = sqlx::query("SELECT COUNT(*) FROM release").fetch_one(&mut connection).await?;
         Ok((bytes, sqlx::Row::try_get::<i64, _>(&row, 0)?.try_into()?))
-    }
-}
-
-impl Drop for Stand {
-    fn drop(&mut self) {
-        let _ = self.centre.kill();
-        let _ = self.centre.wait();
     }
 }
