@@ -60,6 +60,9 @@ impl Default for Limits {
     }
 }
 
+/// Headers in which proxies name a visitor's address: taken out before a handler sees a request.
+const ADDRESSES: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+
 /// Requests of one HTTP/2 connection at once.
 const STREAMS: u32 = 32;
 
@@ -342,6 +345,9 @@ impl House {
                 return later(StatusCode::TOO_MANY_REQUESTS, "too many requests from this address\n");
             }
             request.extensions_mut().insert(guard.network(address, self.now_us()));
+        }
+        for name in ADDRESSES {
+            request.headers_mut().remove(name);
         }
         let Ok(_place) = self.requests.try_acquire() else {
             count(&self.turned_away.busy);

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use gloaming_http::{AddressLimits, Client, ClientError, Limits, Listener, Roots, Tls, TurnedAway, serve};
+use gloaming_http::{AddressLimits, Client, ClientError, Limits, Listener, Network, Roots, Tls, TurnedAway, serve};
 use http::{StatusCode, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -255,6 +255,28 @@ async fn a_flood_from_one_address_is_turned_away_and_another_is_served() {
     }
     assert_eq!(from("127.0.0.5", "").await, "200");
     assert_eq!(counted(&turned_away, "address-connections"), 7);
+}
+
+/// The address itself goes no further than the accept loop: not by name, not in a header, not in an extension's words.
+#[tokio::test]
+async fn a_handler_gets_no_address() {
+    let told = |request: Request| async move {
+        let network = request.extensions().get::<Network>().is_some();
+        format!("network {network}, headers {:?}", request.headers())
+    };
+    let trusted = vec!["127.0.0.1/32".parse().unwrap()];
+    let listener = Listener::from(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let listener = listener.guarded(AddressLimits::default(), trusted, || [5; 32]);
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, Router::new().route("/", get(told)), std::future::pending()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let names = "x-forwarded-for: 198.51.100.7\r\nforwarded: for=198.51.100.7\r\nx-real-ip: 198.51.100.7\r\n";
+    let head = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{names}\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("network true") && answer.contains("\"host\""), "{answer}");
+    assert!(!answer.contains("198.51.100.7") && !answer.contains("forwarded"), "{answer}");
 }
 
 /// What real attackers send: each is answered or hung up on, and the next honest request is served.
