@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use gloaming_policy::{Metric, Policy};
 use gloaming_privacy::{noised, sample};
 use gloaming_signal::batch::ExactCells;
-use gloaming_signal::{
-    CellKey, Contribution, Fold, FoldItem, ItemVerdict, Reason, Release, ReleaseState, Submission, Verdict, cbor, hash,
-    limits,
-};
+use gloaming_signal::fold::{ROW, Row, add_up};
+use gloaming_signal::{CellKey, Reason, Release, ReleaseState, Verdict, cbor, hash, limits};
 
 /// Policies kept in one instance: two versions for each of 512 sites.
 const POLICIES: usize = 1_024;
@@ -49,22 +47,20 @@ impl Worker {
         <&[u8; 32]>::try_from(hash).ok().and_then(|hash| self.policies.get(hash)).ok_or(Fault::UnknownPolicy)
     }
 
-    /// Judges every contribution of a batch at edge time `now_ms` and adds up those that count.
+    /// Judges every row of a fold at edge time `now_ms` and adds up those that count.
     ///
     /// # Errors
-    /// When the batch itself cannot be read; a bad submission within it is a verdict.
-    pub fn fold(&self, policy_hash: &[u8], now_ms: u64, batch: &[u8]) -> Result<Vec<u8>, Fault> {
+    /// When the bytes are no rows; a bad row among them is a verdict.
+    pub fn fold(&self, policy_hash: &[u8], now_ms: u64, fold: &[u8]) -> Result<Vec<u8>, Fault> {
         let policy = self.policy(policy_hash)?;
-        if batch.len() > limits::FOLD_BYTES {
+        if fold.len() > limits::FOLD_ROWS * ROW {
             return Err(Fault::OverLimit);
         }
-        let fold: Fold = cbor::from_either_encoding(batch).map_err(|_| Fault::Malformed("not a fold"))?;
-        if fold.items.len() > limits::FOLD_ITEMS {
-            return Err(Fault::OverLimit);
-        }
-        let mut cells: BTreeMap<CellKey, u64> = BTreeMap::new();
-        let items = fold.items.iter().map(|item| judge(policy, policy_hash, now_ms, item, &mut cells)).collect();
-        Ok(cbor::to_vec(&Verdict { items, delta: cells.into_iter().collect() }))
+        let rows = Row::all(fold).ok_or(Fault::Malformed("not rows"))?;
+        let mut sums = Vec::with_capacity(rows.len());
+        let each = rows.map(|row| judge(policy, now_ms, &row, &mut sums)).collect();
+        add_up(&mut sums);
+        Ok(Verdict { each, sums }.to_bytes())
     }
 
     /// Noises and thresholds the exact cells of one window.
@@ -106,64 +102,30 @@ fn release(metric: &Metric, seed: &[u8; 32], window: u64, exact: &[u64]) -> Rele
     }
 }
 
-fn judge(
-    policy: &Policy,
-    policy_hash: &[u8],
-    now_ms: u64,
-    item: &FoldItem,
-    cells: &mut BTreeMap<CellKey, u64>,
-) -> ItemVerdict {
-    let whole = |whole| ItemVerdict { whole, each: Vec::new() };
-    if item.submission.0.len() > limits::SUBMISSION_BYTES {
-        return whole(Reason::TooLarge);
-    }
-    let Ok(submission) = cbor::from_slice::<Submission>(&item.submission.0) else { return whole(Reason::Malformed) };
-    if submission.site != policy.site {
-        return whole(Reason::UnknownSite);
-    }
-    if submission.policy_hash != policy_hash || submission.policy_version != policy.version {
-        return whole(Reason::UnknownPolicy);
-    }
-    let each = submission
-        .contributions
-        .iter()
-        .enumerate()
-        .map(|(i, contribution)| {
-            if item.skip & 1 << i != 0 {
-                return Reason::Duplicate;
+fn judge(policy: &Policy, now_ms: u64, row: &Row, sums: &mut Vec<(CellKey, u64)>) -> Reason {
+    match admit(policy, now_ms, row) {
+        Err(reason) => reason,
+        Ok(_) if row.check => Reason::Checked,
+        Ok(metric) => {
+            // A sum counts its report in cell 0 and its value in cell 1; all else is one in one cell.
+            let key = |cell| CellKey { metric: metric.id, window: row.window, cell };
+            if metric.sum_max().is_some() {
+                sums.push((key(0), 1));
             }
-            match admit(policy, now_ms, contribution) {
-                Err(reason) => reason,
-                Ok(_) if submission.check => Reason::Checked,
-                Ok(metric) => {
-                    add(metric, contribution, cells);
-                    Reason::Accepted
-                }
-            }
-        })
-        .collect();
-    ItemVerdict { whole: Reason::Accepted, each }
+            sums.push((key(row.cell), row.value.into()));
+            Reason::Accepted
+        }
+    }
 }
 
-fn admit<'p>(policy: &'p Policy, now_ms: u64, contribution: &Contribution) -> Result<&'p Metric, Reason> {
-    let metric = policy.metric(contribution.metric).ok_or(Reason::UnknownMetric)?;
-    let current = now_ms / metric.span_ms;
-    if contribution.window > current {
-        return Err(Reason::FutureWindow);
-    }
-    let end = (contribution.window + 1).saturating_mul(metric.span_ms);
-    if now_ms >= end.saturating_add(metric.grace_ms()) {
+fn admit<'p>(policy: &'p Policy, now_ms: u64, row: &Row) -> Result<&'p Metric, Reason> {
+    let metric = policy.metric(row.metric).ok_or(Reason::UnknownMetric)?;
+    // A product, for a division takes ten times as long.
+    let begins = row.window.checked_mul(metric.span_ms).filter(|begins| *begins <= now_ms);
+    let ends = begins.ok_or(Reason::FutureWindow)?.saturating_add(metric.span_ms);
+    if now_ms >= ends.saturating_add(metric.grace_ms()) {
         return Err(Reason::ClosedWindow);
     }
-    metric.admits(contribution.cell, contribution.value)?;
+    metric.admits(row.cell, row.value)?;
     Ok(metric)
-}
-
-/// A sum counts its report in cell 0 and its value in cell 1; all else is one in one cell.
-fn add(metric: &Metric, contribution: &Contribution, cells: &mut BTreeMap<CellKey, u64>) {
-    let key = |cell| CellKey { metric: metric.id, window: contribution.window, cell };
-    if metric.sum_max().is_some() {
-        *cells.entry(key(0)).or_default() += 1;
-    }
-    *cells.entry(key(contribution.cell)).or_default() += u64::from(contribution.value);
 }

@@ -30,8 +30,8 @@ impl Guest for Component {
         Ok(WORKER.with_borrow_mut(|worker| worker.configure(&policy))?.to_vec())
     }
 
-    fn fold(policy_hash: Vec<u8>, now_ms: u64, batch: Vec<u8>) -> Result<Vec<u8>, Fault> {
-        Ok(WORKER.with_borrow(|worker| worker.fold(&policy_hash, now_ms, &batch))?)
+    fn fold(policy_hash: Vec<u8>, now_ms: u64, rows: Vec<u8>) -> Result<Vec<u8>, Fault> {
+        Ok(WORKER.with_borrow(|worker| worker.fold(&policy_hash, now_ms, &rows))?)
     }
 
     fn release(

@@ -5,10 +5,8 @@ use gloaming_policy::Policy;
 use gloaming_policy::author::{compile, template};
 use gloaming_privacy::sample;
 use gloaming_signal::batch::ExactCells;
-use gloaming_signal::cbor::{self, Bytes};
-use gloaming_signal::{
-    CellKey, Contribution, Fold, FoldItem, Reason, Release, ReleaseState, Submission, Verdict, limits,
-};
+use gloaming_signal::fold::ROW;
+use gloaming_signal::{CellKey, Reason, Release, ReleaseState, Row, Verdict, cbor, limits};
 use gloaming_worker::core::{Fault, Worker};
 
 const DAY: u64 = 86_400_000;
@@ -19,17 +17,14 @@ fn policy() -> Policy {
     compile(&text, 20_781, &|_| Err("none".into())).unwrap()
 }
 
-fn contribution(metric: u32, cell: u32) -> Contribution {
-    Contribution { id: [cell as u8; 16], metric, window: 20_781, cell, value: 1 }
+fn row(metric: u32, cell: u32) -> Row {
+    Row { window: 20_781, metric, cell, value: 1, check: false }
 }
 
-fn submission(policy: &Policy, contributions: Vec<Contribution>) -> Submission {
-    Submission { site: policy.site.clone(), policy_version: 1, policy_hash: policy.hash(), check: false, contributions }
-}
-
-fn fold(worker: &Worker, policy: &Policy, items: Vec<(Vec<u8>, u64)>) -> Verdict {
-    let fold = Fold { items: items.into_iter().map(|(b, skip)| FoldItem { submission: Bytes(b), skip }).collect() };
-    cbor::from_slice(&worker.fold(&policy.hash(), NOW, &cbor::to_vec(&fold)).unwrap()).unwrap()
+fn fold(worker: &Worker, policy: &Policy, rows: &[Row]) -> Verdict {
+    let mut fold = Vec::new();
+    rows.iter().for_each(|row| row.write(&mut fold));
+    Verdict::from_bytes(&worker.fold(&policy.hash(), NOW, &fold).unwrap(), rows.len()).unwrap()
 }
 
 fn configured() -> (Worker, Policy) {
@@ -39,68 +34,31 @@ fn configured() -> (Worker, Policy) {
 }
 
 #[test]
-fn good_contributions_add_up_and_bad_ones_are_named_one_by_one() {
+fn good_rows_add_up_and_bad_ones_are_named_one_by_one() {
     let (worker, policy) = configured();
-    let one = |edit: &dyn Fn(&mut Contribution)| {
-        let mut contribution = contribution(4, 2);
-        edit(&mut contribution);
-        contribution
+    let one = |edit: &dyn Fn(&mut Row)| {
+        let mut row = row(4, 2);
+        edit(&mut row);
+        row
     };
-    let body = cbor::to_vec(&submission(
-        &policy,
-        vec![
-            one(&|_| {}),
-            one(&|_| {}),
-            one(&|c| c.metric = 99),
-            one(&|c| c.cell = 5),
-            one(&|c| c.value = 2),
-            one(&|c| c.window = 20_782),
-            one(&|c| c.window = 20_779),
-            one(&|c| c.window = 20_780),
-            one(&|c| c.window = u64::MAX),
-        ],
-    ));
-    let verdict = fold(&worker, &policy, vec![(body, 0b10)]);
     use Reason::*;
-    let want = [
-        Accepted,
-        Duplicate,
-        UnknownMetric,
-        UnknownCell,
-        CapExceeded,
-        FutureWindow,
-        ClosedWindow,
-        Accepted,
-        FutureWindow,
+    let rows = [
+        (one(&|_| {}), Accepted),
+        (one(&|row| row.check = true), Checked),
+        (one(&|row| row.metric = 99), UnknownMetric),
+        (one(&|row| row.cell = 5), UnknownCell),
+        (one(&|row| row.value = 2), CapExceeded),
+        (one(&|row| row.window = 20_782), FutureWindow),
+        (one(&|row| row.window = 20_779), ClosedWindow),
+        // Yesterday's window is still within its grace.
+        (one(&|row| row.window = 20_780), Accepted),
+        (one(&|row| row.window = u64::MAX), FutureWindow),
+        (one(&|_| {}), Accepted),
     ];
-    assert_eq!(verdict.items[0].each, want, "yesterday's window is still within its grace");
+    let verdict = fold(&worker, &policy, &rows.map(|(row, _)| row));
+    assert_eq!(verdict.each, rows.map(|(_, reason)| reason));
     let key = |window| CellKey { metric: 4, window, cell: 2 };
-    assert_eq!(verdict.delta, [(key(20_780), 1), (key(20_781), 1)]);
-}
-
-#[test]
-fn a_bad_submission_costs_its_neighbours_nothing() {
-    let (worker, policy) = configured();
-    let good = submission(&policy, vec![contribution(4, 1)]);
-    let bytes = cbor::to_vec(&good);
-    let mut lax = bytes.clone();
-    lax.push(0);
-    let other_site = cbor::to_vec(&Submission { site: "other.example".into(), ..good.clone() });
-    let other_version = cbor::to_vec(&Submission { policy_version: 2, ..good.clone() });
-    let other_hash = cbor::to_vec(&Submission { policy_hash: [0; 32], ..good.clone() });
-    let check = cbor::to_vec(&Submission { check: true, ..good.clone() });
-    let huge = vec![0; limits::SUBMISSION_BYTES + 1];
-    let items =
-        [bytes.clone(), lax, bytes[..20].to_vec(), other_site, other_version, other_hash, check, huge, bytes.clone()];
-    let verdict = fold(&worker, &policy, items.into_iter().map(|b| (b, 0)).collect());
-    use Reason::*;
-    let wholes: Vec<_> = verdict.items.iter().map(|i| i.whole).collect();
-    assert_eq!(
-        wholes,
-        [Accepted, Malformed, Malformed, UnknownSite, UnknownPolicy, UnknownPolicy, Accepted, TooLarge, Accepted]
-    );
-    assert_eq!(verdict.items[6].each, [Checked], "the check lane is judged and not counted");
-    assert_eq!(verdict.delta, [(CellKey { metric: 4, window: 20_781, cell: 1 }, 2)]);
+    assert_eq!(verdict.sums, [(key(20_780), 1), (key(20_781), 2)]);
 }
 
 #[test]
@@ -129,8 +87,8 @@ fn releases_are_exact_cells_plus_the_seeds_noise_or_nothing() {
 fn faults_have_names() {
     let (worker, policy) = configured();
     assert_eq!(worker.fold(&[0; 32], NOW, &[]), Err(Fault::UnknownPolicy));
-    assert_eq!(worker.fold(&policy.hash(), NOW, &[1]), Err(Fault::Malformed("not a fold")));
-    assert_eq!(worker.fold(&policy.hash(), NOW, &vec![0; limits::FOLD_BYTES + 1]), Err(Fault::OverLimit));
+    assert_eq!(worker.fold(&policy.hash(), NOW, &[1]), Err(Fault::Malformed("not rows")));
+    assert_eq!(worker.fold(&policy.hash(), NOW, &vec![0; limits::FOLD_ROWS * ROW + 1]), Err(Fault::OverLimit));
     assert!(matches!(worker.release(&policy.hash(), &[0; 31], DAY, 1, &[]), Err(Fault::Malformed(_))));
     let short = cbor::to_vec(&vec![ExactCells { metric: 4, values: vec![1] }]);
     assert!(matches!(worker.release(&policy.hash(), &[0; 32], DAY, 1, &short), Err(Fault::Malformed(_))));

@@ -7,8 +7,7 @@ use std::path::Path;
 
 use gloaming_policy::author::{compile, template};
 use gloaming_signal::batch::ExactCells;
-use gloaming_signal::cbor::{self, Bytes};
-use gloaming_signal::{Contribution, Fold, FoldItem, Submission};
+use gloaming_signal::{Row, cbor};
 use gloaming_worker::core::Worker;
 
 /// 2026-11-24, in days.
@@ -28,28 +27,13 @@ fn the_file_that_other_hosts_are_held_to_is_what_this_worker_answers() {
     let (bytes, mut worker) = (cbor::to_vec(&policy), Worker::default());
     let hash = worker.configure(&bytes).unwrap();
     let now_ms = DAY * 86_400_000 + 40_000_000;
-    // Good ones, one of each kind of bad one, one that is to be skipped, and bytes that are no submission.
-    let submission = |contributions| {
-        cbor::to_vec(&Submission {
-            site: policy.site.clone(),
-            policy_version: policy.version,
-            policy_hash: policy.hash(),
-            check: false,
-            contributions,
-        })
-    };
-    let one = |number: u8, metric, window, cell| Contribution { id: [number; 16], metric, window, cell, value: 1 };
-    let good = submission(policy.metrics.iter().map(|metric| one(metric.id as u8, metric.id, DAY, 0)).collect());
-    let bad = submission(vec![
-        one(90, 999, DAY, 0),
-        one(91, 2, DAY, 999),
-        one(92, 2, DAY - 9, 0),
-        one(93, 2, DAY + 9, 0),
-        one(94, 2, DAY, 1),
-    ]);
-    let items = [(good.clone(), 0), (bad, 0), (good, 1), (b"no submission".to_vec(), 0)];
-    let items = items.map(|(bytes, skip)| FoldItem { submission: Bytes(bytes), skip }).to_vec();
-    let fold = cbor::to_vec(&Fold { items });
+    // Good ones, one of each kind of bad one, one that is only checked, and one that adds to a cell.
+    let row = |metric, window, cell, check| Row { window, metric, cell, value: 1, check };
+    let mut rows: Vec<Row> = policy.metrics.iter().map(|metric| row(metric.id, DAY, 0, false)).collect();
+    rows.extend([row(999, DAY, 0, false), row(2, DAY, 999, false), row(2, DAY - 9, 0, false)]);
+    rows.extend([row(2, DAY + 9, 0, false), row(2, DAY, 1, false), row(2, DAY, 0, true), row(2, DAY, 0, false)]);
+    let mut fold = Vec::new();
+    rows.iter().for_each(|row| row.write(&mut fold));
     let verdict = worker.fold(&hash, now_ms, &fold).unwrap();
     let exact: Vec<_> = policy
         .metrics

@@ -13,6 +13,7 @@ use gloaming_policy::author::{PublicKey, SignError, Signed};
 use gloaming_policy::{Policy, grace_ms};
 use gloaming_signal::hash;
 use gloaming_window::{Answer, Delivered, Edge, EdgeError, Keeper, LoadPolicyError, OutboxRow, Posted, Tally};
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{Clock, Config, EntropySource};
@@ -156,6 +157,7 @@ struct Thread {
     healthy: Arc<AtomicBool>,
     release_failures: u64,
     delivery_conflicts: u64,
+    runtime: Handle,
     _ending: Ending,
 }
 
@@ -172,7 +174,7 @@ fn served(edge: &Edge<RedbStorage>) -> Vec<Served> {
 }
 
 impl Engine {
-    /// Opens the log, loads policies and starts the thread.
+    /// Opens the log, loads policies and starts the thread. Must be called within a runtime, which answers.
     ///
     /// # Errors
     /// Whatever keeps the edge from starting.
@@ -220,6 +222,7 @@ impl Engine {
             healthy: Arc::clone(&healthy),
             release_failures: 0,
             delivery_conflicts: 0,
+            runtime: Handle::current(),
             _ending: Ending { healthy: Arc::clone(&healthy), _ended: sender },
         };
         let thread = std::thread::Builder::new().name("edge".into()).spawn(move || thread.run(&receiver))?;
@@ -387,9 +390,12 @@ impl Thread {
                     let sha256 = hash::hex(&hash);
                     tracing::error!(sha256, "the edge component failed on a body; it is not asked about it again");
                 }
-                for (waiting, answer) in group.into_iter().zip(answers) {
-                    let _ = waiting.answer.send(Ok(answer));
-                }
+                // One wake of the runtime for all of them, where each from here would be one of its own.
+                self.runtime.spawn(async move {
+                    for (waiting, answer) in group.into_iter().zip(answers) {
+                        let _ = waiting.answer.send(Ok(answer));
+                    }
+                });
             }
             Err(error) => {
                 // Before anybody is told to come again: whoever then asks for readiness hears the same.

@@ -1,61 +1,17 @@
-//! What passes between host and edge component, and from edge to centre.
+//! What passes between host and edge component at a release, and from edge to centre.
 //!
 //! ```text
-//! fold     = [ [ 0*1024 item ] ]             item    = [ submission: bytes, skip: uint ]
-//! verdict  = [ [ item-verdict… ], [ [cell-key, uint]… ] ]       keys strictly increasing
-//! item-verdict = [ whole: reason, [ reason… ] ]
-//! release  = [ metric: uint, state: 0|1|2, [ int… ] ]
-//! sealed   = [ 1, site, edge, epoch, seq, policy_version, policy_hash, span_ms, window, [ release… ] ]
+//! exact   = [ metric: uint, [ uint… ] ]
+//! release = [ metric: uint, state: 0|1|2, [ int… ] ]
+//! sealed  = [ 1, site, edge, epoch, seq, policy_version, policy_hash, span_ms, window, [ release… ] ]
 //! ```
 //! Numbers of contributions appear nowhere in a sealed batch: an exact count would undo the noise.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::cbor::{Bytes, Cbor, Error, Reader, Writer};
-use crate::{CellKey, Reason, cbor_enum, cbor_record, limits};
-
-/// One submission as it arrived, and which of its contributions are duplicates (bit `i` for the `i`-th).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoldItem {
-    /// The body as it was posted.
-    pub submission: Bytes,
-    /// Contributions to leave out because they were counted before.
-    pub skip: u64,
-}
-
-cbor_record!(FoldItem { submission, skip });
-
-/// The input of one `fold` call.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fold {
-    /// At most [`limits::FOLD_ITEMS`].
-    pub items: Vec<FoldItem>,
-}
-
-cbor_record!(Fold { items });
-
-/// What became of one submission.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ItemVerdict {
-    /// [`Reason::Accepted`] when the submission could be read; else why not, and `each` is empty.
-    pub whole: Reason,
-    /// One reason for each contribution, in order.
-    pub each: Vec<Reason>,
-}
-
-cbor_record!(ItemVerdict { whole, each });
-
-/// The output of one `fold` call.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// As many as there were items, in order.
-    pub items: Vec<ItemVerdict>,
-    /// What to add to which cell; keys strictly increasing.
-    pub delta: Vec<(CellKey, u64)>,
-}
-
-cbor_record!(Verdict { items, delta });
+use crate::cbor::{Cbor, Error, Reader, Writer};
+use crate::{cbor_enum, cbor_record, limits};
 
 /// Exact cells of one metric in one window: the input of `release`. Never leaves the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -365,7 +365,7 @@ impl Cbor for Bytes {
         writer.bytes(&self.0);
     }
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        Ok(Self(reader.bytes(limits::FOLD_BYTES)?.to_vec()))
+        Ok(Self(reader.bytes(limits::STATE_BYTES)?.to_vec()))
     }
 }
 

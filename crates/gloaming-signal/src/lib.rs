@@ -31,13 +31,15 @@ pub mod batch;
 pub mod cbor;
 pub mod contribution;
 pub mod event;
+pub mod fold;
 pub mod hash;
 pub mod limits;
 pub mod reason;
 mod sort;
 
-pub use batch::{Fold, FoldItem, ItemVerdict, Release, ReleaseState, SealedBatch, Verdict};
+pub use batch::{Release, ReleaseState, SealedBatch};
 pub use contribution::{CellKey, Contribution, Submission};
 pub use event::{Event, EventKind};
+pub use fold::{Row, Verdict};
 pub use reason::Reason;
 pub use sort::insertion_sort;

@@ -6,18 +6,14 @@
 /// room for growth and stays below the 64 KiB that browsers allow all `keepalive` requests together.
 pub const SUBMISSION_BYTES: usize = 16 * 1024;
 
-/// Contributions in one submission. The host marks duplicates in one 64-bit mask, hence 64.
+/// Contributions in one submission. The host marks some of them in one 64-bit mask, hence 64.
 pub const CONTRIBUTIONS: usize = 64;
 
 /// Longest site name, bytes: that of a DNS name (RFC 1035, section 2.3.4).
 pub const SITE_BYTES: usize = 253;
 
-/// Submissions folded in one call of the edge component.
-pub const FOLD_ITEMS: usize = 1_024;
-
-/// Bytes of one fold input: what 1,024 ordinary submissions of 2 kB need, and half of what the
-/// component may keep in memory at once with its output.
-pub const FOLD_BYTES: usize = 4 * 1024 * 1024;
+/// Contributions folded in one call of the edge component: 1,024 full submissions, 1.5 MB of rows.
+pub const FOLD_ROWS: usize = 65_536;
 
 /// Cells one metric may declare. A joint of 64 x 64 fits; each cell is released and stored for every
 /// window, so more would be noise by the row.

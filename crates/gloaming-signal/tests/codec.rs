@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use gloaming_signal::cbor::{self, Bytes, Error};
-use gloaming_signal::{CellKey, Contribution, Fold, FoldItem, Release, ReleaseState, SealedBatch, Submission, limits};
+use gloaming_signal::fold::add_up;
+use gloaming_signal::{
+    CellKey, Contribution, Reason, Release, ReleaseState, Row, SealedBatch, Submission, Verdict, limits,
+};
 use proptest::prelude::*;
 
 fn submission() -> Submission {
@@ -174,8 +177,26 @@ proptest! {
     }
 
     #[test]
-    fn folds_come_back(bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 0..10), skip: u64) {
-        let fold = Fold { items: bodies.into_iter().map(|b| FoldItem { submission: Bytes(b), skip }).collect() };
-        prop_assert_eq!(cbor::from_slice::<Fold>(&cbor::to_vec(&fold)).unwrap(), fold);
+    fn folds_and_verdicts_come_back_and_add_up_to_what_went_in(
+        rows in prop::collection::vec((0u64..3, 0u32..3, 0u32..3, any::<u32>(), any::<bool>()), 0..60),
+    ) {
+        let rows: Vec<Row> =
+            rows.into_iter().map(|(window, metric, cell, value, check)| Row { window, metric, cell, value, check }).collect();
+        let mut fold = Vec::new();
+        rows.iter().for_each(|row| row.write(&mut fold));
+        prop_assert_eq!(Row::all(&fold).unwrap().collect::<Vec<_>>(), rows.clone());
+        prop_assert!(Row::all(&fold[..fold.len().saturating_sub(1)]).is_none() || fold.is_empty());
+
+        let key = |row: &Row| CellKey { metric: row.metric, window: row.window, cell: row.cell };
+        let mut sums: Vec<(CellKey, u64)> = rows.iter().map(|row| (key(row), row.value.into())).collect();
+        add_up(&mut sums);
+        let mut want = std::collections::BTreeMap::<CellKey, u64>::new();
+        rows.iter().for_each(|row| *want.entry(key(row)).or_default() += u64::from(row.value));
+        prop_assert_eq!(&sums, &want.into_iter().collect::<Vec<_>>());
+
+        let verdict = Verdict { each: rows.iter().map(|_| Reason::Accepted).collect(), sums };
+        let bytes = verdict.to_bytes();
+        prop_assert_eq!(Verdict::from_bytes(&bytes, rows.len()), Some(verdict));
+        prop_assert_eq!(Verdict::from_bytes(&bytes, rows.len() + 1), None);
     }
 }

@@ -1,12 +1,9 @@
 //! The folding component as the edge sees it: called, isolated, and not believed.
 
-use std::collections::BTreeMap;
-
-use gloaming_policy::Policy;
-use gloaming_signal::{CellKey, Fold, FoldItem, ItemVerdict, Reason, Verdict, cbor, limits};
+use gloaming_signal::fold::{ROW, Row};
+use gloaming_signal::{Reason, Verdict, limits};
 
 use crate::error::EdgeError;
-use crate::ingest::Judged;
 
 /// A failed call of the guest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,11 +25,11 @@ pub trait Guest {
     fn configure(&mut self, policy: &[u8]) -> Result<[u8; 32], GuestError>;
     /// Forgets all policies but these.
     fn retain(&mut self, hashes: &[[u8; 32]]);
-    /// Folds a batch.
+    /// Folds rows.
     ///
     /// # Errors
     /// When the call failed as a whole.
-    fn fold(&mut self, policy_hash: &[u8; 32], now_ms: u64, batch: &[u8]) -> Result<Vec<u8>, GuestError>;
+    fn fold(&mut self, policy_hash: &[u8; 32], now_ms: u64, rows: &[u8]) -> Result<Vec<u8>, GuestError>;
     /// Releases a window.
     ///
     /// # Errors
@@ -47,81 +44,78 @@ pub trait Guest {
     ) -> Result<Vec<u8>, GuestError>;
 }
 
-/// Folds a batch; when that fails as a whole, each item by itself, so that only the culprit pays.
-pub(crate) fn fold_all(
-    guest: &mut dyn Guest,
-    hash: &[u8; 32],
-    now_ms: u64,
-    items: Vec<FoldItem>,
-    failures: &mut u64,
-) -> Result<Verdict, EdgeError> {
-    let mut all = Verdict::default();
-    let mut items = items.into_iter().peekable();
-    while items.peek().is_some() {
-        let fold = Fold { items: items.by_ref().take(limits::FOLD_ITEMS).collect() };
-        match fold_once(guest, hash, now_ms, &fold) {
-            Ok(verdict) => merge(&mut all, verdict),
-            Err(_) => {
-                *failures += 1;
-                for item in fold.items {
-                    match fold_once(guest, hash, now_ms, &Fold { items: vec![item] }) {
-                        Ok(verdict) => merge(&mut all, verdict),
-                        Err(_) => {
-                            *failures += 1;
-                            all.items.push(ItemVerdict { whole: Reason::Fault, each: Vec::new() });
-                        }
+/// Rows that the guest is to judge, those of one submission after those of another.
+#[derive(Default)]
+pub(crate) struct Rows {
+    bytes: Vec<u8>,
+    /// Where each submission's rows end, in bytes.
+    ends: Vec<usize>,
+}
+
+impl Rows {
+    /// Adds one to the submission that is being added.
+    pub(crate) fn push(&mut self, row: &Row) {
+        row.write(&mut self.bytes);
+    }
+
+    /// The submission has no more.
+    pub(crate) fn end(&mut self) {
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Has all judged. When a call fails as a whole, each submission is judged by itself, so that only the culprit pays:
+    /// all its rows are [`Reason::Fault`].
+    pub(crate) fn fold(
+        &self,
+        guest: &mut dyn Guest,
+        hash: &[u8; 32],
+        now_ms: u64,
+        failures: &mut u64,
+    ) -> Result<Verdict, EdgeError> {
+        let mut all = Verdict::default();
+        let (mut begin, mut rest) = (0, &self.ends[..]);
+        while !rest.is_empty() {
+            let most = begin + limits::FOLD_ROWS * ROW;
+            let (some, more) = rest.split_at(rest.iter().take_while(|end| **end <= most).count().max(1));
+            let end = some.last().copied().unwrap_or(begin);
+            match fold_once(guest, hash, now_ms, &self.bytes[begin..end]) {
+                Ok(verdict) => merge(&mut all, verdict),
+                Err(_) => {
+                    *failures += 1;
+                    let mut begin = begin;
+                    for end in some {
+                        let rows = &self.bytes[begin..*end];
+                        merge(
+                            &mut all,
+                            fold_once(guest, hash, now_ms, rows).unwrap_or_else(|_| {
+                                *failures += 1;
+                                Verdict { each: vec![Reason::Fault; rows.len() / ROW], sums: Vec::new() }
+                            }),
+                        );
+                        begin = *end;
                     }
                 }
             }
+            (begin, rest) = (end, more);
         }
+        Ok(all)
     }
-    Ok(all)
 }
 
 fn merge(all: &mut Verdict, verdict: Verdict) {
-    all.items.extend(verdict.items);
-    all.delta.extend(verdict.delta);
+    if all.each.is_empty() {
+        *all = verdict;
+    } else {
+        all.each.extend(verdict.each);
+        all.sums.extend(verdict.sums);
+    }
 }
 
-fn fold_once(guest: &mut dyn Guest, hash: &[u8; 32], now_ms: u64, fold: &Fold) -> Result<Verdict, EdgeError> {
-    let out = guest.fold(hash, now_ms, &cbor::to_vec(fold))?;
-    let verdict: Verdict = cbor::from_either_encoding(&out).map_err(|_| EdgeError::Untrue("no verdict"))?;
-    if verdict.items.len() != fold.items.len() {
-        return Err(EdgeError::Untrue("verdicts on other items"));
+fn fold_once(guest: &mut dyn Guest, hash: &[u8; 32], now_ms: u64, rows: &[u8]) -> Result<Verdict, EdgeError> {
+    // Nothing but duplicates: there is nothing to ask.
+    if rows.is_empty() {
+        return Ok(Verdict::default());
     }
-    Ok(verdict)
-}
-
-/// A guest is not believed: what it accepts must be acceptable, and what it adds must be exactly that.
-/// Only what it alone may say, that a window is closed or not yet begun, is taken from it.
-pub(crate) fn check_verdict(policy: &Policy, judged: &[Judged], verdict: &Verdict) -> Result<(), EdgeError> {
-    let mut want: BTreeMap<CellKey, u64> = BTreeMap::new();
-    for (Judged { submission, marks, .. }, item) in judged.iter().zip(&verdict.items) {
-        if item.whole == Reason::Accepted && item.each.len() != submission.contributions.len() {
-            return Err(EdgeError::Untrue("a verdict of another length"));
-        }
-        for (bit, (contribution, reason)) in submission.contributions.iter().zip(&item.each).enumerate() {
-            if *reason != Reason::Accepted {
-                continue;
-            }
-            if item.whole != Reason::Accepted || submission.check || marks.skip() >> bit & 1 == 1 {
-                return Err(EdgeError::Untrue("a contribution accepted that may not count"));
-            }
-            let metric = policy.metric(contribution.metric).ok_or(EdgeError::Untrue("an unknown metric"))?;
-            if metric.admits(contribution.cell, contribution.value).is_err() {
-                return Err(EdgeError::Untrue("a contribution accepted beyond its bounds"));
-            }
-            let key = |cell| CellKey { metric: metric.id, window: contribution.window, cell };
-            if metric.sum_max().is_some() {
-                *want.entry(key(0)).or_default() += 1;
-            }
-            *want.entry(key(contribution.cell)).or_default() += u64::from(contribution.value);
-        }
-    }
-    let mut given: BTreeMap<CellKey, u64> = BTreeMap::new();
-    for (key, value) in &verdict.delta {
-        let cell = given.entry(*key).or_default();
-        *cell = cell.saturating_add(*value);
-    }
-    if given == want { Ok(()) } else { Err(EdgeError::Untrue("cells that its verdicts do not explain")) }
+    let out = guest.fold(hash, now_ms, rows)?;
+    Verdict::from_bytes(&out, rows.len() / ROW).ok_or(EdgeError::Untrue("no verdict"))
 }

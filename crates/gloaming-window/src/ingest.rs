@@ -1,17 +1,17 @@
 //! What comes in: bodies are routed, duplicates found, the rest folded by the guest, stored, answered.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 
 use gloaming_policy::Policy;
 use gloaming_privacy::DAY_MS;
-use gloaming_signal::cbor::{self, Bytes};
-use gloaming_signal::{CellKey, FoldItem, Reason, Submission, hash, limits};
+use gloaming_signal::fold::add_up;
+use gloaming_signal::{CellKey, Contribution, Reason, Row, Submission, Verdict, cbor, hash, limits};
 
 use crate::edge::{Edge, Open};
 use crate::error::EdgeError;
-use crate::guest::{Guest, check_verdict, fold_all};
-use crate::ids::Ids;
+use crate::guest::{Guest, Rows};
+use crate::ids::{IdSet, Ids};
 use crate::share::{Counts, Posted, Shares};
 use crate::storage::{Chunk, Cursor, Storage, WindowName};
 use crate::vault::{Entropy, WindowKey};
@@ -23,27 +23,6 @@ pub struct Answer {
     pub whole: Reason,
     /// One reason a contribution.
     pub each: Vec<Reason>,
-}
-
-/// What is known of a submission's contributions before the guest sees it: a bit for each.
-#[derive(Default)]
-pub(crate) struct Marks {
-    /// Counted before.
-    known: u64,
-    /// In this round already.
-    here: u64,
-    /// For a window that nobody will release.
-    never: u64,
-    /// For a window, a site or an edge that holds as much as it may.
-    full: u64,
-    /// From a network that has had its share.
-    crowded: u64,
-}
-
-impl Marks {
-    pub(crate) fn skip(&self) -> u64 {
-        self.known | self.here | self.never | self.full | self.crowded
-    }
 }
 
 /// Hashes of bodies that the guest failed on: it is not asked twice, whoever sends them again.
@@ -80,7 +59,7 @@ struct Slot<'e> {
     name: WindowName,
     open: Option<&'e Open>,
     /// Ids that this group has promised to it.
-    coming: HashSet<[u8; 16]>,
+    coming: IdSet,
     counts: Counts,
 }
 
@@ -90,21 +69,47 @@ struct Room<'e> {
     slots: Vec<Slot<'e>>,
 }
 
-impl Room<'_> {
+impl<'e> Room<'e> {
     fn place(&self, span_ms: u64, window: u64) -> Option<usize> {
         self.slots.iter().position(|slot| slot.name.window == window && slot.name.span_ms == span_ms)
     }
 }
 
 /// A submission that the guest judges.
-pub(crate) struct Judged {
+struct Judged {
     index: usize,
-    pub(crate) submission: Submission,
-    pub(crate) marks: Marks,
+    submission: Submission,
+    /// What is known of each contribution; [`Reason::Accepted`] when it is the guest's to say.
+    each: Vec<Reason>,
+    /// Those whose id came in this round already: a bit for each.
+    here: u64,
+}
+
+/// What is known of a contribution before the guest is asked.
+enum Mark {
+    /// The guest has to refuse it.
+    Guests,
+    /// It counts in this slot if the guest has nothing against it.
+    Counts { slot: usize, sum: bool },
+    /// Its id came in this round already.
+    Here,
+    /// It does not count, for this reason.
+    Not(Reason),
+}
+
+/// A contribution that the guest is asked about.
+struct Asked {
+    /// Its submission among those judged.
+    judged: usize,
+    place: usize,
+    /// Where it counts; nowhere when the guest has to refuse it.
+    slot: Option<usize>,
+    /// Whether its metric is a sum.
+    sum: bool,
 }
 
 /// What a round adds to each window: ids seen first, and cells.
-type Fresh = BTreeMap<WindowName, (Vec<[u8; 16]>, BTreeMap<CellKey, u64>)>;
+type Fresh = BTreeMap<WindowName, (Vec<[u8; 16]>, Vec<(CellKey, u64)>)>;
 
 /// Everything posted together, on its way to being answered.
 struct Round<'b> {
@@ -174,16 +179,15 @@ impl<S: Storage> Edge<S> {
         if self.quarantine.holds(body) {
             return Err(Reason::Fault);
         }
-        // Whether it is in the one encoding the guest says: it reads it anew.
-        let submission: Submission = cbor::from_either_encoding(body).map_err(|_| Reason::Malformed)?;
+        let mut submission: Submission = cbor::from_slice(body).map_err(|_| Reason::Malformed)?;
         if self.newest(&submission.site).is_none() {
             return Err(Reason::UnknownSite);
         }
-        let place = (submission.site.clone(), submission.policy_version);
+        let place = (std::mem::take(&mut submission.site), submission.policy_version);
         match self.policies.get(&place) {
             Some(in_force) if in_force.hash != submission.policy_hash => Err(Reason::UnknownPolicy),
             Some(in_force) if in_force.policy.expires_day <= now_ms / DAY_MS => Err(Reason::Expired),
-            Some(_) if self.takes(&submission.site, submission.policy_version) => Ok((place, submission)),
+            Some(_) if self.takes(&place.0, place.1) => Ok((place, submission)),
             _ => Err(Reason::UnknownPolicy),
         }
     }
@@ -215,86 +219,83 @@ impl<S: Storage> Edge<S> {
         let Some(in_force) = self.policies.get(place) else { return };
         let policy = &in_force.policy;
         let mut room = self.room(&place.0, fresh);
-        let mut judged = Vec::with_capacity(members.len());
+        let (mut judged, mut asked, mut rows) = (Vec::with_capacity(members.len()), Vec::new(), Rows::default());
         for (index, submission) in members {
-            let marks = self.mark(policy, &submission, posted[index].network, *now_ms, &mut room, shares);
-            judged.push(Judged { index, submission, marks });
+            let mut one = Judged { index, submission, each: Vec::new(), here: 0 };
+            let from = (posted[index].network, *now_ms);
+            for (place, contribution) in one.submission.contributions.iter().enumerate() {
+                let mark = self.mark(policy, contribution, &one.submission, from, &mut room, shares);
+                let (slot, sum, known) = match mark {
+                    Mark::Guests => (None, false, Reason::Accepted),
+                    Mark::Counts { slot, sum } => (Some(slot), sum, Reason::Accepted),
+                    Mark::Here => {
+                        one.here |= 1 << place;
+                        (None, false, Reason::Duplicate)
+                    }
+                    Mark::Not(reason) => (None, false, reason),
+                };
+                one.each.push(known);
+                if known == Reason::Accepted {
+                    let Contribution { window, metric, cell, value, .. } = *contribution;
+                    rows.push(&Row { window, metric, cell, value, check: one.submission.check });
+                    asked.push(Asked { judged: judged.len(), place, slot, sum });
+                }
+            }
+            rows.end();
+            judged.push(one);
         }
-        let slots: Vec<(WindowName, Counts)> = room.slots.drain(..).map(|slot| (slot.name, slot.counts)).collect();
-        let items = judged
-            .iter()
-            .map(|one| FoldItem { submission: Bytes(posted[one.index].body.to_vec()), skip: one.marks.skip() })
-            .collect();
+        let mut slots: Vec<(WindowName, Counts, Vec<[u8; 16]>)> =
+            room.slots.into_iter().map(|slot| (slot.name, slot.counts, Vec::new())).collect();
         let (hash, mut failures) = (in_force.hash, 0);
-        let folded = fold_all(guest, &hash, *now_ms, items, &mut failures);
-        let slot_of = |metric: u32, window: u64| {
-            let span_ms = policy.metric(metric)?.span_ms;
-            slots.iter().position(|(name, _)| name.window == window && name.span_ms == span_ms)
-        };
-        let verdict = folded.and_then(|verdict| {
-            check_verdict(policy, &judged, &verdict)?;
-            // A window without a slot cannot be added to, whatever the guest says.
-            let homeless = verdict.delta.iter().any(|(key, _)| slot_of(key.metric, key.window).is_none());
-            if homeless { Err(EdgeError::Untrue("cells of a window that is not open")) } else { Ok(verdict) }
-        });
+        let folded = rows.fold(guest, &hash, *now_ms, &mut failures);
+        let folded = folded.and_then(|verdict| believe(&judged, &asked, verdict));
         self.tally.guest_failures += failures;
-        let Ok(verdict) = verdict else {
+        let Ok(Verdict { each, sums }) = folded else {
             // Not a word of it is believed; the other groups of this round are none the worse.
             self.tally.guest_untrue += 1;
             for one in judged {
                 answers[one.index] = Some(Answer { whole: Reason::Fault, each: Vec::new() });
             }
-            for (name, counts) in slots {
+            for (name, counts, _) in slots {
                 shares.take_back(name, counts);
             }
             return;
         };
-        let mut accepted: Vec<Vec<[u8; 16]>> = vec![Vec::new(); slots.len()];
-        for (one, item) in judged.iter().zip(&verdict.items) {
-            for (contribution, reason) in one.submission.contributions.iter().zip(&item.each) {
-                if *reason == Reason::Accepted
-                    && let Some(slot) = slot_of(contribution.metric, contribution.window)
-                {
-                    accepted[slot].push(contribution.id);
+        for (Asked { judged: one, place, slot, .. }, reason) in asked.iter().zip(each) {
+            let one = &mut judged[*one];
+            one.each[*place] = reason;
+            if let (Reason::Accepted, Some(slot)) = (reason, slot) {
+                slots[*slot].2.push(one.submission.contributions[*place].id);
+            }
+        }
+        for (.., accepted) in &mut slots {
+            // In the order of ids, so that what is stored does not tell which of them came together.
+            accepted.sort_unstable_by_key(|id| u128::from_be_bytes(*id));
+        }
+        for Judged { index, submission, mut each, here } in judged {
+            if each.contains(&Reason::Fault) {
+                self.quarantine.add(posted[index].body);
+                answers[index] = Some(Answer { whole: Reason::Fault, each: Vec::new() });
+                continue;
+            }
+            for (place, contribution) in submission.contributions.iter().enumerate() {
+                // The one before it in this round was not counted after all.
+                if here >> place & 1 == 1 && !slots.iter().any(|(.., ids)| has(ids, &contribution.id)) {
+                    each[place] = Reason::Busy;
                 }
             }
-        }
-        // In the order of ids, so that what is stored does not tell which of them came together.
-        accepted.iter_mut().for_each(|ids| ids.sort_unstable());
-        for (Judged { index, submission, marks }, item) in judged.iter().zip(verdict.items) {
-            let counted = |bit: usize| {
-                let contribution = &submission.contributions[bit];
-                slot_of(contribution.metric, contribution.window)
-                    .is_some_and(|slot| accepted[slot].binary_search(&contribution.id).is_ok())
-            };
-            // The guest knows one kind of skipping; why it was told to skip is known here.
-            let why = |(bit, reason)| match reason {
-                Reason::Duplicate if marks.never >> bit & 1 == 1 => Reason::ClosedWindow,
-                Reason::Duplicate if marks.full >> bit & 1 == 1 => Reason::Busy,
-                Reason::Duplicate if marks.crowded >> bit & 1 == 1 => Reason::Crowded,
-                // The one before it in this round was not counted after all.
-                Reason::Duplicate if marks.here >> bit & 1 == 1 && !counted(bit) => Reason::Busy,
-                other => other,
-            };
-            let each: Vec<Reason> = item.each.into_iter().enumerate().map(why).collect();
             let busy = each.contains(&Reason::Busy) && !each.contains(&Reason::Accepted);
-            if item.whole == Reason::Fault {
-                self.quarantine.add(posted[*index].body);
-            }
-            answers[*index] = Some(match item.whole {
-                Reason::Accepted if busy => Answer { whole: Reason::Busy, each: Vec::new() },
-                whole => Answer { whole, each },
+            answers[index] = Some(match busy {
+                true => Answer { whole: Reason::Busy, each: Vec::new() },
+                false => Answer { whole: Reason::Accepted, each },
             });
         }
-        let mut added: Vec<BTreeMap<CellKey, u64>> = vec![BTreeMap::new(); slots.len()];
-        for (key, value) in verdict.delta {
-            if let Some(slot) = slot_of(key.metric, key.window) {
-                *added[slot].entry(key).or_default() += value;
-            }
-        }
-        for ((name, counts), (ids, cells)) in slots.into_iter().zip(accepted.into_iter().zip(added)) {
-            if !ids.is_empty() {
-                fresh.insert(name.clone(), (ids, cells));
+        let span_of = |metric: u32| policy.metric(metric).map_or(0, |metric| metric.span_ms);
+        for (name, counts, accepted) in slots {
+            if !accepted.is_empty() {
+                let own = |key: &CellKey| key.window == name.window && span_of(key.metric) == name.span_ms;
+                let cells = sums.iter().filter(|(key, _)| own(key)).copied().collect();
+                fresh.insert(name.clone(), (accepted, cells));
             }
             shares.take_back(name, counts);
         }
@@ -313,58 +314,57 @@ impl<S: Storage> Edge<S> {
         Room { left, slots: Vec::new() }
     }
 
-    /// Which contributions of a submission are not to be counted, and why.
+    /// What is known of a contribution before the guest is asked.
     fn mark<'e>(
         &'e self,
         policy: &Policy,
+        contribution: &Contribution,
         submission: &Submission,
-        network: Option<u64>,
-        now_ms: u64,
+        (network, now_ms): (Option<u64>, u64),
         room: &mut Room<'e>,
         shares: &mut Shares,
-    ) -> Marks {
-        let mut marks = Marks::default();
-        for (bit, contribution) in submission.contributions.iter().enumerate() {
-            let Some(metric) = policy.metric(contribution.metric) else { continue };
-            let span_ms = metric.span_ms;
-            // What is beyond its bounds or has not begun is the guest's to refuse; it takes no room and no share.
-            if contribution.window > now_ms / span_ms || metric.admits(contribution.cell, contribution.value).is_err() {
-                continue;
-            }
-            let place = match room.place(span_ms, contribution.window) {
-                Some(place) => place,
-                None => {
-                    let (site, version) = (policy.site.clone(), policy.version);
-                    let name = WindowName { site, version, span_ms, window: contribution.window };
-                    if !self.releasable(&name) {
-                        marks.never |= 1 << bit;
-                        continue;
-                    }
-                    let (open, counts) = (self.open.get(&name), shares.lend(&name));
-                    room.slots.push(Slot { name, open, coming: HashSet::new(), counts });
-                    room.slots.len() - 1
-                }
-            };
-            let Slot { open, coming, counts, .. } = &mut room.slots[place];
-            let id = contribution.id;
-            if open.is_some_and(|open| open.ids.contains(&id)) {
-                marks.known |= 1 << bit;
-            } else if !submission.check {
-                if coming.contains(&id) {
-                    marks.here |= 1 << bit;
-                } else if room.left == 0
-                    || open.map_or(0, |open| open.ids.len()) + coming.len() >= self.bounds.window_ids
-                {
-                    marks.full |= 1 << bit;
-                } else if !counts.take(contribution.metric, network, &self.bounds) {
-                    marks.crowded |= 1 << bit;
-                } else {
-                    room.left -= 1;
-                    coming.insert(id);
-                }
-            }
+    ) -> Mark {
+        let Some(metric) = policy.metric(contribution.metric) else { return Mark::Guests };
+        let span_ms = metric.span_ms;
+        // What is beyond its bounds or has not begun is the guest's to refuse; it takes no room and no share.
+        let begun = contribution.window.checked_mul(span_ms).is_some_and(|begins| begins <= now_ms);
+        if !begun || metric.admits(contribution.cell, contribution.value).is_err() {
+            return Mark::Guests;
         }
-        marks
+        let slot = match room.place(span_ms, contribution.window) {
+            Some(slot) => slot,
+            None => {
+                let (site, version) = (policy.site.clone(), policy.version);
+                let name = WindowName { site, version, span_ms, window: contribution.window };
+                if !self.releasable(&name) {
+                    return Mark::Not(Reason::ClosedWindow);
+                }
+                let (open, counts) = (self.open.get(&name), shares.lend(&name));
+                room.slots.push(Slot { name, open, coming: IdSet::default(), counts });
+                room.slots.len() - 1
+            }
+        };
+        let counts_here = Mark::Counts { slot, sum: metric.sum_max().is_some() };
+        let Slot { open, coming, counts, .. } = &mut room.slots[slot];
+        let id = u128::from_le_bytes(contribution.id);
+        if open.is_some_and(|open| open.ids.contains(id)) {
+            return Mark::Not(Reason::Duplicate);
+        }
+        if submission.check {
+            return counts_here;
+        }
+        if coming.contains(&id) {
+            return Mark::Here;
+        }
+        if room.left == 0 || open.map_or(0, |open| open.ids.len()) + coming.len() >= self.bounds.window_ids {
+            return Mark::Not(Reason::Busy);
+        }
+        if !counts.take(contribution.metric, network, &self.bounds) {
+            return Mark::Not(Reason::Crowded);
+        }
+        room.left -= 1;
+        coming.insert(id);
+        counts_here
     }
 
     /// One durable append for everything in this round, then the same into memory.
@@ -374,7 +374,7 @@ impl<S: Storage> Edge<S> {
         }
         let (mut chunks, mut merges) = (Vec::new(), Vec::new());
         for (name, (ids, cells)) in fresh {
-            let content: (Vec<[u8; 16]>, Vec<(CellKey, u64)>) = (ids, cells.into_iter().collect());
+            let content = (ids, cells);
             let (plain, (ids, cells)) = (cbor::to_vec(&content), content);
             let (key, number, wrapped) = match self.open.get(&name) {
                 Some(open) => (open.key.clone(), open.next_chunk, None),
@@ -390,8 +390,7 @@ impl<S: Storage> Edge<S> {
         }
         self.storage.append(&chunks)?;
         for (name, key, ids, cells) in merges {
-            let fresh = || Open { key, next_chunk: 0, ids: Ids::default(), cells: HashMap::new() };
-            let open = self.open.entry(name).or_insert_with(fresh);
+            let open = self.open.entry(name).or_insert_with(|| Open::new(key));
             open.next_chunk += 1;
             self.ids += open.merge(&ids, &cells);
         }
@@ -399,7 +398,47 @@ impl<S: Storage> Edge<S> {
     }
 }
 
+/// Whether an id is among these, which are in order.
+fn has(ids: &[[u8; 16]], id: &[u8; 16]) -> bool {
+    ids.binary_search_by_key(&u128::from_be_bytes(*id), |id| u128::from_be_bytes(*id)).is_ok()
+}
+
+/// A guest is not believed: what it accepts must be acceptable, and what it adds must be exactly that. Only what it
+/// alone may say, why a contribution cannot count, is taken from it.
+fn believe(judged: &[Judged], asked: &[Asked], mut verdict: Verdict) -> Result<Verdict, EdgeError> {
+    let mut want = Vec::with_capacity(asked.len());
+    for (Asked { judged: one, place, slot, sum }, reason) in asked.iter().zip(&verdict.each) {
+        let submission = &judged[*one].submission;
+        match reason {
+            Reason::Accepted if slot.is_none() || submission.check => {
+                return Err(EdgeError::Untrue("a contribution accepted that may not count"));
+            }
+            Reason::Accepted => {
+                let Contribution { metric, window, cell, value, .. } = submission.contributions[*place];
+                if *sum {
+                    want.push((CellKey { metric, window, cell: 0 }, 1));
+                }
+                want.push((CellKey { metric, window, cell }, value.into()));
+            }
+            Reason::Checked if !submission.check => return Err(EdgeError::Untrue("a contribution taken for a check")),
+            // Of its submission alone, which pays for it.
+            Reason::Checked | Reason::Fault => {}
+            Reason::UnknownMetric | Reason::UnknownCell | Reason::CapExceeded => {}
+            Reason::ClosedWindow | Reason::FutureWindow => {}
+            _ => return Err(EdgeError::Untrue("a reason that is not the component's to give")),
+        }
+    }
+    add_up(&mut want);
+    // Of several folds.
+    add_up(&mut verdict.sums);
+    if verdict.sums == want { Ok(verdict) } else { Err(EdgeError::Untrue("cells that its verdicts do not explain")) }
+}
+
 impl Open {
+    pub(crate) fn new(key: WindowKey) -> Self {
+        Self { key, next_chunk: 0, ids: Ids::default(), cells: HashMap::new() }
+    }
+
     /// Returns how many ids are new.
     pub(crate) fn merge(&mut self, ids: &[[u8; 16]], cells: &[(CellKey, u64)]) -> usize {
         for (key, value) in cells {

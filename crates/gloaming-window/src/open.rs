@@ -15,7 +15,6 @@ use crate::delivery::Outbox;
 use crate::edge::{Edge, InForce, Open, Tally};
 use crate::error::EdgeError;
 use crate::guest::Guest;
-use crate::ids::Ids;
 use crate::ingest::Quarantine;
 use crate::share::Shares;
 use crate::storage::{PolicyRow, Snapshot, Storage};
@@ -235,7 +234,7 @@ impl<S: Storage> Edge<S> {
         for (name, wrapped) in &snapshot.keys {
             let key = WindowKey::unwrap(wrapped, &self.wrapping, name)
                 .ok_or_else(|| EdgeError::Unreadable(format!("a window key of {}", name.site)))?;
-            let open = Open { key, next_chunk: 0, ids: Ids::default(), cells: HashMap::new() };
+            let open = Open::new(key);
             // A window that holds something had begun, whatever the clock says now.
             self.time(name.window.saturating_mul(name.span_ms));
             self.open.insert(name.clone(), open);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use gloaming_policy::author::Signed;
-use gloaming_signal::{Reason, ReleaseState};
+use gloaming_signal::{Reason, ReleaseState, Submission, cbor, limits};
 use gloaming_window::{Delivered, EdgeError, LoadPolicyError, Opening, WrappingKey};
 use proptest::prelude::*;
 
@@ -79,6 +79,51 @@ fn only_the_submission_that_traps_the_guest_pays() {
     rig.guest.wrong = Wrong::No;
     let good = body(1, (200..213).map(|i| one(i, 1, 20_781)).collect());
     assert_eq!(rig.ingest(START, &[good]).unwrap(), [vec![Reason::Accepted; 13]]);
+}
+
+#[test]
+fn a_bad_submission_costs_its_neighbours_nothing() {
+    let mut rig = Rig::new();
+    let good = |id| body(1, vec![one(id, 1, 20_781)]);
+    let read: Submission = cbor::from_slice(&good(2)).unwrap();
+    let changed = |edit: &dyn Fn(&mut Submission)| {
+        let mut other = read.clone();
+        edit(&mut other);
+        cbor::to_vec(&other)
+    };
+    // The same value in another encoding: a policy version of two bytes where one would do.
+    let mut lax = good(3);
+    let version = 1 + 1 + 1 + read.site.len();
+    lax.splice(version..=version, [0x18, 1]);
+    let mut longer = good(4);
+    longer.push(0);
+    let posted = [
+        good(1),
+        lax,
+        longer,
+        good(5)[..20].to_vec(),
+        changed(&|s| s.site = "other.example".into()),
+        changed(&|s| s.policy_version = 2),
+        changed(&|s| s.policy_hash = [0; 32]),
+        changed(&|s| s.check = true),
+        vec![0; limits::SUBMISSION_BYTES + 1],
+        good(6),
+    ];
+    use Reason::*;
+    let want = [
+        Accepted,
+        Malformed,
+        Malformed,
+        Malformed,
+        UnknownSite,
+        UnknownPolicy,
+        UnknownPolicy,
+        Checked,
+        TooLarge,
+        Accepted,
+    ];
+    assert_eq!(rig.ingest(START, &posted).unwrap(), want.map(|reason| vec![reason]));
+    assert_eq!(rig.ingest(START, &[good(1), good(2), good(6)]).unwrap(), [[Duplicate], [Accepted], [Duplicate]]);
 }
 
 #[test]

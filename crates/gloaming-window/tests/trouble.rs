@@ -100,12 +100,13 @@ fn one_failing_release_keeps_no_other_window_waiting() {
 
 #[test]
 fn a_component_that_lies_about_what_it_counted_is_not_believed() {
-    for wrong in [Wrong::Accept, Wrong::Add, Wrong::Move] {
+    for wrong in [Wrong::Accept, Wrong::Hide, Wrong::Add, Wrong::Move] {
         let mut rig = Rig::new();
         let posted = body(1, (0..60).map(|i| one(i, 1, 20_781)).collect());
-        rig.ingest(START, std::slice::from_ref(&posted)).unwrap();
+        rig.ingest(START, &[posted]).unwrap();
         rig.guest.wrong = wrong;
-        let more = if wrong == Wrong::Accept { posted.clone() } else { body(1, vec![one(99, 1, 20_781)]) };
+        let cell = if wrong == Wrong::Accept { 99 } else { 1 };
+        let more = body(1, vec![one(99, cell, 20_781)]);
         assert_eq!(rig.ingest(START, &[more]).unwrap(), [[Reason::Fault]], "{wrong:?}");
         assert_eq!(rig.edge.tally().guest_untrue, 1);
         rig.guest.wrong = Wrong::No;

@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use gloaming::commands::{component, demo, doctor, model, plan, policy, service, site};
 use gloaming::config::EXAMPLE;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Behaviour analytics that never sees a person.
 ///
 /// Visits are summed up on the visitor's own device, under consent; an edge folds what devices send and

@@ -8,8 +8,9 @@ use gloaming_behavior::{Config, Tracker};
 use gloaming_collector::device::{Device, Setup};
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, Signed, compile, template};
-use gloaming_signal::cbor::{self, Bytes};
-use gloaming_signal::{Contribution, Event, EventKind, Fold, FoldItem, SealedBatch, Submission};
+use gloaming_signal::cbor;
+use gloaming_signal::fold::ROW;
+use gloaming_signal::{Contribution, Event, EventKind, Reason, Row, SealedBatch, Submission, Verdict};
 use gloaming_worker::core::Worker;
 
 /// A target: its name, what it does with bytes, and inputs to begin with.
@@ -23,12 +24,13 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "submission", run: submission, seeds: || vec![cbor::to_vec(&a_submission())] },
     Target { name: "policy", run: policy, seeds: || vec![a_policy().to_bytes()] },
     Target { name: "policy-text", run: policy_text, seeds: policy_texts },
     Target { name: "signed", run: signed, seeds: || vec![Signed::sign(&a_policy(), &[&a_key()]).to_bytes()] },
-    Target { name: "fold", run: fold, seeds: || vec![cbor::to_vec(&a_fold())] },
+    Target { name: "fold", run: fold, seeds: || vec![a_fold()] },
+    Target { name: "verdict", run: verdict, seeds: || vec![a_verdict()] },
     Target { name: "batch", run: batch, seeds: || vec![cbor::to_vec(&a_batch())] },
     Target { name: "device-state", run: device_state, seeds: || vec![a_device(&[]).prepare(TIME).sent] },
     Target { name: "manifest", run: manifest, seeds: || vec![MANIFEST.to_vec()] },
@@ -76,14 +78,13 @@ fn a_submission() -> Submission {
     }
 }
 
-fn a_fold() -> Fold {
-    let body = cbor::to_vec(&a_submission());
-    Fold {
-        items: vec![
-            FoldItem { submission: Bytes(body.clone()), skip: 0 },
-            FoldItem { submission: Bytes(body), skip: 5 },
-        ],
+fn a_fold() -> Vec<u8> {
+    let mut fold = Vec::new();
+    for Contribution { metric, window, cell, value, .. } in a_submission().contributions {
+        Row { window, metric, cell, value, check: false }.write(&mut fold);
+        Row { window, metric, cell, value, check: true }.write(&mut fold);
     }
+    fold
 }
 
 fn a_batch() -> SealedBatch {
@@ -146,16 +147,34 @@ fn signed(bytes: &[u8]) {
     }
 }
 
-/// Whatever is posted, the delta is what the verdicts allow.
+/// Whatever is folded, the sums are what the reasons allow.
 fn fold(bytes: &[u8]) {
     let mut worker = Worker::default();
     let hash = worker.configure(&a_policy().to_bytes()).expect("a policy");
     let Ok(out) = worker.fold(&hash, TIME, bytes) else { return };
-    let verdict: gloaming_signal::Verdict = cbor::from_slice(&out).expect("a verdict");
-    let accepted =
-        verdict.items.iter().flat_map(|i| &i.each).filter(|r| **r == gloaming_signal::Reason::Accepted).count();
-    let added: u64 = verdict.delta.iter().map(|(_, value)| value).sum();
+    let verdict = Verdict::from_bytes(&out, bytes.len() / ROW).expect("a verdict");
+    assert_eq!(verdict.to_bytes(), out);
+    let accepted = verdict.each.iter().filter(|reason| **reason == Reason::Accepted).count();
+    let added: u64 = verdict.sums.iter().map(|(_, value)| value).sum();
     assert_eq!(added, accepted as u64, "this policy has no sums: one accepted contribution, one count");
+}
+
+/// Whatever a component answers is a verdict with one encoding, or none.
+fn verdict(bytes: &[u8]) {
+    let Some((rows, bytes)) = bytes.split_first() else { return };
+    if let Some(verdict) = Verdict::from_bytes(bytes, (*rows).into()) {
+        assert_eq!(verdict.to_bytes(), bytes);
+        assert!(verdict.sums.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+}
+
+fn a_verdict() -> Vec<u8> {
+    let mut worker = Worker::default();
+    let hash = worker.configure(&a_policy().to_bytes()).expect("a policy");
+    let fold = a_fold();
+    let mut bytes = vec![(fold.len() / ROW) as u8];
+    bytes.extend(worker.fold(&hash, TIME, &fold).expect("a verdict"));
+    bytes
 }
 
 /// A spoilt state is begun anew or gone on with; either way the device works and never overspends.

@@ -7,7 +7,8 @@ use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, Signed, compile, template, verify_batch};
 use gloaming_privacy::sample;
 use gloaming_signal::batch::ExactCells;
-use gloaming_signal::{Contribution, Fold, Reason, Release, ReleaseState, SealedBatch, Submission, Verdict, cbor};
+use gloaming_signal::fold::ROW;
+use gloaming_signal::{Contribution, Reason, Release, ReleaseState, SealedBatch, Submission, Verdict, cbor};
 use gloaming_window::{
     Bounds, Delivered, Edge, EdgeError, Guest, GuestError, LoadPolicyError, MemoryStorage, Opening, Posted, WrappingKey,
 };
@@ -22,7 +23,7 @@ pub(crate) enum Wrong {
     /// Nothing.
     #[default]
     No,
-    /// Traps on submissions of 13 contributions.
+    /// Traps on folds of 13 contributions and more.
     TrapOnThirteen,
     /// Traps on every release of this window length, ms.
     TrapOnRelease(u64),
@@ -30,9 +31,11 @@ pub(crate) enum Wrong {
     Show,
     /// Adds one to a released value.
     Less,
-    /// Accepts what it was told to skip.
+    /// Accepts what cannot be counted.
     Accept,
-    /// Adds one more to a cell than its verdicts say.
+    /// Says that all was counted before.
+    Hide,
+    /// Adds one more to a cell than its reasons say.
     Add,
     /// Counts in another cell than the contribution names.
     Move,
@@ -50,26 +53,24 @@ impl Guest for Native {
         self.worker.configure(policy).map_err(|f| GuestError::Fault(format!("{f:?}")))
     }
     fn retain(&mut self, _hashes: &[[u8; 32]]) {}
-    fn fold(&mut self, hash: &[u8; 32], now_ms: u64, batch: &[u8]) -> Result<Vec<u8>, GuestError> {
-        let mut fold: Fold = cbor::from_slice(batch).unwrap();
-        let thirteen = |b: &[u8]| cbor::from_slice::<Submission>(b).is_ok_and(|s| s.contributions.len() == 13);
-        if self.wrong == Wrong::TrapOnThirteen && fold.items.iter().any(|i| thirteen(&i.submission.0)) {
+    fn fold(&mut self, hash: &[u8; 32], now_ms: u64, rows: &[u8]) -> Result<Vec<u8>, GuestError> {
+        let count = rows.len() / ROW;
+        if self.wrong == Wrong::TrapOnThirteen && count >= 13 {
             return Err(GuestError::Trap("thirteen".into()));
         }
-        if self.wrong == Wrong::Accept {
-            fold.items.iter_mut().for_each(|item| item.skip = 0);
-        }
-        let out = self.worker.fold(hash, now_ms, &cbor::to_vec(&fold));
-        let out = out.map_err(|f| GuestError::Fault(format!("{f:?}")))?;
-        let mut verdict: Verdict = cbor::from_slice(&out).unwrap();
-        for (key, value) in &mut verdict.delta {
-            match self.wrong {
-                Wrong::Add => *value += 1,
-                Wrong::Move => key.cell += 1,
-                _ => {}
+        let out = self.worker.fold(hash, now_ms, rows).map_err(|f| GuestError::Fault(format!("{f:?}")))?;
+        let mut verdict = Verdict::from_bytes(&out, count).unwrap();
+        match self.wrong {
+            Wrong::Accept => verdict.each.fill(Reason::Accepted),
+            Wrong::Hide => {
+                verdict.each.fill(Reason::Duplicate);
+                verdict.sums.clear();
             }
+            Wrong::Add => verdict.sums.iter_mut().for_each(|(_, value)| *value += 1),
+            Wrong::Move => verdict.sums.iter_mut().for_each(|(key, _)| key.cell += 1),
+            _ => {}
         }
-        Ok(cbor::to_vec(&verdict))
+        Ok(verdict.to_bytes())
     }
     fn release(
         &mut self,

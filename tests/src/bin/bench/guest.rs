@@ -7,8 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use gloaming::assets;
 use gloaming_edge::{HostLimits, WasmGuest};
 use gloaming_policy::author::{compile, template};
-use gloaming_signal::cbor::{self, Bytes};
-use gloaming_signal::{Contribution, Fold, FoldItem, Submission};
+use gloaming_signal::{Row, cbor};
 use gloaming_window::Guest as _;
 use gloaming_worker::core::Worker;
 
@@ -32,8 +31,8 @@ pub(crate) fn ratios() -> Result<Vec<(usize, f64)>> {
     let now_ms = DAY * 86_400_000 + 40_000_000;
     let mut ratios = Vec::new();
     for items in [1, 16, 256] {
-        let fold = Fold { items: (0..items as u64).map(|number| item(&policy, number, now_ms)).collect() };
-        let batch = cbor::to_vec(&fold);
+        let mut batch = Vec::new();
+        (0..items as u64).for_each(|number| submission(&policy, number, now_ms, &mut batch));
         let rounds = 512 / items + 1;
         let mut pairs = Vec::new();
         for _ in 0..PAIRS {
@@ -53,23 +52,10 @@ pub(crate) fn ratios() -> Result<Vec<(usize, f64)>> {
     Ok(ratios)
 }
 
-fn item(policy: &gloaming_policy::Policy, number: u64, now_ms: u64) -> FoldItem {
-    let contributions = policy
-        .metrics
-        .iter()
-        .map(|metric| {
-            let mut id = [1; 16];
-            id[..8].copy_from_slice(&(number * 64 + u64::from(metric.id)).to_le_bytes());
-            let cell = u32::try_from(number % u64::from(metric.cells())).unwrap_or(0);
-            Contribution { id, metric: metric.id, window: now_ms / metric.span_ms, cell, value: 1 }
-        })
-        .collect();
-    let submission = Submission {
-        site: policy.site.clone(),
-        policy_version: policy.version,
-        policy_hash: policy.hash(),
-        check: false,
-        contributions,
-    };
-    FoldItem { submission: Bytes(cbor::to_vec(&submission)), skip: 0 }
+/// Rows of a submission to every metric.
+fn submission(policy: &gloaming_policy::Policy, number: u64, now_ms: u64, fold: &mut Vec<u8>) {
+    for metric in &policy.metrics {
+        let cell = u32::try_from(number % u64::from(metric.cells())).unwrap_or(0);
+        Row { window: now_ms / metric.span_ms, metric: metric.id, cell, value: 1, check: false }.write(fold);
+    }
 }
