@@ -1,25 +1,30 @@
 //! The durable log: redb, one transaction for each of the storage trait's methods.
 //!
-//! Chunks are appended, never updated: keys grow within a window, so a group commit touches the right
-//! edge of one tree. Durability is redb's default, an fsync before `commit` returns. Window keys lie in
-//! [`crate::slots`]; the log knows their places. A key is written before the commit that needs it and
-//! destroyed after the one that does not, so a crash leaves a key too many, which the next start destroys.
+//! Chunks come by the [`crate::journal`], which each transaction takes in: a run of them for each window, however many
+//! group commits they are of. Runs are appended, never updated. Durability is redb's default, an fsync before `commit`
+//! returns. Window keys lie in [`crate::slots`]; the log knows their places. A key is written before the commit that
+//! needs it and destroyed after the one that does not, so a crash leaves a key too many, which the next start destroys.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::slots::{KeySlots, SLOT, SlotFile};
 use gloaming_privacy::EdgeLedger;
-use gloaming_signal::{cbor, hash};
+use gloaming_signal::cbor;
 use gloaming_window::{
     Chunk, Cursor, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, Waiting, WindowName, WrappedKey,
 };
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition, TableError, WriteTransaction,
+};
+
+use crate::in_place::{Beside, InPlace};
+use crate::journal::{JOURNAL_BYTES, Journal, unframe};
+use crate::slots::{SLOT, SLOTS_BYTES, key_in, slot};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const POLICIES: TableDefinition<'_, (&str, u32), (u64, &[u8])> = TableDefinition::new("policies");
 const KEYS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("key_slots");
-const CHUNKS: TableDefinition<'_, (&[u8], u64), &[u8]> = TableDefinition::new("chunks");
+const RUNS: TableDefinition<'_, (&[u8], u64), &[u8]> = TableDefinition::new("runs");
 const CURSORS: TableDefinition<'_, (&str, u32, u64), u64> = TableDefinition::new("cursors");
 const LEDGERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ledgers");
 const OUTBOX: TableDefinition<'_, (u64, &str, u64), &[u8]> = TableDefinition::new("outbox");
@@ -28,7 +33,8 @@ const NEXT_SEQ: TableDefinition<'_, &str, u64> = TableDefinition::new("next_seq"
 /// See the module's page.
 pub struct RedbStorage {
     database: Database,
-    slots: Box<dyn KeySlots>,
+    slots: Box<dyn InPlace>,
+    journal: Journal,
     /// Slots in use, by the window's name.
     used: BTreeMap<Vec<u8>, u64>,
     /// Slots that hold a key of no window in the log.
@@ -58,34 +64,17 @@ fn forget(transaction: &WriteTransaction, gone: impl Fn(&WindowName) -> bool) ->
             !gone
         })
         .map_err(failed)?;
-    transaction.open_table(CHUNKS).map_err(failed)?.retain(|(name, _), _| !gone(name)).map_err(failed)?;
+    transaction.open_table(RUNS).map_err(failed)?.retain(|(name, _), _| !gone(name)).map_err(failed)?;
     Ok(names)
 }
 
-/// A slot's bytes.
-fn slot(name: &[u8], key: &WrappedKey) -> Result<[u8; SLOT], StorageError> {
-    let mut bytes = [0; SLOT];
-    bytes[..32].copy_from_slice(&hash::sha256(name));
-    bytes[32] = u8::try_from(key.0.len()).map_err(failed)?;
-    let place = bytes.get_mut(33..33 + key.0.len()).ok_or_else(|| failed("a key that is too long for its slot"))?;
-    place.copy_from_slice(&key.0);
-    Ok(bytes)
-}
-
-/// The key in a slot, if it is that of this window.
-fn key_in(slot: &[u8], name: &[u8]) -> Option<WrappedKey> {
-    let length = usize::from(*slot.get(32)?);
-    (slot.get(..32)? == hash::sha256(name)).then(|| slot.get(33..33 + length).map(|key| WrappedKey(key.to_vec())))?
-}
-
 impl RedbStorage {
-    /// Opens or creates the file, and the one for its keys.
+    /// Opens or creates the file, and those for its keys and journal.
     ///
     /// # Errors
     /// When one cannot be opened, or another process has it open.
     pub fn create(path: &Path) -> Result<Self, StorageError> {
-        let database = Database::create(path).map_err(failed)?;
-        Ok(Self::with(database, SlotFile::open(path).map_err(failed)?))
+        Self::beside(Database::create(path).map_err(failed)?, path)
     }
 
     /// Opens the file.
@@ -93,28 +82,51 @@ impl RedbStorage {
     /// # Errors
     /// When it is not there or cannot be opened, or another process has it open.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
-        let database = Database::open(path).map_err(failed)?;
-        Ok(Self::with(database, SlotFile::open(path).map_err(failed)?))
+        Self::beside(Database::open(path).map_err(failed)?, path)
     }
 
     /// Over any storage that redb takes; a new one is made on an empty one.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn on(backend: impl StorageBackend, slots: impl KeySlots + 'static) -> Result<Self, StorageError> {
-        let database = Database::builder().create_with_backend(backend).map_err(failed)?;
-        Ok(Self::with(database, slots))
+    pub fn on(
+        backend: impl StorageBackend,
+        slots: impl InPlace + 'static,
+        journal: impl InPlace + 'static,
+    ) -> Result<Self, StorageError> {
+        Ok(Self::with(Database::builder().create_with_backend(backend).map_err(failed)?, slots, journal))
     }
 
-    fn with(database: Database, slots: impl KeySlots + 'static) -> Self {
-        Self { database, slots: Box::new(slots), used: BTreeMap::new(), orphans: Vec::new() }
+    fn beside(database: Database, path: &Path) -> Result<Self, StorageError> {
+        let open = |what, most| Beside::open(path, what, most).map_err(failed);
+        Ok(Self::with(database, open("keys", SLOTS_BYTES)?, open("journal", JOURNAL_BYTES as u64)?))
+    }
+
+    fn with(database: Database, slots: impl InPlace + 'static, journal: impl InPlace + 'static) -> Self {
+        let (slots, journal) = (Box::new(slots), Journal::new(journal));
+        Self { database, slots, journal, used: BTreeMap::new(), orphans: Vec::new() }
+    }
+
+    /// The generation of the journal that the log has not taken in; none in a new log.
+    fn generation(&self) -> Result<Option<u64>, StorageError> {
+        let read = self.database.begin_read().map_err(failed)?;
+        match read.open_table(META) {
+            Ok(meta) => Ok(meta.get("journal").map_err(failed)?.map(|generation| generation.value())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn put_slot(&mut self, place: u64, bytes: &[u8; SLOT]) -> Result<(), StorageError> {
+        let at = usize::try_from(place).ok().and_then(|place| place.checked_mul(SLOT));
+        self.slots.put(at.ok_or_else(|| failed("a slot beyond what can be addressed"))?, bytes).map_err(failed)
     }
 
     /// Destroys keys of windows that the log does not know any more.
     fn destroy(&mut self, names: &[Vec<u8>]) -> Result<(), StorageError> {
         for name in names {
             if let Some(slot) = self.used.get(name) {
-                self.slots.put(usize::try_from(*slot).map_err(failed)?, &[0; SLOT]).map_err(failed)?;
+                self.put_slot(*slot, &[0; SLOT])?;
                 self.used.remove(name);
             }
         }
@@ -142,21 +154,35 @@ impl RedbStorage {
         Ok(keys)
     }
 
+    /// One transaction, which takes the journal in before anything else.
     fn write<T>(&mut self, work: impl FnOnce(&WriteTransaction) -> Result<T, StorageError>) -> Result<T, StorageError> {
         let transaction = self.database.begin_write().map_err(failed)?;
+        let generation = self.journal.next_generation();
+        if !self.journal.is_empty() {
+            let mut table = transaction.open_table(RUNS).map_err(failed)?;
+            for (name, first, run) in self.journal.runs() {
+                table.insert((name, first), run).map_err(failed)?;
+            }
+            transaction.open_table(META).map_err(failed)?.insert("journal", generation).map_err(failed)?;
+        }
         let value = work(&transaction)?;
         transaction.commit().map_err(failed)?;
+        if !self.journal.is_empty() {
+            self.journal.begin(generation);
+        }
         Ok(value)
     }
 }
 
 impl Storage for RedbStorage {
     fn load(&mut self, new_epoch: u64) -> Result<Snapshot, StorageError> {
+        let generation = self.generation()?;
+        let older = self.journal.load(generation, new_epoch)?;
         // Creates the tables and, in a new store, mints the epoch.
         let (epoch, floor_ms) = self.write(|transaction| {
             transaction.open_table(POLICIES).map_err(failed)?;
             transaction.open_table(KEYS).map_err(failed)?;
-            transaction.open_table(CHUNKS).map_err(failed)?;
+            transaction.open_table(RUNS).map_err(failed)?;
             transaction.open_table(CURSORS).map_err(failed)?;
             transaction.open_table(LEDGERS).map_err(failed)?;
             transaction.open_table(OUTBOX).map_err(failed)?;
@@ -166,11 +192,12 @@ impl Storage for RedbStorage {
             let floor_ms = meta.get("floor_ms").map_err(failed)?.map_or(0, |floor| floor.value());
             if known.is_none() {
                 meta.insert("epoch", new_epoch).map_err(failed)?;
+                meta.insert("journal", new_epoch).map_err(failed)?;
             }
             Ok((known.unwrap_or(new_epoch), floor_ms))
         })?;
         let read = self.database.begin_read().map_err(failed)?;
-        let mut snapshot = Snapshot { epoch, floor_ms, ..Snapshot::default() };
+        let mut snapshot = Snapshot { epoch, floor_ms, older, ..Snapshot::default() };
         for row in read.open_table(POLICIES).map_err(failed)?.iter().map_err(failed)? {
             let (key, value) = row.map_err(failed)?;
             let ((site, version), (since_ms, signed)) = (key.value(), value.value());
@@ -182,11 +209,9 @@ impl Storage for RedbStorage {
             known.insert(key.value().to_vec(), value.value());
         }
         snapshot.keys = self.load_keys(known)?;
-        for row in read.open_table(CHUNKS).map_err(failed)?.iter().map_err(failed)? {
+        for row in read.open_table(RUNS).map_err(failed)?.iter().map_err(failed)? {
             let (key, value) = row.map_err(failed)?;
-            let (name, number) = key.value();
-            let sealed = value.value().to_vec();
-            snapshot.chunks.push(Chunk { name: named(name)?, number, key: None, sealed });
+            snapshot.chunks.extend(unframe(&named(key.value().0)?, value.value())?);
         }
         for row in read.open_table(CURSORS).map_err(failed)?.iter().map_err(failed)? {
             let (key, value) = row.map_err(failed)?;
@@ -212,10 +237,10 @@ impl Storage for RedbStorage {
 
     fn begun(&mut self) -> Result<(), StorageError> {
         while let Some(slot) = self.orphans.last() {
-            self.slots.put(*slot, &[0; SLOT]).map_err(failed)?;
+            self.put_slot(*slot as u64, &[0; SLOT])?;
             self.orphans.pop();
         }
-        Ok(())
+        self.journal.begun()
     }
 
     fn append(&mut self, chunks: &[Chunk]) -> Result<(), StorageError> {
@@ -226,19 +251,19 @@ impl Storage for RedbStorage {
             let name = cbor::to_vec(&chunk.name);
             let taken = |place: &u64| self.used.values().any(|used| used == place);
             let place = (0u64..).find(|place| !taken(place)).unwrap_or(0);
-            self.slots.put(usize::try_from(place).map_err(failed)?, &slot(&name, key)?).map_err(failed)?;
+            self.put_slot(place, &slot(&name, key)?)?;
             self.used.insert(name.clone(), place);
             placed.push((name, place));
         }
+        // The journal's chunks are of windows that the log knows.
+        if placed.is_empty() && self.journal.append(chunks)? {
+            return Ok(());
+        }
+        self.journal.hold(chunks)?;
         self.write(|transaction| {
             let mut keys = transaction.open_table(KEYS).map_err(failed)?;
             for (name, place) in &placed {
                 keys.insert(&name[..], place).map_err(failed)?;
-            }
-            let mut table = transaction.open_table(CHUNKS).map_err(failed)?;
-            for chunk in chunks {
-                let name = cbor::to_vec(&chunk.name);
-                table.insert((&name[..], chunk.number), &chunk.sealed[..]).map_err(failed)?;
             }
             Ok(())
         })
@@ -248,7 +273,7 @@ impl Storage for RedbStorage {
         let name = cbor::to_vec(&commit.name);
         self.write(|transaction| {
             transaction.open_table(KEYS).map_err(failed)?.remove(&name[..]).map_err(failed)?;
-            let mut chunks = transaction.open_table(CHUNKS).map_err(failed)?;
+            let mut chunks = transaction.open_table(RUNS).map_err(failed)?;
             chunks.retain_in((&name[..], 0)..=(&name[..], u64::MAX), |_, _| false).map_err(failed)?;
             let WindowName { site, version, span_ms, .. } = &commit.name;
             let delivery = &commit.delivery;
@@ -277,9 +302,13 @@ impl Storage for RedbStorage {
     }
 
     fn begin_anew(&mut self, epoch: u64, cursors: &BTreeMap<Cursor, u64>) -> Result<(), StorageError> {
+        // The journal's records are of before, and later ones than the log's are not to be met again.
+        let generation = self.journal.next_generation();
         let gone = self.write(|transaction| {
             let gone = forget(transaction, |_| true)?;
-            transaction.open_table(META).map_err(failed)?.insert("epoch", epoch).map_err(failed)?;
+            let mut meta = transaction.open_table(META).map_err(failed)?;
+            meta.insert("epoch", epoch).map_err(failed)?;
+            meta.insert("journal", generation).map_err(failed)?;
             transaction.open_table(NEXT_SEQ).map_err(failed)?.retain(|_, _| false).map_err(failed)?;
             let mut table = transaction.open_table(CURSORS).map_err(failed)?;
             for (cursor, next) in cursors {
@@ -287,6 +316,7 @@ impl Storage for RedbStorage {
             }
             Ok(gone)
         })?;
+        self.journal.begin(generation);
         self.destroy(&gone)
     }
 
@@ -325,25 +355,5 @@ impl Storage for RedbStorage {
             outbox.remove((row.epoch, row.site.as_str(), row.seq)).map_err(failed)?;
             Ok(())
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_gives_its_key_to_its_own_window_and_nothing_when_it_is_cut_or_made_up() {
-        let key = WrappedKey(vec![7; 72]);
-        let Ok(bytes) = slot(b"a window", &key) else { panic!("it fits") };
-        assert_eq!(key_in(&bytes, b"a window"), Some(key));
-        assert_eq!(key_in(&bytes, b"another"), None);
-        for length in [0, 31, 32, 33, 50] {
-            assert_eq!(key_in(&bytes[..length], b"a window"), None, "cut to {length}");
-        }
-        let mut longer = bytes;
-        longer[32] = 255;
-        assert_eq!(key_in(&longer, b"a window"), None, "a length beyond the slot");
-        assert!(slot(b"a window", &WrappedKey(vec![7; 200])).is_err());
     }
 }

@@ -6,69 +6,47 @@
 //! slot = SHA-256 of the window's name (32) | length (1) | wrapped key | zeros, 128 bytes in all
 //! ```
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use gloaming_signal::hash;
+use gloaming_window::{StorageError, WrappedKey};
 
 /// Bytes of a slot.
 pub const SLOT: usize = 128;
 
 /// Longest file that is read, bytes: a slot for each window of many more policies than an edge holds.
-const FILE_BYTES: u64 = 16 << 20;
+pub(crate) const SLOTS_BYTES: u64 = 16 << 20;
 
-/// A row of slots on something durable.
-pub trait KeySlots: Send {
-    /// All slots in order; the last may be cut.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    fn load(&mut self) -> io::Result<Vec<u8>>;
-    /// Overwrites one where it lies; durable when it returns.
-    ///
-    /// # Errors
-    /// When it is not known to be.
-    fn put(&mut self, slot: usize, bytes: &[u8; SLOT]) -> io::Result<()>;
+/// A slot's bytes.
+pub(crate) fn slot(name: &[u8], key: &WrappedKey) -> Result<[u8; SLOT], StorageError> {
+    let too_long = || StorageError("a key that is too long for its slot".to_owned());
+    let mut bytes = [0; SLOT];
+    bytes[..32].copy_from_slice(&hash::sha256(name));
+    bytes[32] = u8::try_from(key.0.len()).map_err(|_| too_long())?;
+    bytes.get_mut(33..33 + key.0.len()).ok_or_else(too_long)?.copy_from_slice(&key.0);
+    Ok(bytes)
 }
 
-/// Slots in a file beside the log.
-pub(crate) struct SlotFile(File);
-
-impl SlotFile {
-    pub(crate) fn path(store: &Path) -> PathBuf {
-        let mut name = store.to_path_buf().into_os_string();
-        name.push(".keys");
-        name.into()
-    }
-
-    pub(crate) fn open(store: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
-        options.open(Self::path(store)).map(Self)
-    }
+/// The key in a slot, if it is that of this window.
+pub(crate) fn key_in(slot: &[u8], name: &[u8]) -> Option<WrappedKey> {
+    let length = usize::from(*slot.get(32)?);
+    (slot.get(..32)? == hash::sha256(name)).then(|| slot.get(33..33 + length).map(|key| WrappedKey(key.to_vec())))?
 }
 
-impl KeySlots for SlotFile {
-    fn load(&mut self) -> io::Result<Vec<u8>> {
-        let length = self.0.metadata()?.len();
-        if length > FILE_BYTES {
-            let cause =
-                format!("the key file has {length} bytes, of which {FILE_BYTES} make sense: bring the right one back");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, cause));
-        }
-        let mut all = Vec::new();
-        self.0.seek(SeekFrom::Start(0))?;
-        self.0.read_to_end(&mut all)?;
-        Ok(all)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn put(&mut self, slot: usize, bytes: &[u8; SLOT]) -> io::Result<()> {
-        self.0.seek(SeekFrom::Start((slot * SLOT) as u64))?;
-        self.0.write_all(bytes)?;
-        self.0.sync_all()
+    #[test]
+    fn a_slot_gives_its_key_to_its_own_window_and_nothing_when_it_is_cut_or_made_up() {
+        let key = WrappedKey(vec![7; 72]);
+        let Ok(bytes) = slot(b"a window", &key) else { panic!("it fits") };
+        assert_eq!(key_in(&bytes, b"a window"), Some(key));
+        assert_eq!(key_in(&bytes, b"another"), None);
+        for length in [0, 31, 32, 33, 50] {
+            assert_eq!(key_in(&bytes[..length], b"a window"), None, "cut to {length}");
+        }
+        let mut longer = bytes;
+        longer[32] = 255;
+        assert_eq!(key_in(&longer, b"a window"), None, "a length beyond the slot");
+        assert!(slot(b"a window", &WrappedKey(vec![7; 200])).is_err());
     }
 }

@@ -150,6 +150,7 @@ impl<S: Storage> Edge<S> {
             Some(anchor) if unused && anchor.epoch != snapshot.epoch => return Err(EdgeError::NoStore),
             Some(anchor) => opening.restored || anchor.epoch != snapshot.epoch || anchor.releases > releases,
         };
+        let restored = restored || snapshot.older;
         let left_ms = opening.anchor.map_or(0, |anchor| anchor.released_ms);
         let mut edge = Self {
             storage,

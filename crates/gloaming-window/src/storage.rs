@@ -130,6 +130,8 @@ pub struct Snapshot {
     pub epoch: u64,
     /// Edge time of the last release, ms; 0 before the first.
     pub floor_ms: u64,
+    /// What the store consists of is not of one moment: some of it is an old copy, or lost.
+    pub older: bool,
     /// Policies in force by site and version.
     pub policies: BTreeMap<(String, u32), PolicyRow>,
     /// Wrapped keys.

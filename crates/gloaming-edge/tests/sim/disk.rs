@@ -8,7 +8,7 @@ use redb::StorageBackend;
 use super::Random;
 
 /// What a drive writes at once.
-const SECTOR: usize = 512;
+pub(crate) const SECTOR: usize = 512;
 
 #[derive(Debug)]
 enum Pending {

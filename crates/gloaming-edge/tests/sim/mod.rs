@@ -9,8 +9,8 @@ mod disk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use disk::Disk;
-use gloaming_edge::{KeySlots, RedbStorage, SLOT};
+use disk::{Disk, SECTOR};
+use gloaming_edge::{InPlace, RedbStorage};
 use gloaming_policy::author::{Key, Signed, compile, template, verify_batch};
 use gloaming_policy::{Bins, Policy};
 use gloaming_privacy::Rho;
@@ -92,24 +92,36 @@ impl Guest for Native {
     }
 }
 
-/// Keys in their slots, on the same power as the disk.
+/// A file that is overwritten in place, on the same power as the disk. A write that fails leaves some of its sectors.
 #[derive(Clone, Debug, Default)]
-struct Slots {
+struct File {
     bytes: Arc<Mutex<Vec<u8>>>,
     disk: Disk,
+    /// Writes so far: which sectors a torn one leaves is all in it.
+    writes: u64,
 }
 
-impl KeySlots for Slots {
+impl InPlace for File {
     fn load(&mut self) -> std::io::Result<Vec<u8>> {
         Ok(self.bytes.lock().unwrap().clone())
     }
 
-    fn put(&mut self, slot: usize, bytes: &[u8; SLOT]) -> std::io::Result<()> {
-        self.disk.step()?;
+    fn put(&mut self, at: usize, bytes: &[u8]) -> std::io::Result<()> {
+        let good = self.disk.step();
         let mut all = self.bytes.lock().unwrap();
-        let end = all.len().max((slot + 1) * SLOT);
-        all.resize(end, 0);
-        all[slot * SLOT..(slot + 1) * SLOT].copy_from_slice(bytes);
+        self.writes += 1;
+        let mut torn = Random(at as u64 ^ self.writes << 32);
+        for (i, sector) in bytes.chunks(SECTOR).enumerate() {
+            if good.is_ok() || torn.one_in(2) {
+                let from = at + i * SECTOR;
+                let end = all.len().max(from + sector.len());
+                all.resize(end, 0);
+                all[from..from + sector.len()].copy_from_slice(sector);
+            }
+        }
+        drop(all);
+        good?;
+        // It may be written, and the process may not live to know.
         self.disk.step()
     }
 }
@@ -117,7 +129,7 @@ impl KeySlots for Slots {
 /// The disk and, on another one, the anchor.
 struct Machine {
     disk: Disk,
-    slots: Arc<Mutex<Vec<u8>>>,
+    files: [Arc<Mutex<Vec<u8>>>; 2],
     anchor: Arc<Mutex<Option<Anchor>>>,
 }
 
@@ -128,8 +140,9 @@ impl Place for Machine {
         if !first && self.disk.is_empty() {
             return Err(EdgeError::NoStore);
         }
-        let slots = Slots { bytes: Arc::clone(&self.slots), disk: self.disk.clone() };
-        Ok(RedbStorage::on(self.disk.clone(), slots)?)
+        let file = |bytes| File { bytes: Arc::clone(bytes), disk: self.disk.clone(), writes: 0 };
+        let [keys, journal] = self.files.each_ref().map(file);
+        Ok(RedbStorage::on(self.disk.clone(), keys, journal)?)
     }
 
     fn anchor(&mut self) -> Result<Option<Anchor>, EdgeError> {
@@ -224,14 +237,15 @@ pub(crate) struct World {
     policies: Vec<(Policy, Vec<u8>)>,
     guest: Native,
     machine: (Disk, Arc<Mutex<Option<Anchor>>>),
-    slots: Arc<Mutex<Vec<u8>>>,
+    /// Keys and journal.
+    files: [Arc<Mutex<Vec<u8>>>; 2],
     keeper: Option<Keeper<Machine>>,
     /// What a good clock shows.
     true_ms: u64,
     /// How wrong the edge's is, ms.
     wrong_ms: i64,
-    /// An image of the disk, and one of the slots.
-    backup: Option<(Vec<u8>, Vec<u8>)>,
+    /// An image of the disk, and of keys and journal.
+    backup: Option<(Vec<u8>, [Vec<u8>; 2])>,
     messages: Vec<Message>,
     known: Vec<Known>,
     centre: Centre,
@@ -252,7 +266,7 @@ impl World {
             policies: vec![(first, signed)],
             guest,
             machine: (Disk::default(), Arc::default()),
-            slots: Arc::default(),
+            files: Default::default(),
             keeper: None,
             true_ms: START,
             wrong_ms: 0,
@@ -298,7 +312,7 @@ impl World {
         for _ in 0..200 {
             let place = Machine {
                 disk: self.machine.0.clone(),
-                slots: Arc::clone(&self.slots),
+                files: self.files.clone(),
                 anchor: Arc::clone(&self.machine.1),
             };
             let (now, random) = (self.now(), &mut self.random);
@@ -480,8 +494,14 @@ impl World {
     /// A copy of the disk comes back; what was only in the one it replaces is gone, and that is no loss to
     /// blame the edge for.
     fn restore(&mut self) {
-        let Some((image, slots)) = self.backup.clone() else { return };
-        *self.slots.lock().unwrap() = slots;
+        let Some((image, [keys, journal])) = self.backup.clone() else { return };
+        *self.files[0].lock().unwrap() = keys;
+        match self.random.below(4) {
+            // The journal of now, which knows more than the copy.
+            0 => {}
+            1 => self.files[1].lock().unwrap().clear(),
+            _ => *self.files[1].lock().unwrap() = journal,
+        }
         self.say(&"an old copy comes back");
         for (cell, known) in (0u32..).zip(&mut self.known) {
             known.forgiven |= known.acknowledged && !self.centre.counts.contains_key(&cell);
@@ -516,7 +536,7 @@ impl World {
             36 => self.machine.0.full(false),
             37 => {
                 let image = self.machine.0.after_power_cut(&mut self.random);
-                self.backup = Some((image, self.slots.lock().unwrap().clone()));
+                self.backup = Some((image, self.files.each_ref().map(|file| file.lock().unwrap().clone())));
             }
             38 if self.random.one_in(2) => self.restore(),
             39 if self.random.one_in(4) => self.another_version(),
