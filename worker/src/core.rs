@@ -1,12 +1,14 @@
 //! `configure`, `fold` and `release` as plain functions over bytes.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use gloaming_policy::count::{Counter, Layout};
 use gloaming_policy::{Metric, Policy};
 use gloaming_privacy::{noised, sample};
 use gloaming_signal::batch::ExactCells;
-use gloaming_signal::fold::{ROW, Row, add_up};
-use gloaming_signal::{CellKey, Reason, Release, ReleaseState, Verdict, cbor, hash, limits};
+use gloaming_signal::fold::{ROW, Row};
+use gloaming_signal::{Release, ReleaseState, Verdict, cbor, hash, limits};
 
 /// Policies kept in one instance: two versions for each of 512 sites.
 const POLICIES: usize = 1_024;
@@ -22,10 +24,11 @@ pub enum Fault {
     UnknownPolicy,
 }
 
-/// Configured policies by hash. A cache: losing it loses nothing.
+/// Configured policies by hash, and room to count in. A cache: losing it loses nothing.
 #[derive(Default)]
 pub struct Worker {
-    policies: BTreeMap<[u8; 32], Policy>,
+    policies: BTreeMap<[u8; 32], (Policy, Layout)>,
+    counter: RefCell<Counter>,
 }
 
 impl Worker {
@@ -39,11 +42,12 @@ impl Worker {
         if self.policies.len() >= POLICIES && !self.policies.contains_key(&hash) {
             return Err(Fault::OverLimit);
         }
-        self.policies.insert(hash, read);
+        let layout = Layout::new(&read);
+        self.policies.insert(hash, (read, layout));
         Ok(hash)
     }
 
-    fn policy(&self, hash: &[u8]) -> Result<&Policy, Fault> {
+    fn policy(&self, hash: &[u8]) -> Result<&(Policy, Layout), Fault> {
         <&[u8; 32]>::try_from(hash).ok().and_then(|hash| self.policies.get(hash)).ok_or(Fault::UnknownPolicy)
     }
 
@@ -52,15 +56,16 @@ impl Worker {
     /// # Errors
     /// When the bytes are no rows; a bad row among them is a verdict.
     pub fn fold(&self, policy_hash: &[u8], now_ms: u64, fold: &[u8]) -> Result<Vec<u8>, Fault> {
-        let policy = self.policy(policy_hash)?;
+        let (_, layout) = self.policy(policy_hash)?;
         if fold.len() > limits::FOLD_ROWS * ROW {
             return Err(Fault::OverLimit);
         }
         let rows = Row::all(fold).ok_or(Fault::Malformed("not rows"))?;
-        let mut sums = Vec::with_capacity(rows.len());
-        let each = rows.map(|row| judge(policy, now_ms, &row, &mut sums)).collect();
-        add_up(&mut sums);
-        Ok(Verdict { each, sums }.to_bytes())
+        let mut counter = self.counter.borrow_mut();
+        counter.begin(layout, now_ms);
+        let mut last = 0;
+        let each = rows.map(|row| counter.judge(layout, &row, &mut last)).collect();
+        Ok(Verdict { each, sums: counter.finish(layout) }.to_bytes())
     }
 
     /// Noises and thresholds the exact cells of one window.
@@ -77,7 +82,7 @@ impl Worker {
         window: u64,
         cells: &[u8],
     ) -> Result<Vec<u8>, Fault> {
-        let policy = self.policy(policy_hash)?;
+        let (policy, _) = self.policy(policy_hash)?;
         let seed: &[u8; 32] = seed.try_into().map_err(|_| Fault::Malformed("a seed has 32 bytes"))?;
         let exact: Vec<ExactCells> = cbor::from_slice(cells).map_err(|_| Fault::Malformed("not exact cells"))?;
         let mut releases = Vec::with_capacity(exact.len());
@@ -100,32 +105,4 @@ fn release(metric: &Metric, seed: &[u8; 32], window: u64, exact: &[u64]) -> Rele
     } else {
         Release { metric: metric.id, state: ReleaseState::BelowK, values: Vec::new() }
     }
-}
-
-fn judge(policy: &Policy, now_ms: u64, row: &Row, sums: &mut Vec<(CellKey, u64)>) -> Reason {
-    match admit(policy, now_ms, row) {
-        Err(reason) => reason,
-        Ok(_) if row.check => Reason::Checked,
-        Ok(metric) => {
-            // A sum counts its report in cell 0 and its value in cell 1; all else is one in one cell.
-            let key = |cell| CellKey { metric: metric.id, window: row.window, cell };
-            if metric.sum_max().is_some() {
-                sums.push((key(0), 1));
-            }
-            sums.push((key(row.cell), row.value.into()));
-            Reason::Accepted
-        }
-    }
-}
-
-fn admit<'p>(policy: &'p Policy, now_ms: u64, row: &Row) -> Result<&'p Metric, Reason> {
-    let metric = policy.metric(row.metric).ok_or(Reason::UnknownMetric)?;
-    // A product, for a division takes ten times as long.
-    let begins = row.window.checked_mul(metric.span_ms).filter(|begins| *begins <= now_ms);
-    let ends = begins.ok_or(Reason::FutureWindow)?.saturating_add(metric.span_ms);
-    if now_ms >= ends.saturating_add(metric.grace_ms()) {
-        return Err(Reason::ClosedWindow);
-    }
-    metric.admits(row.cell, row.value)?;
-    Ok(metric)
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gloaming_policy::author::{PublicKey, SignError, Signed};
@@ -26,6 +26,9 @@ use crate::shadow::Guests;
 const QUEUE: usize = 8_192;
 /// Bodies folded and committed together at most.
 const GROUP: usize = 1_024;
+/// A commit begins no sooner than this after the one before it: whoever comes meanwhile shares its sync. Nobody waits
+/// who comes alone.
+const PACE: Duration = Duration::from_millis(2);
 /// How often windows are looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -297,12 +300,19 @@ impl Engine {
 
 impl Thread {
     fn run(mut self, receiver: &Receiver<Command>) {
+        let mut next_commit = Instant::now();
         loop {
             let first = match receiver.recv_timeout(TICK) {
                 Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            if let (Some(Command::Ingest(_)), Some(early)) =
+                (&first, next_commit.checked_duration_since(Instant::now()))
+            {
+                std::thread::sleep(early);
+            }
+            next_commit = Instant::now() + PACE;
             self.reopen();
             let mut group = Vec::new();
             let mut stop = false;

@@ -18,7 +18,6 @@ use gloaming_policy::author::{Key, announcement};
 use gloaming_signal::{Reason, limits};
 use gloaming_window::Delivered;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -139,12 +138,17 @@ fn admin_routes(context: Arc<Context>) -> Router {
 
 /// Headers that every answer to a page carries. No policy of the page's kind among them: a worker whose
 /// response has no Content-Security-Policy may run wasm under the page's strictest one.
-fn finish(context: &Context, request: &HeaderMap, mut response: Response) -> Response {
+fn finish(context: &Context, request: &HeaderMap, response: Response) -> Response {
+    finish_for(context, context.origin(request).unwrap_or_default(), response)
+}
+
+/// As [`finish`], for an origin that was looked at already.
+fn finish_for(context: &Context, origin: Option<HeaderValue>, mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(TIME.clone(), HeaderValue::from(context.engine.now_ms()));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(Some(origin)) = context.origin(request) {
+    if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-gloaming-time"));
         headers.append(header::VARY, HeaderValue::from_static("origin"));
@@ -215,19 +219,31 @@ async fn windows(State(context): State<Arc<Context>>, Path(site): Path<String>, 
     finish(&context, &request, response)
 }
 
-/// What is answered to a submission that could be read.
-#[derive(Serialize)]
-struct Judged {
-    accepted: usize,
-    each: Vec<&'static str>,
+/// What is answered to a submission that could be read: `{"accepted":1,"each":["accepted"]}`. Written by hand, as the
+/// words are ours and none needs to be escaped.
+fn judged(each: &[Reason]) -> Response {
+    let accepted = each.iter().filter(|reason| matches!(reason, Reason::Accepted | Reason::Duplicate)).count();
+    let mut body = String::with_capacity(32 + 16 * each.len());
+    body.push_str("{\"accepted\":");
+    body.push_str(&accepted.to_string());
+    body.push_str(",\"each\":[");
+    for (place, reason) in each.iter().enumerate() {
+        body.push_str(if place == 0 { "\"" } else { ",\"" });
+        body.push_str(reason.word());
+        body.push('"');
+    }
+    body.push_str("]}");
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 async fn contributions(State(context): State<Arc<Context>>, request: Request) -> Response {
     // A page of a site that is unknown here is turned away before its body is read.
-    if context.origin(request.headers()).is_err() {
+    let Ok(origin) = context.origin(request.headers()) else {
         let body = serde_json::json!({ "reason": "origin", "remedy": "add the page's origin to `origins` in the policy and sign it again" });
         return (StatusCode::FORBIDDEN, axum::Json(body)).into_response();
-    }
+    };
     let network = request.extensions().get::<Network>().map(|Network(number)| *number);
     let (head, body) = request.into_parts();
     // What a page can post without a preflight is text: base64. Any other type is taken for the bytes.
@@ -238,15 +254,12 @@ async fn contributions(State(context): State<Arc<Context>>, request: Request) ->
         Ok(body) if body.len() > limits::SUBMISSION_BYTES => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
         Err(_) => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
         Ok(body) => match context.engine.ingest(body, network).await {
-            Ok(answer) if answer.whole == Reason::Accepted => {
-                let accepted = answer.each.iter().filter(|r| matches!(r, Reason::Accepted | Reason::Duplicate)).count();
-                axum::Json(Judged { accepted, each: answer.each.iter().map(|r| r.word()).collect() }).into_response()
-            }
+            Ok(answer) if answer.whole == Reason::Accepted => judged(&answer.each),
             Ok(answer) => refused(status(answer.whole), answer.whole),
             Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, Reason::Busy),
         },
     };
-    finish(&context, &head.headers, response)
+    finish_for(&context, origin, response)
 }
 
 fn status(reason: Reason) -> StatusCode {

@@ -16,6 +16,7 @@
 extern crate alloc;
 
 mod bins;
+pub mod count;
 mod document;
 mod pages;
 mod sound;

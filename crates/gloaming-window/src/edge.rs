@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, PublicKey, Signed};
+use gloaming_policy::count::{Counter, Layout};
 use gloaming_privacy::{DAY_MS, EdgeLedger};
 use gloaming_signal::Reason;
 
@@ -47,6 +48,7 @@ pub(crate) struct Open {
 
 pub(crate) struct InForce {
     pub(crate) policy: Policy,
+    pub(crate) layout: Layout,
     pub(crate) hash: [u8; 32],
     pub(crate) signed: Signed,
     pub(crate) since_ms: u64,
@@ -74,6 +76,7 @@ pub struct Edge<S> {
     pub(crate) outbox: Outbox,
     pub(crate) next_seq: BTreeMap<String, u64>,
     pub(crate) quarantine: Quarantine,
+    pub(crate) counter: Counter,
     pub(crate) shares: Shares,
     pub(crate) quotas: BTreeMap<String, usize>,
     pub(crate) tally: Tally,
@@ -148,7 +151,8 @@ impl<S: Storage> Edge<S> {
         self.failing.retain(|cursor, _| cursor.site != site || cursor.version >= below);
         self.close(|name| name.site == site && name.version < below);
         self.cursors.extend(cursors);
-        self.policies.insert((site, version), InForce { policy, hash, signed, since_ms: now_ms });
+        self.policies
+            .insert((site, version), InForce { layout: Layout::new(&policy), policy, hash, signed, since_ms: now_ms });
         let hashes: Vec<[u8; 32]> = self.policies.values().map(|p| p.hash).collect();
         guest.retain(&hashes);
         Ok(())

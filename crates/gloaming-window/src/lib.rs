@@ -16,6 +16,7 @@
 mod delivery;
 mod edge;
 mod error;
+mod group;
 mod guest;
 mod ids;
 mod ingest;

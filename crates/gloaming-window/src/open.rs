@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gloaming_policy::author::{Key, PublicKey, Signed};
+use gloaming_policy::count::{Counter, Layout};
 use gloaming_signal::CellKey;
 use gloaming_signal::cbor;
 
@@ -170,6 +171,7 @@ impl<S: Storage> Edge<S> {
             outbox: Outbox::new(std::mem::take(&mut snapshot.outbox)),
             next_seq: std::mem::take(&mut snapshot.next_seq),
             quarantine: Quarantine::default(),
+            counter: Counter::default(),
             shares: Shares::default(),
             quotas: opening.quotas.clone(),
             tally: Tally::default(),
@@ -224,7 +226,10 @@ impl<S: Storage> Edge<S> {
                 continue;
             };
             let hash = guest.configure(signed.policy_bytes())?;
-            self.policies.insert((site, version), InForce { policy, hash, signed, since_ms: row.since_ms });
+            self.policies.insert(
+                (site, version),
+                InForce { layout: Layout::new(&policy), policy, hash, signed, since_ms: row.since_ms },
+            );
         }
         let aside = &self.aside;
         self.policies.retain(|(site, _), _| !aside.contains(site));
