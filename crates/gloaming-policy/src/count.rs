@@ -189,23 +189,20 @@ impl Counter {
     }
 
     /// What was added, keys strictly increasing.
-    #[must_use]
-    pub fn finish(&mut self, layout: &Layout) -> Vec<(CellKey, u64)> {
+    pub fn finish(&mut self, layout: &Layout, mut sum: impl FnMut(CellKey, u64)) {
         self.touched.sort_unstable();
-        let mut sums = Vec::with_capacity(self.touched.len() + self.others.len());
-        let mut metric = 0;
+        let (mut metric, away) = (0, !self.others.is_empty());
         for place in self.touched.drain(..) {
             while layout.entries.get(metric + 1).is_some_and(|next| next.first <= place) {
                 metric += 1;
             }
             let entry = &layout.entries[metric];
             let key = CellKey { metric: entry.id, window: self.windows[metric].home, cell: place - entry.first };
-            sums.push((key, core::mem::take(&mut self.cells[place as usize])));
+            let value = core::mem::take(&mut self.cells[place as usize]);
+            // What is at home stands between what is not.
+            if away { self.others.push((key, value)) } else { sum(key, value) }
         }
-        if !self.others.is_empty() {
-            sums.append(&mut self.others);
-            add_up(&mut sums);
-        }
-        sums
+        add_up(&mut self.others);
+        self.others.drain(..).for_each(|(key, value)| sum(key, value));
     }
 }

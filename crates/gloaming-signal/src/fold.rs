@@ -75,20 +75,23 @@ pub struct Verdict {
     pub sums: Vec<(CellKey, u64)>,
 }
 
+/// Appends a sum to a verdict that has all its reasons.
+#[inline]
+pub fn write_sum(verdict: &mut Vec<u8>, key: CellKey, value: u64) {
+    let mut row = [0; ROW];
+    row[..8].copy_from_slice(&key.window.to_le_bytes());
+    row[8..12].copy_from_slice(&key.metric.to_le_bytes());
+    row[12..16].copy_from_slice(&key.cell.to_le_bytes());
+    row[16..].copy_from_slice(&value.to_le_bytes());
+    verdict.extend_from_slice(&row);
+}
+
 impl Verdict {
     /// As bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.each.len() + ROW * self.sums.len());
-        bytes.extend(self.each.iter().map(|reason| reason.number()));
-        for (key, value) in &self.sums {
-            let mut row = [0; ROW];
-            row[..8].copy_from_slice(&key.window.to_le_bytes());
-            row[8..12].copy_from_slice(&key.metric.to_le_bytes());
-            row[12..16].copy_from_slice(&key.cell.to_le_bytes());
-            row[16..].copy_from_slice(&value.to_le_bytes());
-            bytes.extend_from_slice(&row);
-        }
+        let mut bytes: Vec<u8> = self.each.iter().map(|reason| reason.number()).collect();
+        self.sums.iter().for_each(|(key, value)| write_sum(&mut bytes, *key, *value));
         bytes
     }
 

@@ -288,6 +288,8 @@ fn believe(
     if !verdict.sums.is_sorted_by(|(one, _), (next, _)| one < next) {
         add_up(&mut verdict.sums);
     }
-    let want = counter.finish(layout);
-    if verdict.sums == want { Ok(verdict) } else { Err(EdgeError::Untrue("cells that its verdicts do not explain")) }
+    let (mut said, mut same) = (verdict.sums.iter(), true);
+    counter.finish(layout, |key, value| same &= said.next() == Some(&(key, value)));
+    let same = same && said.next().is_none();
+    if same { Ok(verdict) } else { Err(EdgeError::Untrue("cells that its reasons do not explain")) }
 }

@@ -122,7 +122,7 @@ impl<S: Storage> Edge<S> {
         if self.quarantine.holds(body) {
             return Err(Reason::Fault);
         }
-        let mut submission: Submission = cbor::from_slice(body).map_err(|_| Reason::Malformed)?;
+        let mut submission: Submission = cbor::from_plain(body).map_err(|_| Reason::Malformed)?;
         if self.newest(&submission.site).is_none() {
             return Err(Reason::UnknownSite);
         }

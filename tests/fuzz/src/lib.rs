@@ -117,7 +117,8 @@ fn canonical<T: cbor::Cbor>(bytes: &[u8]) -> Option<T> {
 }
 
 fn submission(bytes: &[u8]) {
-    canonical::<Submission>(bytes);
+    let read = canonical::<Submission>(bytes);
+    assert_eq!(cbor::from_plain::<Submission>(bytes).ok(), read, "two ways of reading do not agree");
 }
 
 fn batch(bytes: &[u8]) {
