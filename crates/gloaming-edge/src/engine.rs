@@ -95,6 +95,7 @@ enum Command {
     NextDelivery(oneshot::Sender<Option<OutboxRow>>),
     Delivered(OutboxRow, Delivered, oneshot::Sender<()>),
     Reload(Reload, oneshot::Sender<Vec<EngineError>>),
+    Leave(String, oneshot::Sender<Result<bool, EngineError>>),
     Components(Vec<u8>, Option<Vec<u8>>, oneshot::Sender<Result<(), EngineError>>),
     Stop,
 }
@@ -280,6 +281,13 @@ impl Engine {
         }
     }
 
+    /// Lets a site leave; whether it was here.
+    pub(crate) async fn leave(&self, site: &str) -> Result<bool, EngineError> {
+        let (sender, answer) = oneshot::channel();
+        self.commands.try_send(Command::Leave(site.to_owned(), sender)).map_err(|_| EngineError::Busy)?;
+        answer.await.unwrap_or(Err(EngineError::Busy))
+    }
+
     /// Lets a component serve, and another run beside it.
     pub(crate) async fn components(&self, component: Vec<u8>, next: Option<Vec<u8>>) -> Result<(), EngineError> {
         let (sender, answer) = oneshot::channel();
@@ -333,6 +341,11 @@ impl Thread {
                     }
                     Command::Reload(reload, sender) => {
                         let _ = sender.send(self.reload(reload));
+                    }
+                    Command::Leave(site, sender) => {
+                        let left = self.keeper.leave(&site, (self.clock)());
+                        self.serve();
+                        let _ = sender.send(left.map_err(Into::into));
                     }
                     Command::Components(component, next, sender) => {
                         let _ = sender.send(self.guest.set(&component, next.as_deref()).map_err(Into::into));

@@ -26,6 +26,7 @@ const POLICIES: TableDefinition<'_, (&str, u32), (u64, &[u8])> = TableDefinition
 const KEYS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("key_slots");
 const RUNS: TableDefinition<'_, (&[u8], u64), &[u8]> = TableDefinition::new("runs");
 const CURSORS: TableDefinition<'_, (&str, u32, u64), u64> = TableDefinition::new("cursors");
+const LEFT: TableDefinition<'_, &str, u64> = TableDefinition::new("left");
 const LEDGERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ledgers");
 const OUTBOX: TableDefinition<'_, (u64, &str, u64), &[u8]> = TableDefinition::new("outbox");
 const NEXT_SEQ: TableDefinition<'_, &str, u64> = TableDefinition::new("next_seq");
@@ -184,6 +185,7 @@ impl Storage for RedbStorage {
             transaction.open_table(KEYS).map_err(failed)?;
             transaction.open_table(RUNS).map_err(failed)?;
             transaction.open_table(CURSORS).map_err(failed)?;
+            transaction.open_table(LEFT).map_err(failed)?;
             transaction.open_table(LEDGERS).map_err(failed)?;
             transaction.open_table(OUTBOX).map_err(failed)?;
             transaction.open_table(NEXT_SEQ).map_err(failed)?;
@@ -217,6 +219,10 @@ impl Storage for RedbStorage {
             let (key, value) = row.map_err(failed)?;
             let (site, version, span_ms) = key.value();
             snapshot.cursors.insert(Cursor { site: site.into(), version, span_ms }, value.value());
+        }
+        for row in read.open_table(LEFT).map_err(failed)?.iter().map_err(failed)? {
+            let (site, at_ms) = row.map_err(failed)?;
+            snapshot.left.insert(site.value().into(), at_ms.value());
         }
         for row in read.open_table(LEDGERS).map_err(failed)?.iter().map_err(failed)? {
             let (key, value) = row.map_err(failed)?;
@@ -338,6 +344,30 @@ impl Storage for RedbStorage {
                 table.insert((site, version, cursor.span_ms), *next).map_err(failed)?;
             }
             forget(transaction, |name| name.site == site && name.version < below)
+        })?;
+        self.destroy(&gone)
+    }
+
+    fn left(&mut self, site: &str, at_ms: Option<u64>) -> Result<(), StorageError> {
+        self.write(|transaction| {
+            let mut left = transaction.open_table(LEFT).map_err(failed)?;
+            match at_ms {
+                Some(at_ms) => left.insert(site, at_ms),
+                None => left.remove(site),
+            }
+            .map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    fn forget(&mut self, site: &str) -> Result<(), StorageError> {
+        let gone = self.write(|transaction| {
+            transaction.open_table(LEFT).map_err(failed)?.remove(site).map_err(failed)?;
+            let mut policies = transaction.open_table(POLICIES).map_err(failed)?;
+            policies.retain_in((site, 0)..=(site, u32::MAX), |_, _| false).map_err(failed)?;
+            let mut cursors = transaction.open_table(CURSORS).map_err(failed)?;
+            cursors.retain_in((site, 0, 0)..=(site, u32::MAX, u64::MAX), |_, _| false).map_err(failed)?;
+            forget(transaction, |name| name.site == site)
         })?;
         self.destroy(&gone)
     }

@@ -69,6 +69,15 @@ impl Running {
         self.context.engine.reload(reload).await
     }
 
+    /// Lets a site leave: it takes nothing any more, its windows are released when they end, and then it is forgotten.
+    /// Whether it was here.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn leave(&self, site: &str) -> Result<bool, EngineError> {
+        self.context.engine.leave(site).await
+    }
+
     /// Lets a component serve, and perhaps another run beside it, compared and not believed.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ fn whatever_fails_nothing_is_counted_twice_and_nothing_acknowledged_is_lost() {
     });
     let total = |of: fn(&sim::Report) -> u64| reports.iter().map(of).sum::<u64>();
     println!(
-        "{} seeds: {} contributions acknowledged, {} counted, {} windows; {} power cuts, {} failures of the store, {} old copies, {} doubts of the clock",
+        "{} seeds: {} contributions acknowledged, {} counted, {} windows; {} power cuts, {} failures of the store, {} old copies, {} doubts of the clock, {} departures",
         reports.len(),
         total(|r| r.acknowledged),
         total(|r| r.counted),
@@ -43,6 +43,7 @@ fn whatever_fails_nothing_is_counted_twice_and_nothing_acknowledged_is_lost() {
         total(|r| r.store_failures),
         total(|r| r.restored),
         total(|r| r.clock_doubts),
+        total(|r| r.left),
     );
     // A simulation in which nothing happens proves nothing.
     if seeds >= 1_000 {
@@ -52,6 +53,7 @@ fn whatever_fails_nothing_is_counted_twice_and_nothing_acknowledged_is_lost() {
             ("store failures", total(|r| r.store_failures)),
             ("old copies", total(|r| r.restored)),
             ("clock doubts", total(|r| r.clock_doubts)),
+            ("departures", total(|r| r.left)),
         ] {
             assert!(count > seeds / 10, "{what}: only {count}");
         }

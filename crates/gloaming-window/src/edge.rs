@@ -66,6 +66,8 @@ pub struct Edge<S> {
     pub(crate) policies: BTreeMap<(String, u32), InForce>,
     /// Sites whose stored policies could not be read.
     pub(crate) aside: BTreeSet<String>,
+    /// When sites left whose windows are not all released: they take nothing, and end.
+    pub(crate) left: BTreeMap<String, u64>,
     pub(crate) open: HashMap<WindowName, Open>,
     /// Ids of all open windows together.
     pub(crate) ids: usize,
@@ -116,6 +118,9 @@ impl<S: Storage> Edge<S> {
         }
         let (site, version, hash) = (policy.site.clone(), policy.version, policy.hash());
         let in_force = self.newest(&site).map(|p| (p.policy.version, p.hash));
+        if in_force.is_none_or(|(newest, same)| newest < version || (newest, same) == (version, hash)) {
+            self.stay(&site)?;
+        }
         match in_force {
             Some((newest, same)) if newest == version => {
                 return if same == hash { Ok(()) } else { Err(LoadPolicyError::SameVersion(version)) };
@@ -171,6 +176,45 @@ impl<S: Storage> Edge<S> {
         waiting.map(|(cursor, _)| cursor.version).min()
     }
 
+    /// A site leaves: it takes nothing any more, and is forgotten once the windows that are open are released. Whether
+    /// it was here. Its newest policy brings it back.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn leave(&mut self, site: &str, now_ms: u64) -> Result<bool, EdgeError> {
+        let now_ms = self.time(now_ms);
+        if self.newest(site).is_none() || self.left.contains_key(site) {
+            return Ok(false);
+        }
+        self.storage.left(site, Some(now_ms))?;
+        self.left.insert(site.to_owned(), now_ms);
+        Ok(true)
+    }
+
+    fn stay(&mut self, site: &str) -> Result<(), EdgeError> {
+        if self.left.contains_key(site) {
+            self.storage.left(site, None)?;
+            self.left.remove(site);
+        }
+        Ok(())
+    }
+
+    /// Forgets a site that left and has no window to be released any more. Whether there was one.
+    pub(crate) fn forget_one(&mut self) -> Result<bool, EdgeError> {
+        let over = |site: &&String| {
+            let mut own = self.cursors.iter().filter(|(cursor, _)| cursor.site == **site);
+            own.all(|(cursor, next)| *next > self.last_window(cursor))
+        };
+        let Some(site) = self.left.keys().find(over).cloned() else { return Ok(false) };
+        self.storage.forget(&site)?;
+        self.left.remove(&site);
+        self.policies.retain(|(own, _), _| *own != site);
+        self.cursors.retain(|cursor, _| cursor.site != site);
+        self.failing.retain(|cursor, _| cursor.site != site);
+        self.close(|name| name.site == site);
+        Ok(true)
+    }
+
     /// Whether a version takes contributions: the newest two do.
     pub(crate) fn takes(&self, site: &str, version: u32) -> bool {
         self.versions(site).rev().take(2).any(|taken| taken == version)
@@ -191,7 +235,8 @@ impl<S: Storage> Edge<S> {
     /// Sites with a policy in force.
     pub fn sites(&self) -> impl Iterator<Item = &str> {
         let mut last = None;
-        self.policies.keys().map(|(site, _)| site.as_str()).filter(move |site| last.replace(*site) != Some(*site))
+        let all = self.policies.keys().map(|(site, _)| site.as_str());
+        all.filter(move |site| last.replace(*site) != Some(*site) && !self.left.contains_key(*site))
     }
 
     /// The newest policy of a site, its hash, and the bundle it came in.

@@ -123,7 +123,7 @@ impl<S: Storage> Edge<S> {
             return Err(Reason::Fault);
         }
         let mut submission: Submission = cbor::from_plain(body).map_err(|_| Reason::Malformed)?;
-        if self.newest(&submission.site).is_none() {
+        if self.newest(&submission.site).is_none() || self.left.contains_key(&submission.site) {
             return Err(Reason::UnknownSite);
         }
         let place = (std::mem::take(&mut submission.site), submission.policy_version);
@@ -135,12 +135,13 @@ impl<S: Storage> Edge<S> {
         }
     }
 
-    /// The last window of a version: the one in which its successor came into force; without end while it
-    /// has none.
+    /// The last window of a version: the one in which its successor came into force, or its site left; without end
+    /// while there is neither.
     pub(crate) fn last_window(&self, cursor: &Cursor) -> u64 {
         let (this, end) = ((cursor.site.clone(), cursor.version), (cursor.site.clone(), u32::MAX));
         let successor = self.policies.range((Bound::Excluded(this), Bound::Included(end))).next();
-        successor.map_or(u64::MAX, |(_, newer)| newer.since_ms / cursor.span_ms)
+        let ended_ms = successor.map(|(_, newer)| newer.since_ms).or_else(|| self.left.get(&cursor.site).copied());
+        ended_ms.map_or(u64::MAX, |ms| ms / cursor.span_ms)
     }
 
     /// Whether this window will be released: not before the first one that its policy opened, not released

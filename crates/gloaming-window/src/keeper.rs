@@ -149,7 +149,9 @@ impl<P: Place> Keeper<P> {
         let Some(edge) = &self.edge else { return Vec::new() };
         let mut kept = Vec::new();
         for (site, old) in before {
-            let Some((_, _, signed)) = edge.policy(&site) else { continue };
+            let Some((_, _, signed)) = edge.policy(&site).filter(|_| edge.sites().any(|own| own == site)) else {
+                continue;
+            };
             let fits = |pin: &PublicKey| Signed::verify(&signed.to_bytes(), pin, 0).is_ok();
             if !self.opening.pins.get(&site).is_some_and(fits) {
                 self.opening.pins.insert(site.clone(), old);
@@ -157,6 +159,14 @@ impl<P: Place> Keeper<P> {
             }
         }
         kept
+    }
+
+    /// [`Edge::leave`].
+    ///
+    /// # Errors
+    /// As there, and while the edge is closed.
+    pub fn leave(&mut self, site: &str, now_ms: u64) -> Result<bool, EdgeError> {
+        self.with(now_ms, |edge| edge.leave(site, now_ms))
     }
 
     /// [`Edge::load_policy`].

@@ -163,6 +163,7 @@ impl<S: Storage> Edge<S> {
             restored,
             policies: BTreeMap::new(),
             aside: BTreeSet::new(),
+            left: std::mem::take(&mut snapshot.left),
             open: HashMap::new(),
             ids: 0,
             cursors: std::mem::take(&mut snapshot.cursors),
@@ -215,7 +216,8 @@ impl<S: Storage> Edge<S> {
     ) -> Result<(), EdgeError> {
         let newest: BTreeMap<String, u32> = rows.keys().cloned().collect();
         for ((site, version), row) in rows {
-            let read = if newest.get(&site) == Some(&version) {
+            // One that left was believed when it was here.
+            let read = if newest.get(&site) == Some(&version) && !self.left.contains_key(&site) {
                 // A policy that expired while in force still closes its windows, hence day 0.
                 pins.get(&site).and_then(|pin| Signed::verify(&row.signed, pin, 0).ok())
             } else {

@@ -64,7 +64,10 @@ impl<S: Storage> Edge<S> {
     /// release is durable is then unknown, and the edge must be opened anew from its store.
     pub fn release_due(&mut self, now_ms: u64, guest: &mut dyn Guest, entropy: Entropy<'_>) -> Result<bool, EdgeError> {
         let now_ms = self.time(now_ms);
-        let Some((cursor, mut window)) = self.due(now_ms) else { return Ok(false) };
+        let Some((cursor, mut window)) = self.due(now_ms) else {
+            while self.forget_one()? {}
+            return Ok(false);
+        };
         let cursor = cursor.clone();
         let windows = self.skips(&cursor, window, now_ms);
         if windows > 0 {

@@ -5,6 +5,7 @@
 //! keys      window name              -> its key, wrapped
 //! chunks    window name, number      -> ids and cells of one group commit, sealed with that key
 //! cursors   site, version, span      -> next window to release
+//! left      site                     -> edge time at which it left
 //! ledgers   site                     -> what each day has cost
 //! outbox    site, epoch, seq         -> delivery bytes
 //! meta      epoch; edge time of the last release; next seq of each site
@@ -140,6 +141,8 @@ pub struct Snapshot {
     pub chunks: Vec<Chunk>,
     /// Next window by cursor.
     pub cursors: BTreeMap<Cursor, u64>,
+    /// Edge time at which sites left whose windows are not all released, ms.
+    pub left: BTreeMap<String, u64>,
     /// Ledgers by site.
     pub ledgers: BTreeMap<String, EdgeLedger>,
     /// Undelivered rows, oldest first.
@@ -192,6 +195,19 @@ pub trait Storage {
         cursors: &[(Cursor, u64)],
         below: u32,
     ) -> Result<(), StorageError>;
+
+    /// Notes when a site left, or that it did not.
+    ///
+    /// # Errors
+    /// When nothing changed.
+    fn left(&mut self, site: &str, at_ms: Option<u64>) -> Result<(), StorageError>;
+
+    /// Takes away a site's policies and cursors, that it left, and keys and chunks of its windows. What it has cost and
+    /// what waits to be delivered stay.
+    ///
+    /// # Errors
+    /// When nothing changed.
+    fn forget(&mut self, site: &str) -> Result<(), StorageError>;
 
     /// Moves a cursor and destroys keys and chunks of its windows before `next`.
     ///
@@ -313,6 +329,25 @@ impl Storage for MemoryStorage {
         for (cursor, next) in cursors {
             state.cursors.insert(cursor.clone(), *next);
         }
+        Ok(())
+    }
+
+    fn left(&mut self, site: &str, at_ms: Option<u64>) -> Result<(), StorageError> {
+        let left = &mut self.state()?.left;
+        match at_ms {
+            Some(at_ms) => left.insert(site.to_owned(), at_ms),
+            None => left.remove(site),
+        };
+        Ok(())
+    }
+
+    fn forget(&mut self, site: &str) -> Result<(), StorageError> {
+        let state = self.state()?;
+        state.policies.retain(|(own, _), _| own != site);
+        state.cursors.retain(|cursor, _| cursor.site != site);
+        state.keys.retain(|name, _| name.site != site);
+        state.chunks.retain(|chunk| chunk.name.site != site);
+        state.left.remove(site);
         Ok(())
     }
 

@@ -293,6 +293,40 @@ fn a_site_whose_key_is_not_pinned_any_more_is_set_aside_and_comes_back() {
 }
 
 #[test]
+fn a_site_that_leaves_takes_nothing_and_ends_its_windows() {
+    let mut rig = Rig::new();
+    let site = "blog.example";
+    let sent = |from: u8, window| body(1, (from..from + 60).map(|id| one(id.into(), 1, window)).collect());
+    rig.ingest(START, &[sent(0, 20_781)]).unwrap();
+    assert!(rig.edge.leave(site, START + 1).unwrap());
+    assert!(!rig.edge.leave(site, START + 2).unwrap());
+    assert_eq!(rig.ingest(START + 2, &[sent(60, 20_781)]).unwrap(), [[Reason::UnknownSite]]);
+    assert_eq!(rig.edge.sites().count(), 0);
+    // It comes back within the window, and nothing is lost of it.
+    rig.load(1, START + 3).unwrap();
+    assert_eq!(rig.ingest(START + 4, &[sent(60, 20_781)]).unwrap(), [vec![Reason::Accepted; 60]]);
+    assert!(rig.edge.leave(site, START + 5).unwrap());
+
+    // No pin is needed for what only ends, nor does it matter that nobody comes by for a while.
+    let anchor = Some(rig.edge.anchor());
+    let Rig { key, guest, stream, opening, edge } = rig;
+    let pins = opening.pins.clone();
+    let without = Opening { anchor, pins: std::collections::BTreeMap::new(), ..opening };
+    let mut rig = Rig::over(edge.into_storage(), START + 6, key, guest, stream, without).unwrap();
+    assert_eq!(rig.edge.aside().count(), 0);
+    let batches = rig.release(START + 9 * DAY);
+    assert_eq!(batches.iter().map(|(batch, _)| batch.window).collect::<Vec<_>>(), [20_781]);
+    assert_eq!(exact(&batches[0].0, &batches[0].1), [0, 120, 0, 0, 0]);
+    assert!(rig.edge.policy(site).is_none());
+    let state = rig.edge.storage_mut().snapshot().unwrap();
+    assert!(state.policies.is_empty() && state.cursors.is_empty() && state.keys.is_empty() && state.left.is_empty());
+    assert!(state.ledgers.contains_key(site) && state.next_seq.contains_key(site), "what it cost is remembered");
+    rig.opening.pins = pins;
+    rig.load(1, START + 9 * DAY).unwrap();
+    assert_eq!(rig.ingest(START + 9 * DAY, &[sent(0, 20_790)]).unwrap(), [vec![Reason::Accepted; 60]]);
+}
+
+#[test]
 fn an_expired_policy_takes_nothing_and_still_closes_its_windows() {
     let mut policy = policy(1);
     policy.expires_day = 20_782;

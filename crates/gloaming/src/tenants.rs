@@ -77,6 +77,8 @@ pub enum Ask {
     All,
     /// One policy of a site that is there.
     Policy(Vec<u8>),
+    /// Of an edge: that a site leaves.
+    Leave(String),
 }
 
 /// What was refused, and of which site it is, when that is known.
@@ -205,6 +207,13 @@ async fn add(State(tenants): State<Arc<Tenants>>, Path(site): Path<String>, key:
 
 async fn remove(State(tenants): State<Arc<Tenants>>, Path(site): Path<String>) -> Response {
     let _turn = tenants.turn.lock().await;
+    if let Err(error) = tenants.sites.one(&site) {
+        return refused(&error);
+    }
+    // First, so that a crash between the two leaves a site that is here, and not one that waits for ever.
+    if let Err(why) = tenants.ask(Ask::Leave(site.clone())).await {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &why);
+    }
     match tenants.sites.remove(&site) {
         Err(error) => refused(&error),
         Ok(()) => {

@@ -106,6 +106,17 @@ async fn a_site_is_added_while_the_service_runs_and_is_there_after_a_restart() {
     assert!(said.contains("versions 1,2") && !said.contains("broken"), "{said}");
 
     assert!(says(&["site", "remove", "docs.example"], &edge_at).contains("taken out"));
+    let (status, answer) = post(30..31).await;
+    assert!(status == 404 && answer.contains("unknown-site"), "it takes nothing any more: {status} {answer}");
+    assert!(edge.terminate());
+    edge = site.start("edge");
+    until_ready(&site.admin).await;
+    assert_eq!(post(30..31).await.0, 404, "a restart does not bring it back");
+    // While its windows are open it may: as it was, with what was open.
+    assert!(says(&["site", "add", "docs.example", "--key", &stranger], &edge_at).contains("is added"));
+    assert!(says(&["site", "policy", "docs.signed"], &edge_at).contains("docs.example version 2 is in force"));
+    assert!(post(0..5).await.1.contains("duplicate"));
+    assert!(says(&["site", "remove", "docs.example"], &edge_at).contains("taken out"));
     // What is left of it keeps no other site from being added and served.
     folder.says(&["policy", "new", "--template", "saas", "--site", "example", "--out", "app.toml"]);
     folder.says(&["policy", "sign", "app.toml", "--key", "docs.key", "--out", "app.signed"]);

@@ -227,6 +227,7 @@ pub(crate) struct Report {
     pub(crate) store_failures: u64,
     pub(crate) clock_doubts: u64,
     pub(crate) windows: u64,
+    pub(crate) left: u64,
 }
 
 /// See the module's page.
@@ -373,6 +374,8 @@ impl World {
         self.wrong_ms = match self.random.below(20) {
             0 => HOUR as i64,
             1 => -(HOUR as i64),
+            // When the only site has left, no open window contradicts a clock that is a year ahead.
+            2 if self.report.left > 0 => 0,
             2 => 365 * 24 * HOUR as i64,
             3 => -365 * 24 * (HOUR as i64),
             _ => 0,
@@ -510,6 +513,22 @@ impl World {
         self.replace_disk(image);
     }
 
+    /// The site leaves, and most often comes back: with the next start at the latest.
+    fn leave(&mut self) {
+        let (now, back) = (self.now(), self.random.one_in(2));
+        let Some(keeper) = &mut self.keeper else { return };
+        match keeper.leave(SITE, now) {
+            Ok(left) => {
+                self.report.left += u64::from(left);
+                self.say(&format_args!("the site leaves: {left}"));
+            }
+            Err(error) => self.say(&error),
+        }
+        if back && !self.load_policies() {
+            self.keeper = None;
+        }
+    }
+
     fn another_version(&mut self) {
         if self.policies.len() < 3 {
             let next = policy(self.policies.len() as u32 + 1);
@@ -523,7 +542,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.random.below(40) {
+        match self.random.below(41) {
             0..=8 => self.make(),
             9..=16 => self.arrive(),
             17..=20 => self.true_ms += self.random.below(40 * MINUTE),
@@ -540,6 +559,7 @@ impl World {
             }
             38 if self.random.one_in(2) => self.restore(),
             39 if self.random.one_in(4) => self.another_version(),
+            40 if self.random.one_in(3) => self.leave(),
             _ => self.true_ms += 1_000 + self.random.below(MINUTE),
         }
         self.settle();

@@ -199,6 +199,12 @@ async fn look_at_components(
 /// Sites and policies from file and folder as they are now; of policies only the one that is asked about. Returns what
 /// was refused. What is wrong is said, and what was in force stays.
 async fn reload_edge(path: &Path, running: &gloaming_edge::Running, ask: Ask) -> Answer {
+    if let Ask::Leave(site) = ask {
+        return match running.leave(&site).await {
+            Ok(_) => Ok(Vec::new()),
+            Err(error) => Err(error.to_string()),
+        };
+    }
     let read = || {
         let file = Config::load(path)?.edge.ok_or_else(|| anyhow!("{} has no [edge]", path.display()))?;
         known_edge(&file)
@@ -292,6 +298,10 @@ pub async fn central(path: &Path, folder: Option<&Path>) -> Result<()> {
 
 /// Sites, policies and edges as they are now, and a policy that is asked about. Returns why nothing was taken.
 async fn reload_central(path: &Path, running: &gloaming_central::Running, ask: Ask) -> Answer {
+    // A centre has nothing open: a site is gone when it is not here any more.
+    if let Ask::Leave(_) = ask {
+        return Ok(Vec::new());
+    }
     let load = async {
         let file = Config::load(path)?.central.ok_or_else(|| anyhow!("{} has no [central]", path.display()))?;
         let Known { pins, mut policies, .. } = known_central(&file)?;
