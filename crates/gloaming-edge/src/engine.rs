@@ -117,7 +117,7 @@ pub(crate) struct Gauges {
     pub(crate) undelivered: usize,
     pub(crate) guest_calls: u64,
     pub(crate) guest_replaced: u64,
-    pub(crate) shadow: (u64, u64),
+    pub(crate) shadow: (u64, u64, u64),
     pub(crate) restored: u64,
     pub(crate) storage_failures: u64,
     pub(crate) release_failures: u64,

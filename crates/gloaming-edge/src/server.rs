@@ -338,6 +338,12 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
             gauges.shadow.0,
         ),
         ("gloaming_shadow_differences_total", "counter", "Those that it answered differently.", gauges.shadow.1),
+        (
+            "gloaming_shadow_skipped_total",
+            "counter",
+            "Calls that the next edge component was too slow for.",
+            gauges.shadow.2,
+        ),
         ("gloaming_guest_failures_total", "counter", "Folds that failed.", gauges.tally.guest_failures),
         (
             "gloaming_guest_untrue_total",

@@ -1,15 +1,24 @@
 //! A new component beside the one that serves: both are given everything, one is believed, and where they differ is
 //! counted. When they have not differed for long enough, the operator lets the new one serve.
+//!
+//! The new one has a thread of its own, and nobody waits for it: what it is too slow for it is not given, and that is
+//! counted too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use gloaming_signal::hash;
 use gloaming_window::{Guest, GuestError};
 
 use crate::guest::{HostLimits, WasmGuest, WasmGuestError};
 
-/// Time that the next component may take for a fold and for a release, ms: less than the one that serves, since that
-/// one waits for it.
+/// Time that the next component may take for a fold and for a release, ms: less than the one that serves, whose calls
+/// would wait behind it.
 const FOLD_MS: u64 = 100;
 const RELEASE_MS: u64 = 2_000;
+/// Calls that wait for the next component at most.
+const WAITING: usize = 64;
 /// Calls that trap before the next component is given up.
 const TRAPS: u64 = 10;
 /// Differences that are written to the log; the rest is counted.
@@ -34,14 +43,44 @@ impl Loaded {
     }
 }
 
+/// What came of comparing.
+#[derive(Default)]
+struct Counts {
+    compared: AtomicU64,
+    differing: AtomicU64,
+    skipped: AtomicU64,
+    waiting: AtomicUsize,
+    given_up: AtomicBool,
+}
+
+/// A call of the one that serves, and what it answered.
+enum Job {
+    Configure { policy: Vec<u8>, answer: Result<[u8; 32], GuestError> },
+    Retain(Vec<[u8; 32]>),
+    Fold { policy_hash: [u8; 32], now_ms: u64, rows: Vec<u8>, answer: Result<Vec<u8>, GuestError> },
+    Release(Box<Released>),
+}
+
+struct Released {
+    policy_hash: [u8; 32],
+    seed: [u8; 32],
+    span_ms: u64,
+    window: u64,
+    cells: Vec<u8>,
+    answer: Result<Vec<u8>, GuestError>,
+}
+
+/// The next component's thread, which ends when nobody sends any more.
+struct Next {
+    jobs: Sender<Job>,
+    sha256: [u8; 32],
+}
+
 /// The component that serves, and perhaps the next one.
 pub struct Guests {
     live: Loaded,
-    next: Option<Loaded>,
-    compared: u64,
-    differing: u64,
-    /// Calls of the next one that trapped.
-    traps: u64,
+    next: Option<Next>,
+    counts: Arc<Counts>,
     /// Calls and replacements of components that served before.
     before: (u64, u64),
 }
@@ -53,7 +92,7 @@ impl Guests {
     /// When it imports something or is no edge component.
     pub fn new(component: &[u8]) -> Result<Self, WasmGuestError> {
         let live = Loaded::new(component, HostLimits::default(), None)?;
-        Ok(Self { live, next: None, compared: 0, differing: 0, traps: 0, before: (0, 0) })
+        Ok(Self { live, next: None, counts: Arc::default(), before: (0, 0) })
     }
 
     /// Takes other components, each of which must know all policies that are in force. What is the same stays, with
@@ -63,11 +102,10 @@ impl Guests {
     /// As [`Guests::new`], and when one refuses a policy; then nothing has changed.
     pub fn set(&mut self, component: &[u8], next: Option<&[u8]>) -> Result<(), WasmGuestError> {
         let known = &self.live.guest;
-        let is = |loaded: &Loaded, bytes: &[u8]| loaded.sha256 == hash::sha256(bytes);
-        let live = (!is(&self.live, component))
+        let live = (self.live.sha256 != hash::sha256(component))
             .then(|| Loaded::new(component, HostLimits::default(), Some(known)))
             .transpose()?;
-        let same = |bytes: &&[u8]| self.next.as_ref().is_some_and(|loaded| is(loaded, bytes));
+        let same = |bytes: &&[u8]| self.next.as_ref().is_some_and(|next| next.sha256 == hash::sha256(bytes));
         let limits = HostLimits { fold_ms: FOLD_MS, release_ms: RELEASE_MS, ..HostLimits::default() };
         let fresh =
             next.filter(|bytes| !same(bytes)).map(|bytes| Loaded::new(bytes, limits, Some(known))).transpose()?;
@@ -78,10 +116,13 @@ impl Guests {
             tracing::info!(sha256 = hash::hex(&self.live.sha256), "another edge component serves");
         }
         if fresh.is_some() || next.is_none() {
-            (self.compared, self.differing, self.traps, self.next) = (0, 0, 0, fresh);
-            if let Some(next) = &self.next {
-                tracing::info!(sha256 = hash::hex(&next.sha256), "an edge component runs beside the one that serves");
-            }
+            (self.counts, self.next) = (Arc::default(), None);
+        }
+        if let Some(Loaded { guest, sha256 }) = fresh {
+            let ((jobs, received), counts) = (channel(), Arc::clone(&self.counts));
+            std::thread::spawn(move || run(guest, &received, &counts));
+            self.next = Some(Next { jobs, sha256 });
+            tracing::info!(sha256 = hash::hex(&sha256), "an edge component runs beside the one that serves");
         }
         Ok(())
     }
@@ -93,64 +134,49 @@ impl Guests {
         (self.before.0 + calls, self.before.1 + replaced)
     }
 
-    /// Calls that both answered, and how many of them differently.
+    /// Calls that both answered, how many of them differently, and how many the next one was too slow for. The latest
+    /// ones may be missing.
     #[must_use]
-    pub fn compared(&self) -> (u64, u64) {
-        (self.compared, self.differing)
+    pub fn compared(&self) -> (u64, u64, u64) {
+        let Counts { compared, differing, skipped, .. } = &*self.counts;
+        (compared.load(Ordering::Acquire), differing.load(Ordering::Acquire), skipped.load(Ordering::Acquire))
     }
 
-    /// Gives the next one the same call, and believes the one that serves.
-    fn beside<T: PartialEq>(
-        &mut self,
-        input: &[u8],
-        answer: Result<T, GuestError>,
-        call: impl FnOnce(&mut WasmGuest) -> Result<T, GuestError>,
-    ) -> Result<T, GuestError> {
-        let Some(next) = &mut self.next else { return answer };
-        let other = call(&mut next.guest);
-        self.compared += 1;
-        // Where the one that serves traps as well, it is the input's fault.
-        self.traps += u64::from(matches!((&answer, &other), (Ok(_), Err(GuestError::Trap(_)))));
-        // What both refuse they may refuse in other words.
-        let same = match (&answer, &other) {
-            (Ok(answer), Ok(other)) => answer == other,
-            (Err(_), Err(_)) => true,
-            _ => false,
-        };
-        if !same {
-            self.differing += 1;
-            if self.differing <= SAID {
-                let sha256 = hash::hex(&hash::sha256(input));
-                let why = other.err().map_or_else(|| "another answer".to_owned(), |error| error.to_string());
-                tracing::warn!(sha256, why, "the next edge component differs from the one that serves");
-            }
-        }
-        if self.traps >= TRAPS {
-            tracing::error!(
-                "the next edge component trapped {TRAPS} times and is given up; what serves is none the worse"
-            );
+    /// Gives the next one what the one that serves was given. Of what comes all the time no more waits than it can
+    /// bear.
+    fn beside(&mut self, often: bool, job: impl FnOnce() -> Job) {
+        let Some(next) = &self.next else { return };
+        if self.counts.given_up.load(Ordering::Acquire) {
             self.next = None;
+            return;
         }
-        answer
+        if often && self.counts.waiting.load(Ordering::Acquire) >= WAITING {
+            self.counts.skipped.fetch_add(1, Ordering::AcqRel);
+            return;
+        }
+        self.counts.waiting.fetch_add(1, Ordering::AcqRel);
+        // A thread that has ended has given up.
+        let _ = next.jobs.send(job());
     }
 }
 
 impl Guest for Guests {
     fn configure(&mut self, policy: &[u8]) -> Result<[u8; 32], GuestError> {
-        let hash = self.live.guest.configure(policy);
-        self.beside(policy, hash, |next| next.configure(policy))
+        let answer = self.live.guest.configure(policy);
+        self.beside(false, || Job::Configure { policy: policy.to_vec(), answer: answer.clone() });
+        answer
     }
 
     fn retain(&mut self, hashes: &[[u8; 32]]) {
         self.live.guest.retain(hashes);
-        if let Some(next) = &mut self.next {
-            next.guest.retain(hashes);
-        }
+        self.beside(false, || Job::Retain(hashes.to_vec()));
     }
 
-    fn fold(&mut self, policy_hash: &[u8; 32], now_ms: u64, batch: &[u8]) -> Result<Vec<u8>, GuestError> {
-        let verdict = self.live.guest.fold(policy_hash, now_ms, batch);
-        self.beside(batch, verdict, |next| next.fold(policy_hash, now_ms, batch))
+    fn fold(&mut self, policy_hash: &[u8; 32], now_ms: u64, rows: &[u8]) -> Result<Vec<u8>, GuestError> {
+        let answer = self.live.guest.fold(policy_hash, now_ms, rows);
+        let policy_hash = *policy_hash;
+        self.beside(true, || Job::Fold { policy_hash, now_ms, rows: rows.to_vec(), answer: answer.clone() });
+        answer
     }
 
     fn release(
@@ -161,7 +187,64 @@ impl Guest for Guests {
         window: u64,
         cells: &[u8],
     ) -> Result<Vec<u8>, GuestError> {
-        let released = self.live.guest.release(policy_hash, seed, span_ms, window, cells);
-        self.beside(cells, released, |next| next.release(policy_hash, seed, span_ms, window, cells))
+        let answer = self.live.guest.release(policy_hash, seed, span_ms, window, cells);
+        let (policy_hash, seed) = (*policy_hash, *seed);
+        self.beside(true, || {
+            let (cells, answer) = (cells.to_vec(), answer.clone());
+            Job::Release(Box::new(Released { policy_hash, seed, span_ms, window, cells, answer }))
+        });
+        answer
     }
+}
+
+/// The next component's thread.
+fn run(mut guest: WasmGuest, jobs: &Receiver<Job>, counts: &Counts) {
+    let mut traps = 0;
+    for job in jobs {
+        match job {
+            Job::Retain(hashes) => guest.retain(&hashes),
+            Job::Configure { policy, answer } => {
+                compare(counts, &mut traps, &policy, &answer, guest.configure(&policy));
+            }
+            Job::Fold { policy_hash, now_ms, rows, answer } => {
+                compare(counts, &mut traps, &rows, &answer, guest.fold(&policy_hash, now_ms, &rows));
+            }
+            Job::Release(job) => {
+                let Released { policy_hash, seed, span_ms, window, cells, answer } = *job;
+                let other = guest.release(&policy_hash, &seed, span_ms, window, &cells);
+                compare(counts, &mut traps, &cells, &answer, other);
+            }
+        }
+        counts.waiting.fetch_sub(1, Ordering::AcqRel);
+        if traps >= TRAPS {
+            tracing::error!(
+                "the next edge component trapped {TRAPS} times and is given up; what serves is none the worse"
+            );
+            counts.given_up.store(true, Ordering::Release);
+            return;
+        }
+    }
+}
+
+fn compare<T: PartialEq>(
+    counts: &Counts,
+    traps: &mut u64,
+    input: &[u8],
+    answer: &Result<T, GuestError>,
+    other: Result<T, GuestError>,
+) {
+    // Where the one that serves traps as well, it is the input's fault.
+    *traps += u64::from(matches!((answer, &other), (Ok(_), Err(GuestError::Trap(_)))));
+    // What both refuse they may refuse in other words.
+    let same = match (answer, &other) {
+        (Ok(answer), Ok(other)) => answer == other,
+        (Err(_), Err(_)) => true,
+        _ => false,
+    };
+    if !same && counts.differing.fetch_add(1, Ordering::AcqRel) < SAID {
+        let sha256 = hash::hex(&hash::sha256(input));
+        let why = other.err().map_or_else(|| "another answer".to_owned(), |error| error.to_string());
+        tracing::warn!(sha256, why, "the next edge component differs from the one that serves");
+    }
+    counts.compared.fetch_add(1, Ordering::AcqRel);
 }
