@@ -34,6 +34,8 @@ pub(crate) fn run_target(context: &Context, target: &str, seconds: u32) -> Resul
                 "--locked",
             ])
             .args(["--target", &host])
+            // Linked as it was compiled: what is optimised across crates afterwards takes counters with it.
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_TARGET_DIR", &folder)
             .env("RUSTFLAGS", COVERAGE))
     })?;
