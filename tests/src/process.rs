@@ -123,9 +123,29 @@ pub fn cpu_seconds(process: u32) -> Result<f64> {
 /// # Errors
 /// When it is gone.
 pub fn peak_memory(process: u32) -> Result<u64> {
+    status(process, "VmHWM:")
+}
+
+/// Bytes of memory it has.
+///
+/// # Errors
+/// When it is gone.
+pub fn memory(process: u32) -> Result<u64> {
+    status(process, "VmRSS:")
+}
+
+fn status(process: u32, word: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(word)).with_context(|| format!("no {word}"))?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+/// Files, sockets and the like that it has open.
+///
+/// # Errors
+/// When it is gone.
+pub fn descriptors(process: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{process}/fd"))?.count())
 }
 
 #[cfg(test)]

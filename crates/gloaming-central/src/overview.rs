@@ -110,7 +110,7 @@ pub struct MetricView {
     pub windows: Vec<WindowView>,
     /// Sums over the released ones among them whose cells mean the same.
     pub total: Total,
-    /// Cells among them that grew suddenly and alone: a campaign, or somebody who posts what nobody did.
+    /// Cells among the latest 96 of each edge that grew suddenly and alone: a campaign, or somebody who posts what nobody did.
     pub sudden: Vec<Sudden>,
 }
 
@@ -182,7 +182,10 @@ fn total<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Opti
     Total { windows, values, half_width, saturated }
 }
 
-/// What stands out among releases, each edge by itself.
+/// Windows of an edge that are looked at for what stands out, from the newest: four days of hours.
+const LOOKED_AT: usize = 96;
+
+/// What stands out among the latest releases, each edge by itself.
 fn outliers<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Option<&'p Metric>) -> Vec<Sudden> {
     // The spread of a sum is that of what people bring, not of how many come.
     if metric.sum_max().is_some() {
@@ -198,7 +201,7 @@ fn outliers<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> O
     let mut found = Vec::new();
     for rows in by_edge.values() {
         let windows: Vec<&[i64]> = rows.iter().map(|row| &row.values[..]).collect();
-        for (place, row) in rows.iter().enumerate() {
+        for (place, row) in rows.iter().enumerate().skip(rows.len().saturating_sub(LOOKED_AT)) {
             for (cell, value, usual) in sudden(&windows[..=place], &deviation) {
                 let (start_ms, edge) = (row.window * metric.span_ms, row.edge.clone());
                 found.push(Sudden { start_ms, edge, cell, value, usual });

@@ -44,7 +44,7 @@ pub(crate) struct Journal {
     runs: BTreeMap<Vec<u8>, Run>,
 }
 
-fn frame(number: u64, sealed: &[u8], run: &mut Vec<u8>) -> Result<(), StorageError> {
+pub(crate) fn frame(number: u64, sealed: &[u8], run: &mut Vec<u8>) -> Result<(), StorageError> {
     run.extend_from_slice(&number.to_le_bytes());
     run.extend_from_slice(&u32::try_from(sealed.len()).map_err(failed)?.to_le_bytes());
     run.extend_from_slice(sealed);

@@ -18,12 +18,13 @@ use redb::{
 };
 
 use crate::in_place::{Beside, InPlace};
-use crate::journal::{JOURNAL_BYTES, Journal, unframe};
+use crate::journal::{JOURNAL_BYTES, Journal, frame, unframe};
 use crate::slots::{SLOT, SLOTS_BYTES, key_in, slot};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const POLICIES: TableDefinition<'_, (&str, u32), (u64, &[u8])> = TableDefinition::new("policies");
 const KEYS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("key_slots");
+const CHUNKS: TableDefinition<'_, (&[u8], u64), &[u8]> = TableDefinition::new("chunks");
 const RUNS: TableDefinition<'_, (&[u8], u64), &[u8]> = TableDefinition::new("runs");
 const CURSORS: TableDefinition<'_, (&str, u32, u64), u64> = TableDefinition::new("cursors");
 const LEFT: TableDefinition<'_, &str, u64> = TableDefinition::new("left");
@@ -67,6 +68,21 @@ fn forget(transaction: &WriteTransaction, gone: impl Fn(&WindowName) -> bool) ->
         .map_err(failed)?;
     transaction.open_table(RUNS).map_err(failed)?.retain(|(name, _), _| !gone(name)).map_err(failed)?;
     Ok(names)
+}
+
+/// What a store of before there was a journal holds, as runs of one chunk each.
+fn take_chunks(transaction: &WriteTransaction) -> Result<(), StorageError> {
+    let chunks = transaction.open_table(CHUNKS).map_err(failed)?;
+    let mut runs = transaction.open_table(RUNS).map_err(failed)?;
+    for row in chunks.iter().map_err(failed)? {
+        let (key, sealed) = row.map_err(failed)?;
+        let ((name, number), mut run) = (key.value(), Vec::new());
+        frame(number, sealed.value(), &mut run)?;
+        runs.insert((name, number), &run[..]).map_err(failed)?;
+    }
+    drop(chunks);
+    transaction.delete_table(CHUNKS).map_err(failed)?;
+    Ok(())
 }
 
 impl RedbStorage {
@@ -183,7 +199,7 @@ impl Storage for RedbStorage {
         let (epoch, floor_ms) = self.write(|transaction| {
             transaction.open_table(POLICIES).map_err(failed)?;
             transaction.open_table(KEYS).map_err(failed)?;
-            transaction.open_table(RUNS).map_err(failed)?;
+            take_chunks(transaction)?;
             transaction.open_table(CURSORS).map_err(failed)?;
             transaction.open_table(LEFT).map_err(failed)?;
             transaction.open_table(LEDGERS).map_err(failed)?;
@@ -194,6 +210,8 @@ impl Storage for RedbStorage {
             let floor_ms = meta.get("floor_ms").map_err(failed)?.map_or(0, |floor| floor.value());
             if known.is_none() {
                 meta.insert("epoch", new_epoch).map_err(failed)?;
+            }
+            if meta.get("journal").map_err(failed)?.is_none() {
                 meta.insert("journal", new_epoch).map_err(failed)?;
             }
             Ok((known.unwrap_or(new_epoch), floor_ms))
@@ -385,5 +403,40 @@ impl Storage for RedbStorage {
             outbox.remove((row.epoch, row.site.as_str(), row.seq)).map_err(failed)?;
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_before_there_was_a_journal_is_read_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edge.redb");
+        let name = WindowName { site: "s.example".to_owned(), version: 1, span_ms: 1_000, window: 7 };
+        let chunk = |number: u64, key| Chunk { name: name.clone(), number, key, sealed: vec![number as u8; 30] };
+        let mut storage = RedbStorage::create(&path).unwrap();
+        storage.load(9).unwrap();
+        storage.begun().unwrap();
+        storage.append(&[chunk(0, Some(WrappedKey(vec![5; 72])))]).unwrap();
+        // As it was written then.
+        let transaction = storage.database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().remove("journal").unwrap();
+        let before = cbor::to_vec(&name);
+        transaction.open_table(CHUNKS).unwrap().insert((&before[..], 1), &[1; 30][..]).unwrap();
+        transaction.commit().unwrap();
+        drop(storage);
+        std::fs::remove_file(folder.path().join("edge.redb.journal")).unwrap();
+
+        for round in 0..2 {
+            let mut storage = RedbStorage::open(&path).unwrap();
+            let snapshot = storage.load(10).unwrap();
+            storage.begun().unwrap();
+            assert_eq!((snapshot.older, snapshot.epoch), (false, 9));
+            assert_eq!(snapshot.chunks, (0..2 + round).map(|number| chunk(number, None)).collect::<Vec<_>>());
+            storage.append(&[chunk(2 + round, None)]).unwrap();
+        }
     }
 }

@@ -19,5 +19,7 @@ assert.throws(() => worker.fold(new Uint8Array(32), 0n, bytes('fold')), (error) 
 assert.equal(hex(worker.fold(bytes('hash'), BigInt(golden.now_ms), bytes('fold'))), golden.verdict)
 
 const began = performance.now()
-for (let round = 0; round < 2000; round++) worker.fold(bytes('hash'), BigInt(golden.now_ms), bytes('fold'))
-console.log(`the same bytes as natively; a fold of four submissions takes ${((performance.now() - began) / 2).toFixed(1)} us here`)
+const [hash, fold] = [bytes('hash'), bytes('fold')]
+for (let round = 0; round < 2000; round++) worker.fold(hash, BigInt(golden.now_ms), fold)
+const us = ((performance.now() - began) / 2).toFixed(1)
+console.log(`the same bytes as natively; a fold of ${fold.length / 24} contributions takes ${us} us here`)

@@ -8,6 +8,7 @@ mod beacon;
 mod guest;
 mod hostile;
 mod load;
+mod soak;
 mod stand;
 
 use std::path::PathBuf;
@@ -41,6 +42,10 @@ struct Arguments {
     /// (slow heads), B (slow bodies) and X (slow reading).
     #[arg(long)]
     hostile: bool,
+    /// Instead, send seventy hundredths of what is reached for so many minutes, and tell how memory, descriptors and disk
+    /// grow.
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(2..=10_000))]
+    soak: Option<u64>,
     /// The command to run as the edge.
     #[arg(long, default_value = "gloaming")]
     command: PathBuf,
@@ -69,6 +74,10 @@ fn word(reached: bool) -> &'static str {
 async fn bench(arguments: Arguments) -> Result<()> {
     if arguments.hostile {
         return hostile::run(&arguments.command, Duration::from_secs(arguments.seconds.max(20))).await;
+    }
+    if let Some(minutes) = arguments.soak {
+        let time = Duration::from_secs(60 * minutes);
+        return soak::run(&arguments.command, time, 0.7, arguments.connections).await;
     }
     let ratios = guest::ratios()?;
     println!("edge component against the same fold natively, by submissions in a fold:");

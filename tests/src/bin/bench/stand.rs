@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use gloaming_e2e::process::{Process, children, cpu_seconds, free_port, peak_memory};
+use gloaming_e2e::process::{Process, children, cpu_seconds, descriptors, free_port, memory, peak_memory};
 use gloaming_http::Client;
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, Signed, compile, template};
@@ -22,15 +22,26 @@ const WINDOW: &str = "5s";
 
 pub(crate) struct EdgeStand {
     process: Process,
+    /// The centre it delivers to, and its folder, if there is one.
+    _centre: Option<(Process, TempDir)>,
     policies: Vec<Arc<Policy>>,
     address: String,
     admin: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl EdgeStand {
     /// `more`: further lines of its section.
     pub(crate) async fn start(command: &Path, more: &str) -> Result<Self> {
+        Self::start_one(command, more, false).await
+    }
+
+    /// One that delivers what it releases to a centre of its own.
+    pub(crate) async fn with_centre(command: &Path) -> Result<Self> {
+        Self::start_one(command, "", true).await
+    }
+
+    async fn start_one(command: &Path, more: &str, centre: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes);
         let (owner, edge) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]));
@@ -49,16 +60,35 @@ impl EdgeStand {
             sites.push_str(&format!("\"{site}\" = \"{}\"\n", owner.public().to_text()));
             policies.push(Arc::new(policy));
         }
+        let mut central = String::new();
+        let mut process = None;
+        if centre {
+            let own = tempfile::tempdir()?;
+            for file in files.iter().map(|file| file.trim_matches('"')) {
+                fs::copy(folder.path().join(file), own.path().join(file))?;
+            }
+            let port = free_port()?;
+            let config = format!(
+                "[central]\nlisten = \"127.0.0.1:{port}\"\nstore = \"sqlite:central.sqlite\"\npolicies = [{}]\n[central.sites]\n{sites}\
+                 [central.edges]\n\"edge-1\" = \"{}\"\n",
+                files.join(", "),
+                edge.public().to_text()
+            );
+            fs::write(own.path().join("gloaming.toml"), config)?;
+            let address = format!("http://127.0.0.1:{port}");
+            process = Some((Process::service(command, "central", own.path(), &address).await?, own));
+            central = format!("{address:?}");
+        }
         let (listen, admin) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
         let config = format!(
             "[edge]\nname = \"edge-1\"\nlisten = \"{listen}\"\nadmin = \"{admin}\"\nstore = \"edge.redb\"\nkey_file = \"edge.key\"\n\
-             wrapping_key_file = \"wrapping.key\"\npolicies = [{}]\ncentral = []\n{more}\n[edge.sites]\n{sites}",
+             wrapping_key_file = \"wrapping.key\"\npolicies = [{}]\ncentral = [{central}]\n{more}\n[edge.sites]\n{sites}",
             files.join(", ")
         );
         write("gloaming.toml", config.as_bytes())?;
         let admin = format!("http://{admin}");
-        let process = Process::service(command, "edge", folder.path(), &admin).await?;
-        Ok(Self { process, policies, address: listen, admin, _folder: folder })
+        let edge = Process::service(command, "edge", folder.path(), &admin).await?;
+        Ok(Self { process: edge, _centre: process, policies, address: listen, admin, folder })
     }
 
     pub(crate) fn policies(&self) -> Vec<Arc<Policy>> {
@@ -75,6 +105,26 @@ impl EdgeStand {
 
     pub(crate) fn peak_memory(&self) -> Result<u64> {
         peak_memory(self.process.id())
+    }
+
+    pub(crate) fn memory(&self) -> Result<u64> {
+        memory(self.process.id())
+    }
+
+    pub(crate) fn descriptors(&self) -> Result<usize> {
+        descriptors(self.process.id())
+    }
+
+    /// Bytes of its store, all files together.
+    pub(crate) fn disk(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for entry in fs::read_dir(self.folder.path())? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("edge.redb") {
+                bytes += entry.metadata()?.len();
+            }
+        }
+        Ok(bytes)
     }
 
     /// How contributions were judged, by reason.
