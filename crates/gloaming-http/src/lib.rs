@@ -11,6 +11,7 @@
 mod assets;
 mod client;
 mod guard;
+mod linger;
 mod server;
 mod tls;
 mod visitor;

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tower::Service as _;
 
 use crate::guard::{AddressLimits, Guard};
+use crate::linger::Lingering;
 use crate::tls::Tls;
 use crate::visitor::Visitor;
 
@@ -337,7 +338,8 @@ impl House {
     }
 
     /// The address goes no further than this.
-    async fn answer(&self, peer: IpAddr, mut request: Request<Incoming>) -> Response {
+    async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Response {
+        let mut request = Lingering::over(request);
         let address = Visitor { peer, trusted: &self.trusted }.of(request.headers());
         if let (Some(guard), Some(address)) = (&self.guard, address) {
             if !guard.request(address, self.now_us()) {

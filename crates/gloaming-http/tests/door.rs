@@ -279,6 +279,27 @@ async fn a_handler_gets_no_address() {
     assert!(!answer.contains("198.51.100.7") && !answer.contains("forwarded"), "{answer}");
 }
 
+/// A megabyte that nobody wants is under way when its answer is: the answer arrives, and the connection goes on.
+#[tokio::test]
+async fn what_is_refused_before_it_was_read_gets_its_answer() {
+    let refuse = || async { StatusCode::PAYLOAD_TOO_LARGE };
+    let listener = Listener::from(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, Router::new().route("/", post(refuse)), std::future::pending()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n").await.unwrap();
+        // Time to answer and to hang up, for a listener that does.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for _ in 0..10 {
+            stream.write_all(&[b'a'; 100_000]).await.unwrap();
+        }
+        let mut answer = [0; 4096];
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut answer)).await.unwrap().unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer[..read]));
+    }
+}
+
 /// What real attackers send: each is answered or hung up on, and the next honest request is served.
 #[tokio::test]
 async fn nonsense_costs_nobody_else_anything() {
