@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use gloaming_window::Anchor;
 
+use crate::in_place::sync_folder;
+
 const FIRST_LINE: &str = "gloaming anchor 1";
 
 /// Longest anchor, bytes: four lines and three numbers.
@@ -70,8 +72,7 @@ impl AnchorFile {
         write!(file, "{FIRST_LINE}\nepoch {epoch}\nreleases {releases}\nreleased_ms {released_ms}\n")?;
         file.sync_all()?;
         fs::rename(self.beside(), &self.0)?;
-        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
+        sync_folder(&self.0)
     }
 }
 

@@ -26,8 +26,8 @@ use crate::shadow::Guests;
 const QUEUE: usize = 8_192;
 /// Bodies folded and committed together at most.
 const GROUP: usize = 1_024;
-/// A commit begins no sooner than this after the one before it: whoever comes meanwhile shares its sync. Nobody waits
-/// who comes alone.
+/// A group of bodies is committed no sooner than this after the one before it: whoever comes meanwhile shares its sync.
+/// Nobody waits who comes alone.
 const PACE: Duration = Duration::from_millis(2);
 /// How often windows are looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -320,7 +320,6 @@ impl Thread {
             {
                 std::thread::sleep(early);
             }
-            next_commit = Instant::now() + PACE;
             self.reopen();
             let mut group = Vec::new();
             let mut stop = false;
@@ -354,7 +353,10 @@ impl Thread {
                 }
                 next = if group.len() < GROUP { receiver.try_recv().ok() } else { None };
             }
-            self.ingest(group);
+            if !group.is_empty() {
+                next_commit = Instant::now() + PACE;
+                self.ingest(group);
+            }
             self.release();
             self.show();
             if stop {
@@ -403,9 +405,6 @@ impl Thread {
     }
 
     fn ingest(&mut self, group: Vec<Waiting>) {
-        if group.is_empty() {
-            return;
-        }
         let posted: Vec<_> = group.iter().map(|one| Posted { body: &one.body, network: one.network }).collect();
         match self.keeper.ingest((self.clock)(), &posted, &mut self.guest, &mut *self.entropy) {
             Ok(answers) => {

@@ -27,6 +27,13 @@ pub(crate) struct Beside {
     what: &'static str,
 }
 
+/// Makes a file's name in its folder durable: that of a new file, or of one that was moved there.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Other systems have no such call for a folder.
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
 impl Beside {
     /// Opens or creates the file that is named like the store, with an ending.
     pub(crate) fn open(store: &Path, what: &'static str, most: u64) -> io::Result<Self> {
@@ -34,7 +41,6 @@ impl Beside {
         name.push(".");
         name.push(what);
         let path = PathBuf::from(name);
-        let fresh = !path.exists();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
@@ -43,12 +49,7 @@ impl Beside {
             options.mode(0o600);
         }
         let file = options.open(&path)?;
-        #[cfg(unix)]
-        if let (true, Some(folder)) = (fresh, path.parent()) {
-            // Its name must survive as well.
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            File::open(folder)?.sync_all()?;
-        }
+        sync_folder(&path)?;
         Ok(Self { file, most, what })
     }
 }

@@ -208,6 +208,11 @@ impl Journal {
         self.runs.is_empty()
     }
 
+    /// That of the records that the log has not taken in.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The generation that begins when the log takes all in.
     pub(crate) fn next_generation(&self) -> u64 {
         self.generation + 1

@@ -78,7 +78,9 @@ fn take_chunks(transaction: &WriteTransaction) -> Result<(), StorageError> {
         let (key, sealed) = row.map_err(failed)?;
         let ((name, number), mut run) = (key.value(), Vec::new());
         frame(number, sealed.value(), &mut run)?;
-        runs.insert((name, number), &run[..]).map_err(failed)?;
+        if runs.insert((name, number), &run[..]).map_err(failed)?.is_some() {
+            return Err(failed("an earlier release has written to this store since: bring a copy of one moment back"));
+        }
     }
     drop(chunks);
     transaction.delete_table(CHUNKS).map_err(failed)?;
@@ -211,9 +213,6 @@ impl Storage for RedbStorage {
             if known.is_none() {
                 meta.insert("epoch", new_epoch).map_err(failed)?;
             }
-            if meta.get("journal").map_err(failed)?.is_none() {
-                meta.insert("journal", new_epoch).map_err(failed)?;
-            }
             Ok((known.unwrap_or(new_epoch), floor_ms))
         })?;
         let read = self.database.begin_read().map_err(failed)?;
@@ -264,7 +263,16 @@ impl Storage for RedbStorage {
             self.put_slot(*slot as u64, &[0; SLOT])?;
             self.orphans.pop();
         }
-        self.journal.begun()
+        self.journal.begun()?;
+        // Named only now: a log that names a journal has lost it when the file has not its size.
+        if self.generation()?.is_none() {
+            let generation = self.journal.generation();
+            self.write(|transaction| {
+                transaction.open_table(META).map_err(failed)?.insert("journal", generation).map_err(failed)?;
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     fn append(&mut self, chunks: &[Chunk]) -> Result<(), StorageError> {
@@ -353,6 +361,7 @@ impl Storage for RedbStorage {
         below: u32,
     ) -> Result<(), StorageError> {
         let gone = self.write(|transaction| {
+            transaction.open_table(LEFT).map_err(failed)?.remove(site).map_err(failed)?;
             let mut policies = transaction.open_table(POLICIES).map_err(failed)?;
             policies.retain_in((site, 0)..(site, below), |_, _| false).map_err(failed)?;
             policies.insert((site, version), (row.since_ms, &row.signed[..])).map_err(failed)?;
@@ -366,14 +375,9 @@ impl Storage for RedbStorage {
         self.destroy(&gone)
     }
 
-    fn left(&mut self, site: &str, at_ms: Option<u64>) -> Result<(), StorageError> {
+    fn leave(&mut self, site: &str, at_ms: u64) -> Result<(), StorageError> {
         self.write(|transaction| {
-            let mut left = transaction.open_table(LEFT).map_err(failed)?;
-            match at_ms {
-                Some(at_ms) => left.insert(site, at_ms),
-                None => left.remove(site),
-            }
-            .map_err(failed)?;
+            transaction.open_table(LEFT).map_err(failed)?.insert(site, at_ms).map_err(failed)?;
             Ok(())
         })
     }
@@ -410,6 +414,38 @@ impl Storage for RedbStorage {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// A first start may end anywhere: a clock that is doubted, a disk that is full, a kill.
+    #[test]
+    fn a_start_that_ended_early_has_lost_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edge.redb");
+        // What another log left behind.
+        std::fs::write(folder.path().join("edge.redb.journal"), vec![0xff; JOURNAL_BYTES]).unwrap();
+        for epoch in 1..4 {
+            let snapshot = RedbStorage::create(&path).unwrap().load(epoch).unwrap();
+            assert_eq!((snapshot.older, snapshot.epoch), (false, 1));
+        }
+        let mut storage = RedbStorage::create(&path).unwrap();
+        storage.load(9).unwrap();
+        storage.begun().unwrap();
+        drop(storage);
+        assert!(!RedbStorage::open(&path).unwrap().load(9).unwrap().older);
+    }
+
+    #[test]
+    fn a_store_that_an_earlier_release_wrote_to_in_between_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edge.redb");
+        let mut storage = RedbStorage::create(&path).unwrap();
+        storage.load(9).unwrap();
+        let transaction = storage.database.begin_write().unwrap();
+        transaction.open_table(RUNS).unwrap().insert((&b"w"[..], 0), &b"here"[..]).unwrap();
+        transaction.open_table(CHUNKS).unwrap().insert((&b"w"[..], 0), &b"there"[..]).unwrap();
+        transaction.commit().unwrap();
+        let StorageError(said) = storage.load(9).unwrap_err();
+        assert!(said.contains("an earlier release has written to this store"), "{said}");
+    }
 
     #[test]
     fn a_store_of_before_there_was_a_journal_is_read_and_goes_on() {

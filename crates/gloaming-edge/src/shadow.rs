@@ -13,12 +13,13 @@ use gloaming_window::{Guest, GuestError};
 
 use crate::guest::{HostLimits, WasmGuest, WasmGuestError};
 
-/// Time that the next component may take for a fold and for a release, ms: less than the one that serves, whose calls
-/// would wait behind it.
+/// Time that the next component may take for a fold and for a release, ms: less than the one that serves, so that one
+/// that hangs is given up soon.
 const FOLD_MS: u64 = 100;
 const RELEASE_MS: u64 = 2_000;
-/// Calls that wait for the next component at most.
-const WAITING: usize = 64;
+/// What waits for the next component at most, bytes, and what a call is taken for at least.
+const WAITING: usize = 8 << 20;
+const CALL: usize = WAITING / 64;
 /// Calls that trap before the next component is given up.
 const TRAPS: u64 = 10;
 /// Differences that are written to the log; the rest is counted.
@@ -49,6 +50,7 @@ struct Counts {
     compared: AtomicU64,
     differing: AtomicU64,
     skipped: AtomicU64,
+    /// Bytes.
     waiting: AtomicUsize,
     given_up: AtomicBool,
 }
@@ -72,7 +74,8 @@ struct Released {
 
 /// The next component's thread, which ends when nobody sends any more.
 struct Next {
-    jobs: Sender<Job>,
+    /// What waits, and what it is taken for, bytes.
+    jobs: Sender<(usize, Job)>,
     sha256: [u8; 32],
 }
 
@@ -144,7 +147,7 @@ impl Guests {
 
     /// Gives the next one what the one that serves was given. Of what comes all the time no more waits than it can
     /// bear.
-    fn beside(&mut self, often: bool, job: impl FnOnce() -> Job) {
+    fn beside(&mut self, often: bool, bytes: usize, job: impl FnOnce() -> Job) {
         let Some(next) = &self.next else { return };
         if self.counts.given_up.load(Ordering::Acquire) {
             self.next = None;
@@ -154,28 +157,34 @@ impl Guests {
             self.counts.skipped.fetch_add(1, Ordering::AcqRel);
             return;
         }
-        self.counts.waiting.fetch_add(1, Ordering::AcqRel);
+        let bytes = bytes.max(CALL);
+        self.counts.waiting.fetch_add(bytes, Ordering::AcqRel);
         // A thread that has ended has given up.
-        let _ = next.jobs.send(job());
+        let _ = next.jobs.send((bytes, job()));
     }
 }
 
 impl Guest for Guests {
     fn configure(&mut self, policy: &[u8]) -> Result<[u8; 32], GuestError> {
         let answer = self.live.guest.configure(policy);
-        self.beside(false, || Job::Configure { policy: policy.to_vec(), answer: answer.clone() });
+        self.beside(false, policy.len(), || Job::Configure { policy: policy.to_vec(), answer: answer.clone() });
         answer
     }
 
     fn retain(&mut self, hashes: &[[u8; 32]]) {
         self.live.guest.retain(hashes);
-        self.beside(false, || Job::Retain(hashes.to_vec()));
+        self.beside(false, size_of_val(hashes), || Job::Retain(hashes.to_vec()));
     }
 
     fn fold(&mut self, policy_hash: &[u8; 32], now_ms: u64, rows: &[u8]) -> Result<Vec<u8>, GuestError> {
         let answer = self.live.guest.fold(policy_hash, now_ms, rows);
         let policy_hash = *policy_hash;
-        self.beside(true, || Job::Fold { policy_hash, now_ms, rows: rows.to_vec(), answer: answer.clone() });
+        self.beside(true, rows.len(), || Job::Fold {
+            policy_hash,
+            now_ms,
+            rows: rows.to_vec(),
+            answer: answer.clone(),
+        });
         answer
     }
 
@@ -189,7 +198,7 @@ impl Guest for Guests {
     ) -> Result<Vec<u8>, GuestError> {
         let answer = self.live.guest.release(policy_hash, seed, span_ms, window, cells);
         let (policy_hash, seed) = (*policy_hash, *seed);
-        self.beside(true, || {
+        self.beside(true, cells.len(), || {
             let (cells, answer) = (cells.to_vec(), answer.clone());
             Job::Release(Box::new(Released { policy_hash, seed, span_ms, window, cells, answer }))
         });
@@ -198,9 +207,9 @@ impl Guest for Guests {
 }
 
 /// The next component's thread.
-fn run(mut guest: WasmGuest, jobs: &Receiver<Job>, counts: &Counts) {
+fn run(mut guest: WasmGuest, jobs: &Receiver<(usize, Job)>, counts: &Counts) {
     let mut traps = 0;
-    for job in jobs {
+    for (bytes, job) in jobs {
         match job {
             Job::Retain(hashes) => guest.retain(&hashes),
             Job::Configure { policy, answer } => {
@@ -215,7 +224,7 @@ fn run(mut guest: WasmGuest, jobs: &Receiver<Job>, counts: &Counts) {
                 compare(counts, &mut traps, &cells, &answer, other);
             }
         }
-        counts.waiting.fetch_sub(1, Ordering::AcqRel);
+        counts.waiting.fetch_sub(bytes, Ordering::AcqRel);
         if traps >= TRAPS {
             tracing::error!(
                 "the next edge component trapped {TRAPS} times and is given up; what serves is none the worse"

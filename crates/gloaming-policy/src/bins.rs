@@ -81,7 +81,8 @@ impl Metric {
         }
     }
 
-    /// Whether a contribution to `cell` with `value` is one an honest device can make.
+    /// Whether a contribution to `cell` with `value` is one an honest device can make: the rule as written, which
+    /// `count::Layout::admits` is held to.
     pub fn admits(&self, cell: u32, value: u32) -> Result<(), gloaming_signal::Reason> {
         use gloaming_signal::Reason;
         match self.sum_max() {

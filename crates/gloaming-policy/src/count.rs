@@ -89,11 +89,9 @@ impl Layout {
 struct Windows {
     /// The count it is of.
     count: u64,
-    /// The window that is open now, and the oldest whose grace has not ended.
+    /// The window that is open now, whose cells are added up in place, and the oldest whose grace has not ended.
     current: u64,
     oldest: u64,
-    /// The window that is added up in place: the first that came.
-    home: u64,
 }
 
 /// Adds up contributions to metrics of one policy at a time. Made once: its places are all zero between two counts.
@@ -105,7 +103,7 @@ pub struct Counter {
     /// Values by the cell's place in the layout, and places that hold any.
     cells: Vec<u64>,
     touched: Vec<u32>,
-    /// Of windows that are not at home.
+    /// Of windows before the current one.
     others: Vec<(CellKey, u64)>,
 }
 
@@ -127,12 +125,12 @@ impl Counter {
     }
 
     #[inline]
-    fn windows(&mut self, entry: &Entry, place: usize, window: u64) -> Windows {
+    fn windows(&mut self, entry: &Entry, place: usize) -> Windows {
         let windows = &mut self.windows[place];
         if windows.count != self.count {
             let (now, span) = (self.now_ms, entry.span_ms.max(1));
             let oldest = now.saturating_sub(grace_ms(span)) / span;
-            *windows = Windows { count: self.count, current: now / span, oldest, home: window };
+            *windows = Windows { count: self.count, current: now / span, oldest };
         }
         *windows
     }
@@ -141,7 +139,7 @@ impl Counter {
     #[inline]
     pub fn judge(&mut self, layout: &Layout, row: &Row, last: &mut usize) -> Reason {
         let Some(place) = layout.find(row.metric, last) else { return Reason::UnknownMetric };
-        let windows = self.windows(&layout.entries[place], place, row.window);
+        let windows = self.windows(&layout.entries[place], place);
         if row.window > windows.current {
             return Reason::FutureWindow;
         }
@@ -163,20 +161,20 @@ impl Counter {
     #[inline]
     pub fn add(&mut self, layout: &Layout, place: usize, window: u64, cell: u32, value: u32) {
         let entry = &layout.entries[place];
-        let home = self.windows(entry, place, window).home == window;
+        let current = self.windows(entry, place).current == window;
         if entry.sum_max.is_some() {
-            self.put(entry, home, window, 0, 1);
+            self.put(entry, current, window, 0, 1);
         }
-        self.put(entry, home, window, cell, value);
+        self.put(entry, current, window, cell, value);
     }
 
     #[inline]
-    fn put(&mut self, entry: &Entry, home: bool, window: u64, cell: u32, value: u32) {
+    fn put(&mut self, entry: &Entry, current: bool, window: u64, cell: u32, value: u32) {
         // What is nothing is not said.
         if value == 0 {
             return;
         }
-        if home {
+        if current {
             let place = entry.first + cell;
             let sum = &mut self.cells[place as usize];
             if *sum == 0 {
@@ -197,7 +195,7 @@ impl Counter {
                 metric += 1;
             }
             let entry = &layout.entries[metric];
-            let key = CellKey { metric: entry.id, window: self.windows[metric].home, cell: place - entry.first };
+            let key = CellKey { metric: entry.id, window: self.windows[metric].current, cell: place - entry.first };
             let value = core::mem::take(&mut self.cells[place as usize]);
             // What is at home stands between what is not.
             if away { self.others.push((key, value)) } else { sum(key, value) }

@@ -117,18 +117,28 @@ impl<S: Storage> Edge<S> {
             return Err(LoadPolicyError::NotHome(policy.home_edges.join(", ")));
         }
         let (site, version, hash) = (policy.site.clone(), policy.version, policy.hash());
-        let in_force = self.newest(&site).map(|p| (p.policy.version, p.hash));
-        if in_force.is_none_or(|(newest, same)| newest < version || (newest, same) == (version, hash)) {
-            self.stay(&site)?;
-        }
+        let in_force = self.newest(&site).map(|p| (p.policy.version, p.hash, p.since_ms));
+        let comes = in_force.is_none() || self.left.contains_key(&site);
+        let full = comes && self.sites().count() >= self.bounds.sites;
         match in_force {
-            Some((newest, same)) if newest == version => {
-                return if same == hash { Ok(()) } else { Err(LoadPolicyError::SameVersion(version)) };
+            Some((newest, same, _)) if newest == version && same != hash => {
+                return Err(LoadPolicyError::SameVersion(version));
             }
-            Some((newest, _)) if newest > version => {
+            Some((newest, ..)) if newest > version => {
                 return Err(LoadPolicyError::RolledBack { given: version, in_force: newest });
             }
-            None if self.sites().count() >= self.bounds.sites => return Err(EdgeError::Full("sites").into()),
+            _ if full => return Err(EdgeError::Full("sites").into()),
+            Some((newest, _, since_ms)) if newest == version => {
+                if comes {
+                    // As it is signed now: the key may be another than when it left.
+                    let row = PolicyRow { signed: bytes.to_vec(), since_ms };
+                    self.storage.put_policy(&site, version, &row, &[], 0).map_err(EdgeError::from)?;
+                    self.left.remove(&site);
+                    let layout = Layout::new(&policy);
+                    self.policies.insert((site, version), InForce { policy, layout, hash, signed, since_ms });
+                }
+                return Ok(());
+            }
             _ => {}
         }
         if self.aside.contains(&site) {
@@ -156,11 +166,17 @@ impl<S: Storage> Edge<S> {
         self.failing.retain(|cursor, _| cursor.site != site || cursor.version >= below);
         self.close(|name| name.site == site && name.version < below);
         self.cursors.extend(cursors);
-        self.policies
-            .insert((site, version), InForce { layout: Layout::new(&policy), policy, hash, signed, since_ms: now_ms });
+        self.left.remove(&site);
+        let layout = Layout::new(&policy);
+        self.policies.insert((site, version), InForce { policy, layout, hash, signed, since_ms: now_ms });
+        self.retain(guest);
+        Ok(())
+    }
+
+    /// The guest needs no other policies than these any more.
+    fn retain(&self, guest: &mut dyn Guest) {
         let hashes: Vec<[u8; 32]> = self.policies.values().map(|p| p.hash).collect();
         guest.retain(&hashes);
-        Ok(())
     }
 
     fn versions(&self, site: &str) -> impl DoubleEndedIterator<Item = u32> {
@@ -186,21 +202,13 @@ impl<S: Storage> Edge<S> {
         if self.newest(site).is_none() || self.left.contains_key(site) {
             return Ok(false);
         }
-        self.storage.left(site, Some(now_ms))?;
+        self.storage.leave(site, now_ms)?;
         self.left.insert(site.to_owned(), now_ms);
         Ok(true)
     }
 
-    fn stay(&mut self, site: &str) -> Result<(), EdgeError> {
-        if self.left.contains_key(site) {
-            self.storage.left(site, None)?;
-            self.left.remove(site);
-        }
-        Ok(())
-    }
-
     /// Forgets a site that left and has no window to be released any more. Whether there was one.
-    pub(crate) fn forget_one(&mut self) -> Result<bool, EdgeError> {
+    pub(crate) fn forget_one(&mut self, guest: &mut dyn Guest) -> Result<bool, EdgeError> {
         let over = |site: &&String| {
             let mut own = self.cursors.iter().filter(|(cursor, _)| cursor.site == **site);
             own.all(|(cursor, next)| *next > self.last_window(cursor))
@@ -212,6 +220,7 @@ impl<S: Storage> Edge<S> {
         self.cursors.retain(|cursor, _| cursor.site != site);
         self.failing.retain(|cursor, _| cursor.site != site);
         self.close(|name| name.site == site);
+        self.retain(guest);
         Ok(true)
     }
 

@@ -48,8 +48,8 @@ struct Judged {
     submission: Submission,
     /// What is known of each contribution; [`Reason::Accepted`] when it is the guest's to say.
     each: Vec<Reason>,
-    /// Those whose id came in this round already: a bit for each.
-    here: u64,
+    /// Those whose id came in this round already, and the slot that it came to.
+    here: Vec<(usize, usize)>,
 }
 
 /// A contribution that the guest is asked about.
@@ -128,10 +128,10 @@ impl<S: Storage> Edge<S> {
                 round.answers[index] = Some(Answer { whole: Reason::Fault, each: Vec::new() });
                 continue;
             }
-            for (place, contribution) in submission.contributions.iter().enumerate() {
+            for (contribution, slot) in here {
                 // The one before it in this round was not counted after all.
-                if here >> place & 1 == 1 && !slots.iter().any(|(.., ids)| has(ids, &contribution.id)) {
-                    each[place] = Reason::Busy;
+                if !has(&slots[slot].2, &submission.contributions[contribution].id) {
+                    each[contribution] = Reason::Busy;
                 }
             }
             let busy = each.contains(&Reason::Busy) && !each.contains(&Reason::Accepted);
@@ -212,7 +212,7 @@ fn group(
     let (mut group, mut known) = (Group::default(), known.iter());
     for (index, submission) in members {
         let network = round.posted[index].network;
-        let mut one = Judged { index, submission, each: Vec::new(), here: 0 };
+        let mut one = Judged { index, submission, each: Vec::new(), here: Vec::new() };
         let Submission { contributions, check, .. } = &one.submission;
         one.each.reserve(contributions.len());
         for (contribution, (aim, before)) in (0..contributions.len()).zip(&mut known) {
@@ -227,7 +227,7 @@ fn group(
                     let id = u128::from_le_bytes(id);
                     let held = open.map_or(0, |open| open.ids.len()) + coming.len();
                     if coming.contains(&id) {
-                        one.here |= 1 << contribution;
+                        one.here.push((contribution, place.slot));
                         (Reason::Duplicate, None)
                     } else if left == 0 || held >= bounds.window_ids {
                         (Reason::Busy, None)

@@ -117,5 +117,10 @@ fn fold_once(guest: &mut dyn Guest, hash: &[u8; 32], now_ms: u64, rows: &[u8]) -
         return Ok(Verdict::default());
     }
     let out = guest.fold(hash, now_ms, rows)?;
-    Verdict::from_bytes(&out, rows.len() / ROW).ok_or(EdgeError::Untrue("no verdict"))
+    let verdict = Verdict::from_bytes(&out, rows.len() / ROW).ok_or(EdgeError::Untrue("no verdict"))?;
+    // What fails as a whole is the host's to say: whoever sent it is not asked about again.
+    if verdict.each.contains(&Reason::Fault) {
+        return Err(EdgeError::Untrue("a failure that was none"));
+    }
+    Ok(verdict)
 }

@@ -65,7 +65,7 @@ impl<S: Storage> Edge<S> {
     pub fn release_due(&mut self, now_ms: u64, guest: &mut dyn Guest, entropy: Entropy<'_>) -> Result<bool, EdgeError> {
         let now_ms = self.time(now_ms);
         let Some((cursor, mut window)) = self.due(now_ms) else {
-            while self.forget_one()? {}
+            while self.forget_one(guest)? {}
             return Ok(false);
         };
         let cursor = cursor.clone();

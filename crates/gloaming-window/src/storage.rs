@@ -183,7 +183,7 @@ pub trait Storage {
     /// When nothing changed.
     fn release(&mut self, commit: &ReleaseCommit) -> Result<(), StorageError>;
 
-    /// Puts a policy in force, with its cursors, and takes away versions `below`.
+    /// Puts a policy in force, with its cursors, and takes away versions `below`. Its site has not left.
     ///
     /// # Errors
     /// When nothing changed.
@@ -196,11 +196,11 @@ pub trait Storage {
         below: u32,
     ) -> Result<(), StorageError>;
 
-    /// Notes when a site left, or that it did not.
+    /// Notes when a site left.
     ///
     /// # Errors
     /// When nothing changed.
-    fn left(&mut self, site: &str, at_ms: Option<u64>) -> Result<(), StorageError>;
+    fn leave(&mut self, site: &str, at_ms: u64) -> Result<(), StorageError>;
 
     /// Takes away a site's policies and cursors, that it left, and keys and chunks of its windows. What it has cost and
     /// what waits to be delivered stay.
@@ -323,6 +323,7 @@ impl Storage for MemoryStorage {
         below: u32,
     ) -> Result<(), StorageError> {
         let state = self.state()?;
+        state.left.remove(site);
         state.policies.retain(|(s, v), _| s != site || *v >= below);
         state.cursors.retain(|cursor, _| cursor.site != site || cursor.version >= below);
         state.policies.insert((site.to_owned(), version), row.clone());
@@ -332,12 +333,8 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
-    fn left(&mut self, site: &str, at_ms: Option<u64>) -> Result<(), StorageError> {
-        let left = &mut self.state()?.left;
-        match at_ms {
-            Some(at_ms) => left.insert(site.to_owned(), at_ms),
-            None => left.remove(site),
-        };
+    fn leave(&mut self, site: &str, at_ms: u64) -> Result<(), StorageError> {
+        self.state()?.left.insert(site.to_owned(), at_ms);
         Ok(())
     }
 

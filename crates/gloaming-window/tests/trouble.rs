@@ -115,6 +115,17 @@ fn a_component_that_lies_about_what_it_counted_is_not_believed() {
     }
 }
 
+/// What failed is the host's to say: a component that says so is asked again, for each sender alone.
+#[test]
+fn a_component_that_says_it_failed_puts_nobody_in_quarantine() {
+    let mut rig = Rig::new();
+    rig.guest.wrong = Wrong::FailOnThirteen;
+    let eight = |from: u64| body(1, (from..from + 8).map(|i| one(i, 1, 20_781)).collect());
+    let answers = rig.ingest(START, &[eight(0), eight(8)]).unwrap();
+    assert_eq!(answers, vec![vec![Reason::Accepted; 8]; 2]);
+    assert_eq!((rig.edge.tally().guest_failures, rig.edge.quarantined().len()), (1, 0));
+}
+
 #[test]
 fn a_component_that_noises_as_it_likes_releases_nothing() {
     for (wrong, count) in [(Wrong::Less, 60), (Wrong::Show, 3)] {
@@ -318,12 +329,49 @@ fn a_site_that_leaves_takes_nothing_and_ends_its_windows() {
     assert_eq!(batches.iter().map(|(batch, _)| batch.window).collect::<Vec<_>>(), [20_781]);
     assert_eq!(exact(&batches[0].0, &batches[0].1), [0, 120, 0, 0, 0]);
     assert!(rig.edge.policy(site).is_none());
+    assert!(rig.guest.kept.is_empty(), "nor has the component anything of it");
     let state = rig.edge.storage_mut().snapshot().unwrap();
     assert!(state.policies.is_empty() && state.cursors.is_empty() && state.keys.is_empty() && state.left.is_empty());
     assert!(state.ledgers.contains_key(site) && state.next_seq.contains_key(site), "what it cost is remembered");
     rig.opening.pins = pins;
     rig.load(1, START + 9 * DAY).unwrap();
     assert_eq!(rig.ingest(START + 9 * DAY, &[sent(0, 20_790)]).unwrap(), [vec![Reason::Accepted; 60]]);
+}
+
+/// The owner's key may be another by the time a site comes back; what is kept of it is then signed by that one.
+#[test]
+fn a_site_comes_back_under_the_key_that_is_pinned_then() {
+    let site = "blog.example";
+    let mut rig = Rig::new();
+    assert!(rig.edge.leave(site, START + 1).unwrap());
+    let next = Key::from_seed(&[9; 32]);
+    let by_next = Signed::sign(&policy(1), &[&next]).to_bytes();
+    rig.edge.load_policy(&by_next, &next.public(), START + 2, &mut rig.guest).unwrap();
+    rig.opening.pins.insert(site.to_owned(), next.public());
+    let mut rig = rig.restart();
+    assert_eq!((rig.edge.aside().count(), rig.edge.sites().collect::<Vec<_>>()), (0, vec![site]));
+    let state = rig.edge.storage_mut().snapshot().unwrap();
+    assert_eq!((state.left.len(), state.policies.len()), (0, 1));
+    assert_eq!(state.policies.values().next().unwrap().since_ms, START, "in force since it came first");
+}
+
+/// It is not half back: neither for a version that is refused, nor where there is no room for it any more.
+#[test]
+fn a_site_whose_return_is_refused_stays_away() {
+    let mut rig = Rig::with(&policy(1), Bounds { sites: 1, policies: 2, ..Bounds::default() });
+    let site = "blog.example";
+    assert!(rig.edge.leave(site, START + 1).unwrap());
+    let other = Policy { site: "other.example".to_owned(), ..policy(1) };
+    rig.put(&other, START + 2).unwrap();
+    let full = rig.load(1, START + 3);
+    assert!(matches!(full, Err(LoadPolicyError::Edge(EdgeError::Full("sites")))), "{full:?}");
+    assert!(rig.edge.leave("other.example", START + 4).unwrap());
+    let full = rig.load(2, START + 5);
+    assert!(matches!(full, Err(LoadPolicyError::Edge(EdgeError::Full("policies")))), "{full:?}");
+    assert_eq!(rig.edge.sites().count(), 0);
+    assert_eq!(rig.edge.storage_mut().snapshot().unwrap().left.len(), 2);
+    rig.load(1, START + 6).unwrap();
+    assert_eq!(rig.edge.sites().collect::<Vec<_>>(), [site]);
 }
 
 #[test]

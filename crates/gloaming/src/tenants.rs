@@ -214,13 +214,15 @@ async fn remove(State(tenants): State<Arc<Tenants>>, Path(site): Path<String>) -
     if let Err(why) = tenants.ask(Ask::Leave(site.clone())).await {
         return problem(StatusCode::SERVICE_UNAVAILABLE, &why);
     }
-    match tenants.sites.remove(&site) {
-        Err(error) => refused(&error),
-        Ok(()) => {
-            let said = words(tenants.ask(Ask::All).await);
-            Json(json!({ "site": site, "removed": true, "said": said })).into_response()
-        }
+    if let Err(error) = tenants.sites.remove(&site) {
+        // Its folder is still there, and so is the site: what is served and what a restart would serve are one.
+        tenants.ask(Ask::All).await.ok();
+        return refused(&error);
     }
+    // A look at everything between the two, at a signal for instance, has brought it back from its folder.
+    let mut said = words(tenants.ask(Ask::Leave(site.clone())).await);
+    said.extend(words(tenants.ask(Ask::All).await));
+    Json(json!({ "site": site, "removed": true, "said": said })).into_response()
 }
 
 async fn policy(State(tenants): State<Arc<Tenants>>, Path(site): Path<String>, bytes: Bytes) -> Response {

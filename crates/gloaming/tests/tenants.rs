@@ -105,6 +105,12 @@ async fn a_site_is_added_while_the_service_runs_and_is_there_after_a_restart() {
     let said = says(&["site", "list"], &edge_at);
     assert!(said.contains("versions 1,2") && !said.contains("broken"), "{said}");
 
+    // What cannot be taken out is not half out.
+    fs::write(folder.path("sites-ed.removing"), "in the way").unwrap();
+    assert!(refused(&["site", "remove", "docs.example"], &edge_at).contains("sites-ed"));
+    assert!(post(0..5).await.1.contains("duplicate"), "it is served as before");
+    fs::remove_file(folder.path("sites-ed.removing")).unwrap();
+
     assert!(says(&["site", "remove", "docs.example"], &edge_at).contains("taken out"));
     let (status, answer) = post(30..31).await;
     assert!(status == 404 && answer.contains("unknown-site"), "it takes nothing any more: {status} {answer}");

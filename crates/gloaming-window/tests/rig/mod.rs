@@ -25,6 +25,8 @@ pub(crate) enum Wrong {
     No,
     /// Traps on folds of 13 contributions and more.
     TrapOnThirteen,
+    /// Says of folds of 13 contributions and more that they failed.
+    FailOnThirteen,
     /// Traps on every release of this window length, ms.
     TrapOnRelease(u64),
     /// Releases what it should not, or hides what it should release.
@@ -46,13 +48,17 @@ pub(crate) enum Wrong {
 pub(crate) struct Native {
     worker: Worker,
     pub(crate) wrong: Wrong,
+    /// The policies that it was last told to keep.
+    pub(crate) kept: Vec<[u8; 32]>,
 }
 
 impl Guest for Native {
     fn configure(&mut self, policy: &[u8]) -> Result<[u8; 32], GuestError> {
         self.worker.configure(policy).map_err(|f| GuestError::Fault(format!("{f:?}")))
     }
-    fn retain(&mut self, _hashes: &[[u8; 32]]) {}
+    fn retain(&mut self, hashes: &[[u8; 32]]) {
+        self.kept = hashes.to_vec();
+    }
     fn fold(&mut self, hash: &[u8; 32], now_ms: u64, rows: &[u8]) -> Result<Vec<u8>, GuestError> {
         let count = rows.len() / ROW;
         if self.wrong == Wrong::TrapOnThirteen && count >= 13 {
@@ -61,6 +67,7 @@ impl Guest for Native {
         let out = self.worker.fold(hash, now_ms, rows).map_err(|f| GuestError::Fault(format!("{f:?}")))?;
         let mut verdict = Verdict::from_bytes(&out, count).unwrap();
         match self.wrong {
+            Wrong::FailOnThirteen if count >= 13 => verdict.each.fill(Reason::Fault),
             Wrong::Accept => verdict.each.fill(Reason::Accepted),
             Wrong::Hide => {
                 verdict.each.fill(Reason::Duplicate);
