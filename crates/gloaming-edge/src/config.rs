@@ -42,6 +42,15 @@ pub fn system_entropy() -> EntropySource {
     })
 }
 
+/// A home edge that this one relays to.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// The key it signs with; what is relayed is sealed for it.
+    pub key: PublicKey,
+    /// Where it is, tried in turn: `https://host:port`, or `http`. Never empty.
+    pub at: Vec<String>,
+}
+
 /// See the fields.
 pub struct Config {
     /// This edge's name, as policies call it in `home_edges`.
@@ -68,6 +77,12 @@ pub struct Config {
     pub central: Vec<String>,
     /// Who may vouch for those addresses.
     pub roots: Roots,
+    /// Home edges by name: sites that are at home there and not here are relayed.
+    pub homes: BTreeMap<String, Home>,
+    /// Relays whose submissions are taken, and the keys that each may sign with.
+    pub relays: BTreeMap<String, Vec<PublicKey>>,
+    /// Keys that this edge signed with before, for what was sealed for them.
+    pub former_keys: Vec<Key>,
     /// Contributions that single sites may hold open, where that is fewer than an edge's limit.
     pub quotas: BTreeMap<String, usize>,
     /// Routes beside the operators' own, on their listener.

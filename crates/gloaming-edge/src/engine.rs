@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -165,16 +165,20 @@ struct Thread {
     _ending: Ending,
 }
 
-fn served(edge: &Edge<RedbStorage>) -> Vec<Served> {
-    let policies = edge.sites().filter_map(|site| edge.policy(site));
-    let one = |(policy, _, signed): (&Policy, _, &Signed)| Served {
+/// What the HTTP side needs of a policy.
+pub(crate) fn served_of(policy: &Policy, signed: &Signed) -> Served {
+    Served {
         site: policy.site.clone(),
         policy: Bytes::from(signed.policy_bytes().to_vec()),
         notice: Bytes::from(signed.notice_json()),
         origins: policy.origins.clone(),
         windows: policy.spans().into_iter().map(|span| (span, grace_ms(span))).collect(),
-    };
-    policies.map(one).collect()
+    }
+}
+
+fn served(edge: &Edge<RedbStorage>) -> Vec<Served> {
+    let policies = edge.sites().filter_map(|site| edge.policy(site));
+    policies.map(|(policy, _, signed)| served_of(policy, signed)).collect()
 }
 
 impl Engine {
@@ -251,11 +255,30 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Busy`] when nothing was decided.
     pub async fn ingest(&self, body: Bytes, network: Option<u64>) -> Result<Answer, EngineError> {
+        let Some(answered) = self.queue(body, network) else { return Err(EngineError::Busy) };
+        answered.await.unwrap_or(Err(EngineError::Busy))
+    }
+
+    /// Where the answer will be; nowhere when no more may wait.
+    fn queue(&self, body: Bytes, network: Option<u64>) -> Option<oneshot::Receiver<Result<Answer, EngineError>>> {
         let (answer, answered) = oneshot::channel();
-        match self.commands.try_send(Command::Ingest(Waiting { body, network, answer })) {
-            Ok(()) => answered.await.unwrap_or(Err(EngineError::Busy)),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(EngineError::Busy),
+        self.commands.try_send(Command::Ingest(Waiting { body, network, answer })).is_ok().then_some(answered)
+    }
+
+    /// As [`Engine::ingest`], of bodies that came together.
+    pub(crate) async fn ingest_all(&self, bodies: Vec<(Bytes, Option<u64>)>) -> Vec<Result<Answer, EngineError>> {
+        let asked: Vec<_> = bodies.into_iter().map(|(body, network)| self.queue(body, network)).collect();
+        let mut answers = Vec::with_capacity(asked.len());
+        for answered in asked {
+            let answer = if let Some(answered) = answered { answered.await.ok() } else { None };
+            answers.push(answer.unwrap_or(Err(EngineError::Busy)));
         }
+        answers
+    }
+
+    /// Whether a site is at home here.
+    pub(crate) fn serves(&self, site: &str) -> bool {
+        self.served.read().is_ok_and(|served| served.iter().any(|own| own.site == site))
     }
 
     pub(crate) async fn next_delivery(&self) -> Option<OutboxRow> {

@@ -9,17 +9,21 @@
 
 mod anchor;
 mod config;
+mod deliver;
 mod engine;
 mod guest;
+mod home;
 mod in_place;
 mod journal;
 mod log;
 mod opening;
+mod parcels;
+mod relay;
 mod server;
 mod shadow;
 mod slots;
 
-pub use config::{Clock, Config, EntropySource, system_clock, system_entropy};
+pub use config::{Clock, Config, EntropySource, Home, system_clock, system_entropy};
 pub use engine::{Engine, EngineError, Reload};
 pub use gloaming_http::{Asset, Assets};
 pub use guest::{HostLimits, WasmGuest, WasmGuestError};

@@ -1,5 +1,6 @@
 //! The edge over HTTP: what browsers load and post, what operators look at, what the centre is sent.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,41 +15,69 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use gloaming_http::{Assets, Client, Listener, Network, TurnedAway, serve};
-use gloaming_policy::author::{Key, announcement};
+use gloaming_signal::relay::Head;
 use gloaming_signal::{Reason, limits};
-use gloaming_window::Delivered;
+use gloaming_window::Answer;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::config::{Config, Home};
+use crate::deliver::{deliver, hand_on};
 use crate::engine::{Engine, EngineError, Reload, Served};
+use crate::home;
+use crate::relay::{Relays, Sites, relayed_site};
 
 /// Edge time in answers, ms since 1970: devices name windows by it.
 static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
 
-struct Context {
-    engine: Engine,
+pub(crate) struct Context {
+    pub(crate) engine: Engine,
+    /// What relays post is taken here.
+    pub(crate) home: home::Home,
+    /// Home edges that this one relays to; none when there is no relay.
+    homes: BTreeMap<String, Home>,
+    relay: Option<Arc<Relays>>,
+    name: String,
     assets: Assets,
     ready: std::sync::atomic::AtomicBool,
     turned_away: Arc<TurnedAway>,
 }
 
 impl Context {
+    /// The first served site, at home here or relayed, for which `found` has something to say.
+    fn find<T>(&self, found: impl Fn(&Served) -> Option<T>) -> Option<T> {
+        let here = self.engine.served.read().ok()?.iter().find_map(&found);
+        here.or_else(|| self.relay.as_ref()?.served.read().ok()?.iter().find_map(&found))
+    }
+
     fn served(&self, site: &str) -> Option<Served> {
-        self.engine.served.read().ok()?.iter().find(|s| s.site == site).cloned()
+        self.find(|served| (served.site == site).then(|| served.clone()))
     }
 
     /// The request's origin when a policy here allows it; `Err` when it names another one.
     fn origin(&self, request: &HeaderMap) -> Result<Option<HeaderValue>, ()> {
         let Some(origin) = request.get(header::ORIGIN) else { return Ok(None) };
-        let allowed = self
-            .engine
-            .served
-            .read()
-            .is_ok_and(|served| served.iter().any(|s| s.origins.iter().any(|o| origin.as_bytes() == o.as_bytes())));
-        if allowed { Ok(Some(origin.clone())) } else { Err(()) }
+        let names = |served: &Served| served.origins.iter().any(|own| origin.as_bytes() == own.as_bytes());
+        self.find(|served| names(served).then(|| Some(origin.clone()))).ok_or(())
     }
+
+    /// Judges a body, here or at its site's home edge.
+    async fn ingest(&self, body: Bytes, network: Option<u64>) -> Result<Answer, EngineError> {
+        if let Some(relay) = &self.relay
+            && let Ok(Head { site, .. }) = Head::of(&body)
+            && !self.engine.serves(&site)
+            && relay.serves(&site)
+        {
+            return relay.take(body, network).await;
+        }
+        self.engine.ingest(body, network).await
+    }
+}
+
+/// Tells the policies of sites at home here from those that are relayed.
+fn apart(name: &str, homes: &BTreeMap<String, Home>, policies: Vec<Vec<u8>>) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    policies.into_iter().partition(|bytes| relayed_site(name, homes, bytes).is_none())
 }
 
 /// A started edge.
@@ -66,7 +95,19 @@ impl Running {
 
     /// Puts policies in force without a restart, and returns what was refused.
     pub async fn reload(&self, reload: Reload) -> Vec<EngineError> {
-        self.context.engine.reload(reload).await
+        let Context { engine, homes, name, relay, .. } = &*self.context;
+        let Some(relay) = relay else { return engine.reload(reload).await };
+        let (policies, relayed) = apart(name, homes, reload.policies);
+        let sites = Sites { pins: reload.pins.clone(), policies: relayed.clone() };
+        let mut refused = engine.reload(Reload { policies, ..reload }).await;
+        refused.extend(relay.reload(sites).await);
+        // A site that was at home here ends its windows.
+        for site in relayed.iter().filter_map(|bytes| relayed_site(name, homes, bytes)) {
+            if engine.serves(&site) && relay.serves(&site) {
+                refused.extend(engine.leave(&site).await.err());
+            }
+        }
+        refused
     }
 
     /// Lets a site leave: it takes nothing any more, its windows are released when they end, and then it is forgotten.
@@ -75,7 +116,11 @@ impl Running {
     /// # Errors
     /// When the store failed.
     pub async fn leave(&self, site: &str) -> Result<bool, EngineError> {
-        self.context.engine.leave(site).await
+        let relayed = match &self.context.relay {
+            Some(relay) => relay.forget(site).await?,
+            None => false,
+        };
+        Ok(self.context.engine.leave(site).await? || relayed)
     }
 
     /// Lets a component serve, and perhaps another run beside it, compared and not believed.
@@ -94,7 +139,11 @@ impl Running {
             let _ = task.await;
         }
         let context = self.context;
-        let _ = tokio::task::spawn_blocking(move || context.engine.stop()).await;
+        let stop = move || {
+            context.engine.stop();
+            context.relay.iter().for_each(|relay| relay.stop());
+        };
+        let _ = tokio::task::spawn_blocking(stop).await;
     }
 }
 
@@ -112,23 +161,43 @@ pub async fn start(
     let more = config.more.clone();
     let (central, key, roots) = (config.central.clone(), config.key.clone(), config.roots.clone());
     let client = Client::trusting(Duration::from_secs(10), &roots)?;
-    let engine = tokio::task::spawn_blocking(move || Engine::start(config)).await.map_err(|_| EngineError::Busy)??;
-    let context = Arc::new(Context { engine, assets, ready: true.into(), turned_away: public.turned_away() });
+    let (name, homes) = (config.name.clone(), config.homes.clone());
+    let own = config.former_keys.iter().chain([&config.key]).cloned().collect();
+    let home = home::Home::new(config.relays.clone(), own);
+    let start = move || {
+        let mut config = config;
+        let (policies, relayed) = apart(&config.name, &config.homes, std::mem::take(&mut config.policies));
+        config.policies = policies;
+        let sites = Sites { pins: config.pins.clone(), policies: relayed };
+        let relay = (!config.homes.is_empty()).then(|| Relays::start(&config, sites)).transpose()?;
+        Ok::<_, EngineError>((Engine::start(config)?, relay.map(Arc::new)))
+    };
+    let (engine, relay) = tokio::task::spawn_blocking(start).await.map_err(|_| EngineError::Busy)??;
+    let turned_away = public.turned_away();
+    let context = Arc::new(Context { engine, home, homes, relay, name, assets, ready: true.into(), turned_away });
     let (stop, stopped) = watch::channel(false);
     let until = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    let tasks = vec![
+    let mut tasks = Vec::new();
+    for (name, home) in context.homes.clone() {
+        if let Some(relay) = context.relay.clone() {
+            let (client, key) = (client.clone(), key.clone());
+            tasks.push(tokio::spawn(hand_on(relay, client, key, name, home, stopped.clone())));
+        }
+    }
+    tasks.extend([
         tokio::spawn(serve(public, public_routes(Arc::clone(&context)), until(stopped.clone()))),
         tokio::spawn(serve(admin, admin_routes(Arc::clone(&context)).merge(more), until(stopped.clone()))),
         tokio::spawn(deliver(Arc::clone(&context), client, key, central, stopped)),
-    ];
+    ]);
     Ok(Running { stop, tasks, context })
 }
 
 fn public_routes(context: Arc<Context>) -> Router {
     Router::new()
         .route("/g/v1/contributions", post(contributions))
+        .route(home::ROUTE, post(home::relayed))
         .route("/g/v1/notice/{site}", get(notice))
         .route("/g/v1/policy/{site}", get(policy))
         .route("/g/v1/windows/{site}", get(windows))
@@ -262,7 +331,10 @@ async fn contributions(State(context): State<Arc<Context>>, request: Request) ->
     let response = match body {
         Ok(body) if body.len() > limits::SUBMISSION_BYTES => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
         Err(_) => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
-        Ok(body) => match context.engine.ingest(body, network).await {
+        Ok(body) => match context.ingest(body, network).await {
+            Ok(answer) if answer.each == [Reason::Relayed] => {
+                (StatusCode::ACCEPTED, judged(&answer.each)).into_response()
+            }
             Ok(answer) if answer.whole == Reason::Accepted => judged(&answer.each),
             Ok(answer) => refused(status(answer.whole), answer.whole),
             Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, Reason::Busy),
@@ -295,7 +367,9 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
     let unready = |why| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     if !context.ready.load(Ordering::Relaxed) {
         unready("stopping\n")
-    } else if !context.engine.healthy.load(Ordering::Relaxed) {
+    } else if !context.engine.healthy.load(Ordering::Relaxed)
+        || context.relay.as_ref().is_some_and(|relay| !relay.healthy.load(Ordering::Relaxed))
+    {
         unready("the store fails; see the log\n")
     } else {
         "ready\n".into_response()
@@ -308,8 +382,10 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
     let mut text = String::from(
         "# HELP gloaming_contributions_total Contributions judged, by reason.\n# TYPE gloaming_contributions_total counter\n",
     );
+    let relay = context.relay.as_ref().and_then(|relay| Some(relay.gauges.read().ok()?.clone())).unwrap_or_default();
     for reason in Reason::ALL {
-        let count = gauges.tally.reasons.get(reason).copied().unwrap_or(0);
+        let count = |reasons: &BTreeMap<Reason, u64>| reasons.get(reason).copied().unwrap_or(0);
+        let count = count(&gauges.tally.reasons) + count(&relay.tally.reasons);
         text.push_str(&format!("gloaming_contributions_total{{reason=\"{}\"}} {count}\n", reason.word()));
     }
     text.push_str("# HELP gloaming_turned_away_total Connections and requests turned away unread, by reason.\n# TYPE gloaming_turned_away_total counter\n");
@@ -355,7 +431,7 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
             "gloaming_storage_failures_total",
             "counter",
             "Times the store failed and was opened anew.",
-            gauges.storage_failures,
+            gauges.storage_failures + relay.failures,
         ),
         (
             "gloaming_release_failures_total",
@@ -381,56 +457,21 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
             "Batches the centre has not acknowledged.",
             gauges.undelivered as u64,
         ),
+        (
+            "gloaming_relay_waiting_parcels",
+            "gauge",
+            "Parcels that home edges have not acknowledged.",
+            relay.waiting as u64,
+        ),
+        (
+            "gloaming_relay_lost_parcels_total",
+            "counter",
+            "Parcels that no home edge took while they could count: an alarm.",
+            relay.tally.lost,
+        ),
     ];
     for (name, kind, help, value) in rows {
         text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
-}
-
-/// Delivers batches in order, to one address after the other, for as long as the edge runs.
-async fn deliver(
-    context: Arc<Context>,
-    client: Client,
-    key: Key,
-    central: Vec<String>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let mut turn = 0;
-    if central.is_empty() {
-        return;
-    }
-    loop {
-        let pause = tokio::time::sleep(Duration::from_millis(100));
-        tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
-            () = pause => {}
-        }
-        while let Some(row) = context.engine.next_delivery().await {
-            if *stopped.borrow() {
-                return;
-            }
-            let address = &central[turn % central.len()];
-            let body = Bytes::from(row.bytes.clone());
-            let announced = ("x-gloaming-delivery", &*announcement(&key, &body));
-            let outcome = match client.post_with(&format!("{address}/api/v1/batches"), announced, body).await {
-                Ok((status, _, _)) if status.is_success() => Delivered::Yes,
-                Ok((StatusCode::CONFLICT, _, _)) => Delivered::Conflict,
-                Ok((status, retry, answer)) => {
-                    tracing::warn!(%status, answer = %String::from_utf8_lossy(&answer), "the centre did not take a batch");
-                    let everything = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-                    let asked = retry.map(|seconds| seconds.saturating_mul(1_000));
-                    if everything { Delivered::NotNow(asked) } else { Delivered::Refused }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the centre could not be reached");
-                    Delivered::NotNow(None)
-                }
-            };
-            if matches!(outcome, Delivered::NotNow(_)) {
-                turn += 1;
-            }
-            context.engine.delivered(row, outcome).await;
-        }
-    }
 }

@@ -96,6 +96,14 @@ pub fn from_either_encoding<T: Cbor>(bytes: &[u8]) -> Result<T, Error> {
     read(bytes, false)
 }
 
+/// Reads what `bytes` begin with, every head the shortest; what lies behind it is not looked at.
+///
+/// # Errors
+/// Whatever `read` says.
+pub fn start<T>(bytes: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    read(&mut Reader { bytes, at: 0, depth: 0, shortest: true })
+}
+
 fn read<T: Cbor>(bytes: &[u8], shortest: bool) -> Result<T, Error> {
     let mut reader = Reader { bytes, at: 0, depth: 0, shortest };
     let value = T::decode(&mut reader)?;

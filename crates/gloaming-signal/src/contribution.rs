@@ -22,6 +22,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::cbor::{Cbor, Error, Reader, Writer};
+use crate::relay::Head;
 use crate::{cbor_record, limits};
 
 /// The only submission format there is so far.
@@ -72,20 +73,12 @@ impl Cbor for Submission {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.record(6, |reader| {
-            if u8::decode(reader)? != FORMAT {
+            let Head { site, policy_version, policy_hash, check } = Head::read(reader)?;
+            let contributions: Vec<Contribution> = Cbor::decode(reader)?;
+            if contributions.len() > limits::CONTRIBUTIONS {
                 return Err(reader.limit());
             }
-            let submission = Self {
-                site: Cbor::decode(reader)?,
-                policy_version: Cbor::decode(reader)?,
-                policy_hash: Cbor::decode(reader)?,
-                check: Cbor::decode(reader)?,
-                contributions: Cbor::decode(reader)?,
-            };
-            if submission.site.len() > limits::SITE_BYTES || submission.contributions.len() > limits::CONTRIBUTIONS {
-                return Err(reader.limit());
-            }
-            Ok(submission)
+            Ok(Self { site, policy_version, policy_hash, check, contributions })
         })
     }
 }

@@ -35,6 +35,7 @@ pub mod fold;
 pub mod hash;
 pub mod limits;
 pub mod reason;
+pub mod relay;
 mod sort;
 
 pub use batch::{Release, ReleaseState, SealedBatch};

@@ -9,6 +9,13 @@ pub const SUBMISSION_BYTES: usize = 16 * 1024;
 /// Contributions in one submission. The host marks some of them in one 64-bit mask, hence 64.
 pub const CONTRIBUTIONS: usize = 64;
 
+/// Submissions in one parcel from a relay to a home edge.
+pub const PARCEL: usize = 1_024;
+
+/// Bytes of parcels that a relay posts together, unless one alone is more: a parcel has at most a quarter of a megabyte of
+/// submissions.
+pub const LOAD_BYTES: usize = 512 * 1024;
+
 /// Longest site name, bytes: that of a DNS name (RFC 1035, section 2.3.4).
 pub const SITE_BYTES: usize = 253;
 

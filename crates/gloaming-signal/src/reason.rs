@@ -37,6 +37,8 @@ pub enum Reason {
     Expired,
     /// Too much of this count came from one network.
     Crowded,
+    /// Taken by a relay, sealed for the site's home edge, which finds out whether it counts.
+    Relayed,
 }
 
 cbor_enum!(Reason {
@@ -56,6 +58,7 @@ cbor_enum!(Reason {
     Busy = 13,
     Expired = 14,
     Crowded = 15,
+    Relayed = 16,
 });
 
 impl Reason {
@@ -79,6 +82,7 @@ impl Reason {
             Self::Busy => "busy",
             Self::Expired => "expired",
             Self::Crowded => "crowded",
+            Self::Relayed => "relayed",
         }
     }
 
@@ -87,6 +91,7 @@ impl Reason {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Accepted | Self::Checked => "nothing to do",
+            Self::Relayed => "nothing to do: the site's home edge counts it, if it counts",
             Self::Duplicate => "nothing to do: a retry arrived twice and counted once",
             Self::Malformed => "send what the collector of this release makes, unchanged, as the whole body",
             Self::TooLarge => "send fewer contributions at a time",

@@ -127,6 +127,22 @@ impl Outbox {
         round.find_map(|(_, queue)| queue.next(now_ms))
     }
 
+    /// A row that [`Outbox::next`] gave, and those behind it that are delivered with it: of the same site, up to so many
+    /// bytes together.
+    pub(crate) fn together(&self, first: &Waiting, most: usize) -> Vec<Waiting> {
+        let mut rows = vec![first.clone()];
+        let queue = self.sites.get(&first.site).filter(|queue| queue.rows.front() == Some(first));
+        let mut bytes = first.bytes;
+        for row in queue.into_iter().flat_map(|queue| queue.rows.iter().skip(1)) {
+            bytes += row.bytes;
+            if bytes > most {
+                break;
+            }
+            rows.push(row.clone());
+        }
+        rows
+    }
+
     /// Takes the outcome of delivering a row. Anything but the row that was given last changes nothing.
     pub(crate) fn after(&mut self, tried: &Waiting, outcome: Delivered, now_ms: u64, random: u64) {
         tried.site.clone_into(&mut self.last);

@@ -22,6 +22,7 @@ mod ids;
 mod ingest;
 mod keeper;
 mod open;
+mod relay;
 mod release;
 mod share;
 mod storage;
@@ -34,6 +35,9 @@ pub use guest::{Guest, GuestError};
 pub use ingest::Answer;
 pub use keeper::{Keeper, Place};
 pub use open::{Anchor, Bounds, ClockDoubt, Opening};
+pub use relay::{
+    Load, MemoryRelayStore, Relay, RelayBounds, RelaySnapshot, RelayStore, RelayTally, SealedParcel, open_load,
+};
 pub use share::Posted;
 pub use storage::{
     Chunk, Cursor, MemoryStorage, OutboxRow, PolicyRow, ReleaseCommit, Snapshot, Storage, StorageError, Waiting,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use gloaming_central::StoreAddress;
+use gloaming_edge::Home;
 use gloaming_http::Roots;
 use gloaming_policy::author::PublicKey;
 use serde::Deserialize;
@@ -34,13 +35,20 @@ wrapping_key_file = "wrapping.key"         # made on first start; back it up apa
 # anchor_file = "wrapping.key.anchor"      # tells an old copy of the store; never back it up with the store
 policies = ["policy.signed"]               # made by `gloaming policy sign`
 central = ["http://127.0.0.1:8790"]        # tried in turn; https beyond this machine
+# former_key_files = ["edge-before.key"]   # while `key_file` changes: opens what relays sealed for it
 # share_of_one_network = 5                 # percent of one count, 20 at least; 100 is no limit, for an intranet
-# central_ca = "ca.pem"                    # whose certificates to believe there; the system's when left out
+# central_ca = "ca.pem"                    # whose certificates to believe there and at homes; the system's when left out
 # sites_folder = "sites"                   # sites that `gloaming site` adds while this runs
 # admin_token_file = "token"               # what it must know for that; the API is on `admin`, and on the centre's `listen`
 
 [edge.sites]                               # the key each site's policies must be signed with
 # "shop.example" = "<public key, base64>"
+
+[edge.relays]                              # edges that pass on what comes to them for this one; ["old", "new"] while a key changes
+# "edge-2" = "<its public key, base64>"
+
+[edge.homes]                               # edges that this one passes on to, for sites that are at home there and not here
+# "edge-3" = { key = "<its public key, base64>", at = ["https://edge-3.example"] }
 
 [central]
 listen = "127.0.0.1:8790"                  # tls_certificate and the three keys below it, sites_folder and admin_token_file too
@@ -87,9 +95,28 @@ pub struct EdgeFile {
     pub operators: Operators,
     /// Centres.
     pub central: Vec<String>,
+    /// Keys that it signed with before.
+    #[serde(default)]
+    pub former_key_files: Vec<PathBuf>,
     /// Pins.
     #[serde(default)]
     pub sites: BTreeMap<String, String>,
+    /// Relays that are believed.
+    #[serde(default)]
+    pub relays: BTreeMap<String, Keys>,
+    /// Home edges that are relayed to.
+    #[serde(default)]
+    pub homes: BTreeMap<String, HomeFile>,
+}
+
+/// One of `[edge.homes]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HomeFile {
+    /// Its public key.
+    pub key: String,
+    /// Where it is.
+    pub at: Vec<String>,
 }
 
 impl EdgeFile {
@@ -98,9 +125,33 @@ impl EdgeFile {
     pub fn roots(&self) -> Roots {
         match &self.central_ca {
             Some(path) => Roots::File(path.clone()),
-            None if self.central.iter().any(|address| address.starts_with("https://")) => Roots::System,
-            None => Roots::Nobody,
+            None => {
+                let homes = self.homes.values().flat_map(|home| &home.at);
+                let tls = self.central.iter().chain(homes).any(|address| address.starts_with("https://"));
+                if tls { Roots::System } else { Roots::Nobody }
+            }
         }
+    }
+
+    /// The home edges that are relayed to.
+    ///
+    /// # Errors
+    /// With the name of the one that has no key or is nowhere.
+    pub fn known_homes(&self) -> Result<BTreeMap<String, Home>> {
+        let of = |(name, home): (&String, &HomeFile)| {
+            let what = || format!("{name:?} in [edge.homes]");
+            let key = PublicKey::from_text(&home.key).with_context(what)?;
+            let sound = |at: &String| at.starts_with("https://") || at.starts_with("http://");
+            if home.at.is_empty() || !home.at.iter().all(sound) {
+                bail!("{}: `at` must list addresses with http or https, such as \"https://{name}.example\"", what());
+            }
+            if *name == self.name {
+                bail!("{}: an edge is no relay of its own", what());
+            }
+            let at = home.at.iter().map(|at| at.trim_end_matches('/').to_owned()).collect();
+            Ok((name.clone(), Home { key, at }))
+        };
+        self.homes.iter().map(of).collect()
     }
 }
 
@@ -131,7 +182,7 @@ pub struct CentralFile {
     pub edges: BTreeMap<String, Keys>,
 }
 
-const EDGE: [&str; 12] = [
+const EDGE: [&str; 15] = [
     "name",
     "listen",
     "admin",
@@ -143,12 +194,15 @@ const EDGE: [&str; 12] = [
     "central",
     "central_ca",
     "share_of_one_network",
+    "former_key_files",
     "sites",
+    "relays",
+    "homes",
 ];
 const CENTRAL: [&str; 7] = ["listen", "store", "retain_days", "policies", "password_file", "sites", "edges"];
-const LISTS: [&str; 3] = ["policies", "central", "trusted_proxies"];
+const LISTS: [&str; 4] = ["policies", "central", "trusted_proxies", "former_key_files"];
 const NUMBERS: [&str; 3] = ["share_of_one_network", "retain_days", "requests_per_second"];
-const TABLES: [&str; 2] = ["sites", "edges"];
+const TABLES: [&str; 4] = ["sites", "edges", "relays", "homes"];
 
 /// A configuration file.
 #[derive(Clone, Debug, Default)]
@@ -245,6 +299,7 @@ impl Config {
             [&mut edge.store, &mut edge.key_file, &mut edge.wrapping_key_file].into_iter().for_each(against);
             edge.anchor_file.iter_mut().for_each(against);
             edge.policies.iter_mut().for_each(against);
+            edge.former_key_files.iter_mut().for_each(against);
             edge.central_ca.iter_mut().for_each(against);
             edge.door.paths(against);
             edge.operators.paths(against);
@@ -273,18 +328,18 @@ pub enum Keys {
     Several(Vec<String>),
 }
 
-/// The keys of each edge.
+/// The keys of each edge in a section.
 ///
 /// # Errors
 /// With the name of the one that is no key.
-pub fn edge_keys(edges: &BTreeMap<String, Keys>) -> Result<BTreeMap<String, Vec<PublicKey>>> {
+pub fn edge_keys(section: &str, edges: &BTreeMap<String, Keys>) -> Result<BTreeMap<String, Vec<PublicKey>>> {
     let of = |(name, keys): (&String, &Keys)| {
         let texts = match keys {
             Keys::One(text) => std::slice::from_ref(text),
             Keys::Several(texts) => texts,
         };
         let keys = texts.iter().map(|text| PublicKey::from_text(text)).collect::<Result<Vec<_>, _>>();
-        Ok((name.clone(), keys.with_context(|| format!("{name:?} in [central.edges]"))?))
+        Ok((name.clone(), keys.with_context(|| format!("{name:?} in [{section}]"))?))
     };
     edges.iter().map(of).collect()
 }

@@ -63,7 +63,7 @@ enum Command {
     Dist,
     /// Fuzz one of the readers of outside bytes with libFuzzer, beginning with its corpus.
     Fuzz {
-        /// submission, policy, policy-text, signed, fold, verdict, batch, device-state or manifest.
+        /// submission, parcel, policy, policy-text, signed, fold, verdict, batch, device-state or manifest.
         target: String,
         /// How long.
         #[arg(long, default_value_t = 60)]

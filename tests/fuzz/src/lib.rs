@@ -10,6 +10,7 @@ use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, Signed, compile, template};
 use gloaming_signal::cbor;
 use gloaming_signal::fold::ROW;
+use gloaming_signal::relay::{Head, Parcel, Relayed, load, unload};
 use gloaming_signal::{Contribution, Event, EventKind, Reason, Row, SealedBatch, Submission, Verdict};
 use gloaming_worker::core::Worker;
 
@@ -24,8 +25,9 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "submission", run: submission, seeds: || vec![cbor::to_vec(&a_submission())] },
+    Target { name: "parcel", run: parcel, seeds: || vec![a_load()] },
     Target { name: "policy", run: policy, seeds: || vec![a_policy().to_bytes()] },
     Target { name: "policy-text", run: policy_text, seeds: policy_texts },
     Target { name: "signed", run: signed, seeds: || vec![Signed::sign(&a_policy(), &[&a_key()]).to_bytes()] },
@@ -87,6 +89,15 @@ fn a_fold() -> Vec<u8> {
     fold
 }
 
+fn a_load() -> Vec<u8> {
+    let body = cbor::to_vec(&a_submission());
+    let relayed = vec![Relayed { network: Some(7), body: body.clone() }, Relayed { network: None, body }];
+    let mut all = Vec::new();
+    load(&cbor::to_vec(&Parcel { site: "app.example".into(), relayed }), &mut all);
+    load(&cbor::to_vec(&Parcel { site: "b.example".into(), relayed: Vec::new() }), &mut all);
+    all
+}
+
 fn a_batch() -> SealedBatch {
     SealedBatch {
         site: "app.example".into(),
@@ -119,6 +130,20 @@ fn canonical<T: cbor::Cbor>(bytes: &[u8]) -> Option<T> {
 fn submission(bytes: &[u8]) {
     let read = canonical::<Submission>(bytes);
     assert_eq!(cbor::from_plain::<Submission>(bytes).ok(), read, "two ways of reading do not agree");
+    let head = Head::of(bytes).ok();
+    if let Some(Submission { site, policy_version, policy_hash, check, .. }) = read {
+        assert_eq!(head, Some(Head { site, policy_version, policy_hash, check }), "a relay reads another head");
+    }
+}
+
+fn parcel(bytes: &[u8]) {
+    let Some(parcels) = unload(bytes) else { return };
+    let mut again = Vec::new();
+    for bytes in parcels {
+        canonical::<Parcel>(bytes);
+        load(bytes, &mut again);
+    }
+    assert_eq!(again, bytes, "another load");
 }
 
 fn batch(bytes: &[u8]) {

@@ -87,6 +87,12 @@ impl Key {
         PublicKey(self.0.verifying_key())
     }
 
+    /// The secret half for key exchange on the same curve (X25519). Secret.
+    #[must_use]
+    pub fn exchange_secret(&self) -> [u8; 32] {
+        self.0.to_scalar_bytes()
+    }
+
     fn sign(&self, context: &[u8], bytes: &[u8]) -> [u8; 64] {
         self.0.sign(&[context, bytes].concat()).to_bytes()
     }
@@ -119,6 +125,12 @@ impl PublicKey {
         let mut id = [0; 8];
         id.copy_from_slice(&hash::sha256(&self.0.to_bytes())[..8]);
         id
+    }
+
+    /// The public half for key exchange on the same curve (X25519).
+    #[must_use]
+    pub fn exchange(&self) -> [u8; 32] {
+        self.0.to_montgomery().to_bytes()
     }
 
     fn verify(&self, context: &[u8], bytes: &[u8], signature: &[u8; 64]) -> Result<(), SignError> {

@@ -59,7 +59,13 @@ impl Findings {
         }
     }
 
-    fn policies(&mut self, section: &str, paths: &[PathBuf], pins: &BTreeMap<String, PublicKey>, edge: Option<&str>) {
+    fn policies(
+        &mut self,
+        section: &str,
+        paths: &[PathBuf],
+        pins: &BTreeMap<String, PublicKey>,
+        edge: Option<&EdgeFile>,
+    ) {
         for path in paths {
             let verified = files::read(path).and_then(|bytes| {
                 let found = pins.values().find_map(|pin| Signed::verify(&bytes, pin, files::today()).ok());
@@ -82,10 +88,13 @@ impl Findings {
                     "raise `version` and `expires`, sign, and give it to edges and centre",
                 );
             }
-            if let Some(edge) = edge.filter(|edge| !policy.home_edges.iter().any(|home| home == edge)) {
+            let known = |edge: &&EdgeFile| {
+                policy.home_edges.iter().any(|home| *home == edge.name || edge.homes.contains_key(home))
+            };
+            if let Some(edge) = edge.filter(|edge| !known(edge)) {
                 self.wrong(
-                    &format!("{} does not name {edge} in home_edges", policy.site),
-                    "add it in the policy and sign it again, or change [edge] name",
+                    &format!("{} names neither {} in home_edges nor an edge of [edge.homes]", policy.site, edge.name),
+                    "add it in the policy and sign it again, change [edge] name, or write its home edge into [edge.homes] to relay",
                 );
             }
         }
@@ -126,7 +135,25 @@ async fn edge(findings: &mut Findings, file: &EdgeFile) {
         keys("edge.sites", &file.sites),
         "paste what `gloaming policy key` printed",
     ) {
-        findings.policies("edge", &file.policies, &pins, Some(&file.name));
+        findings.policies("edge", &file.policies, &pins, Some(file));
+    }
+    if !file.homes.is_empty() {
+        findings.take("home edges in [edge.homes]", file.known_homes(), "`gloaming edge --example` shows one");
+    }
+    if !file.relays.is_empty() {
+        let keys = edge_keys("edge.relays", &file.relays);
+        findings.take("relays' keys in [edge.relays]", keys, "paste what `gloaming policy key` printed");
+    }
+    for path in &file.former_key_files {
+        findings.take(&format!("former key {}", path.display()), files::key(path), "bring it back, or take it out");
+        findings.secret(path);
+    }
+    let homes = || file.homes.iter().flat_map(|(name, home)| home.at.iter().map(move |at| (name, at)));
+    for (name, at) in homes().filter(|(_, at)| !is_private(at)) {
+        findings.wrong(
+            &format!("home edge {name} at {at} is beyond this machine and not in TLS"),
+            "give it a certificate and write https: whoever is on the way could say that it has what it has not",
+        );
     }
     for address in file.central.iter().filter(|address| !is_private(address)) {
         findings.wrong(
@@ -136,11 +163,12 @@ async fn edge(findings: &mut Findings, file: &EdgeFile) {
     }
     let roots = Client::trusting(Duration::from_secs(3), &file.roots()).map_err(Into::into);
     let remedy = "name the file that vouches for the centre in `central_ca`, or install `ca-certificates`";
-    let Some(client) = findings.take("whom to believe about the centre", roots, remedy) else { return };
+    let Some(client) = findings.take("whom to believe about the centre and home edges", roots, remedy) else { return };
     for (what, address) in file
         .central
         .iter()
         .map(|c| ("centre", format!("{c}/readyz")))
+        .chain(homes().map(|(_, at)| ("home edge", format!("{at}/g/gloaming.js"))))
         .chain([("this edge", format!("http://{}/readyz", file.admin))])
     {
         match client.get(&address).await {
@@ -178,7 +206,7 @@ pub async fn run(path: &Path, folder: Option<&Path>) -> Result<()> {
         }
         findings.take(
             "edges' keys in [central.edges]",
-            edge_keys(&file.edges),
+            edge_keys("central.edges", &file.edges),
             "paste what `gloaming policy key` printed",
         );
         findings.take(

@@ -105,6 +105,9 @@ pub fn edge_config(file: &EdgeFile, component: Vec<u8>, loopback: bool, start: S
         restored: start.restored,
         pins,
         policies,
+        homes: file.known_homes()?,
+        relays: edge_keys("edge.relays", &file.relays)?,
+        former_keys: file.former_key_files.iter().map(|path| files::key(path)).collect::<Result<_>>()?,
         quotas,
         more: axum::Router::new(),
         component,
@@ -249,7 +252,7 @@ pub fn central_config(file: &CentralFile, assets: gloaming_http::Assets) -> Resu
         retain_days: file.retain_days,
         pins,
         policies,
-        edges: edge_keys(&file.edges)?,
+        edges: edge_keys("central.edges", &file.edges)?,
         password: password.map(|p| p.trim().to_owned()).filter(|p| !p.is_empty()),
         assets,
         more: axum::Router::new(),
@@ -308,7 +311,7 @@ async fn reload_central(path: &Path, running: &gloaming_central::Running, ask: A
         if let Ask::Policy(policy) = ask {
             policies.push(policy);
         }
-        running.reload(&pins, &policies, edge_keys(&file.edges)?).await?;
+        running.reload(&pins, &policies, edge_keys("central.edges", &file.edges)?).await?;
         Ok::<_, anyhow::Error>(policies.len())
     };
     match load.await {

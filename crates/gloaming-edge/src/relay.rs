@@ -1,0 +1,327 @@
+//! The thread that owns a relay's state: takes what has queued up, commits it once, answers all.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gloaming_policy::author::{PublicKey, Signed};
+use gloaming_window::{
+    Answer, Delivered, EdgeError, Load, LoadPolicyError, Posted, Relay, RelayBounds, RelayTally, Waiting,
+};
+use tokio::sync::oneshot;
+
+use crate::config::{Clock, Config, EntropySource, Home, system_entropy};
+use crate::engine::{EngineError, Served, served_of};
+use crate::parcels::RedbParcels;
+
+/// Requests that may wait for the thread. Beyond, the relay answers 503.
+const QUEUE: usize = 8_192;
+/// Bodies sealed and committed together at most.
+const GROUP: usize = 1_024;
+/// As an edge's, see there.
+const PACE: Duration = Duration::from_millis(2);
+/// How often a store that failed is opened again.
+const REOPEN: Duration = Duration::from_secs(1);
+
+struct Body {
+    body: Bytes,
+    network: Option<u64>,
+    answer: oneshot::Sender<Result<Answer, EngineError>>,
+}
+
+enum Command {
+    Take(Body),
+    Next(String, oneshot::Sender<Option<Load>>),
+    After(String, Vec<Waiting>, Delivered, oneshot::Sender<()>),
+    Reload(Sites, oneshot::Sender<Vec<EngineError>>),
+    Forget(String, oneshot::Sender<Result<bool, EngineError>>),
+    Stop,
+}
+
+/// What a relay is to know from now on.
+pub(crate) struct Sites {
+    pub(crate) pins: BTreeMap<String, PublicKey>,
+    pub(crate) policies: Vec<Vec<u8>>,
+}
+
+/// What metrics show.
+#[derive(Clone, Default)]
+pub(crate) struct RelayGauges {
+    pub(crate) tally: RelayTally,
+    pub(crate) waiting: usize,
+    pub(crate) failures: u64,
+}
+
+/// A handle on the thread.
+pub(crate) struct Relays {
+    commands: SyncSender<Command>,
+    pub(crate) served: Arc<RwLock<Vec<Served>>>,
+    pub(crate) gauges: Arc<RwLock<RelayGauges>>,
+    pub(crate) healthy: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Thread {
+    store: PathBuf,
+    name: String,
+    homes: BTreeMap<String, PublicKey>,
+    pins: BTreeMap<String, PublicKey>,
+    relay: Option<Relay<RedbParcels>>,
+    /// Counts of before the store failed.
+    before: RelayTally,
+    failures: u64,
+    try_again: Instant,
+    clock: Clock,
+    entropy: EntropySource,
+    served: Arc<RwLock<Vec<Served>>>,
+    gauges: Arc<RwLock<RelayGauges>>,
+    healthy: Arc<AtomicBool>,
+}
+
+/// The site of a policy that the edge of this name relays for: it is not home to the site, and knows who is.
+pub(crate) fn relayed_site(name: &str, homes: &BTreeMap<String, Home>, bytes: &[u8]) -> Option<String> {
+    let (_, policy) = Signed::verified_before(bytes).ok()?;
+    let here = policy.home_edges.iter().any(|home| home == name);
+    (!here && policy.home_edges.iter().any(|home| homes.contains_key(home))).then_some(policy.site)
+}
+
+impl Relays {
+    /// Opens the store, which lies beside the edge's, loads policies and starts the thread.
+    pub(crate) fn start(config: &Config, sites: Sites) -> Result<Self, EngineError> {
+        let mut store = config.store.clone().into_os_string();
+        store.push(".relay");
+        let (served, gauges) = (Arc::default(), Arc::default());
+        let mut thread = Thread {
+            store: store.into(),
+            name: config.name.clone(),
+            homes: config.homes.iter().map(|(name, home)| (name.clone(), home.key)).collect(),
+            pins: sites.pins.clone(),
+            relay: None,
+            before: RelayTally::default(),
+            failures: 0,
+            try_again: Instant::now(),
+            clock: Arc::clone(&config.clock),
+            entropy: system_entropy(),
+            served: Arc::clone(&served),
+            gauges: Arc::clone(&gauges),
+            healthy: Arc::new(AtomicBool::new(true)),
+        };
+        thread.relay = Some(thread.open()?);
+        for refused in thread.reload(sites) {
+            match refused {
+                // As at the edge's own start: the others go on.
+                EngineError::Policy(LoadPolicyError::Sign(_) | LoadPolicyError::RolledBack { .. }) => {
+                    tracing::error!(error = %refused, "a policy is not loaded");
+                }
+                other => return Err(other),
+            }
+        }
+        thread.show();
+        let healthy = Arc::clone(&thread.healthy);
+        let (commands, receiver) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new().name("relay".into()).spawn(move || thread.run(&receiver))?;
+        Ok(Self { commands, served, gauges, healthy, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Whether a site is relayed.
+    pub(crate) fn serves(&self, site: &str) -> bool {
+        self.served.read().is_ok_and(|served| served.iter().any(|own| own.site == site))
+    }
+
+    /// Seals a body for its home edge; the answer comes after it is durable.
+    pub(crate) async fn take(&self, body: Bytes, network: Option<u64>) -> Result<Answer, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.try_send(Command::Take(Body { body, network, answer })).map_err(|_| EngineError::Busy)?;
+        answered.await.unwrap_or(Err(EngineError::Busy))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, EngineError> {
+        let (sender, answer) = oneshot::channel();
+        self.commands.try_send(command(sender)).map_err(|_| EngineError::Busy)?;
+        answer.await.map_err(|_| EngineError::Busy)
+    }
+
+    /// What waits for a home edge.
+    pub(crate) async fn next(&self, home: &str) -> Option<Load> {
+        self.ask(|sender| Command::Next(home.to_owned(), sender)).await.ok().flatten()
+    }
+
+    /// How posting it ended.
+    pub(crate) async fn after(&self, home: &str, names: Vec<Waiting>, outcome: Delivered) {
+        let _ = self.ask(|sender| Command::After(home.to_owned(), names, outcome, sender)).await;
+    }
+
+    /// As an edge's; sites that are not among the policies any more stay.
+    pub(crate) async fn reload(&self, sites: Sites) -> Vec<EngineError> {
+        self.ask(|sender| Command::Reload(sites, sender)).await.unwrap_or_else(|error| vec![error])
+    }
+
+    /// Serves a site no more; whether it was here.
+    pub(crate) async fn forget(&self, site: &str) -> Result<bool, EngineError> {
+        self.ask(|sender| Command::Forget(site.to_owned(), sender)).await?
+    }
+
+    /// Stops the thread after what it has taken is committed and answered.
+    pub(crate) fn stop(&self) {
+        let _ = self.commands.send(Command::Stop);
+        if let Ok(mut thread) = self.thread.lock()
+            && let Some(thread) = thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Thread {
+    fn open(&self) -> Result<Relay<RedbParcels>, EdgeError> {
+        let store = RedbParcels::open(&self.store)?;
+        Relay::open(store, &self.name, self.homes.clone(), &self.pins, RelayBounds::default())
+    }
+
+    fn run(mut self, receiver: &Receiver<Command>) {
+        let mut next_commit = Instant::now();
+        loop {
+            let first = match receiver.recv_timeout(REOPEN) {
+                Ok(command) => Some(command),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if let (Some(Command::Take(_)), Some(early)) = (&first, next_commit.checked_duration_since(Instant::now()))
+            {
+                std::thread::sleep(early);
+            }
+            self.reopen();
+            let (mut group, mut stop, mut next) = (Vec::new(), false, first);
+            while let Some(command) = next {
+                match command {
+                    Command::Take(body) => group.push(body),
+                    Command::Next(home, sender) => {
+                        let load = self.with(|relay, now_ms, _| relay.next(&home, now_ms));
+                        let _ = sender.send(load.ok().flatten());
+                    }
+                    Command::After(home, names, outcome, sender) => {
+                        let _ = self.with(|relay, now_ms, entropy| {
+                            let mut random = [0; 8];
+                            entropy(&mut random);
+                            relay.after(&home, &names, outcome, now_ms, u64::from_le_bytes(random))
+                        });
+                        let _ = sender.send(());
+                    }
+                    Command::Reload(sites, sender) => {
+                        let _ = sender.send(self.reload(sites));
+                    }
+                    Command::Forget(site, sender) => {
+                        let forgotten = self.with(|relay, _, _| relay.forget(&site));
+                        self.serve();
+                        let _ = sender.send(forgotten);
+                    }
+                    Command::Stop => stop = true,
+                }
+                next = if group.len() < GROUP { receiver.try_recv().ok() } else { None };
+            }
+            if !group.is_empty() {
+                next_commit = Instant::now() + PACE;
+                self.take(group);
+            }
+            self.show();
+            if stop {
+                break;
+            }
+        }
+        self.healthy.store(false, Ordering::Relaxed);
+    }
+
+    /// Does something with the relay, and closes it when its store failed.
+    fn with<T>(
+        &mut self,
+        work: impl FnOnce(&mut Relay<RedbParcels>, u64, &mut dyn FnMut(&mut [u8])) -> Result<T, EdgeError>,
+    ) -> Result<T, EngineError> {
+        let Some(relay) = &mut self.relay else { return Err(EngineError::Busy) };
+        let outcome = work(relay, (self.clock)(), &mut *self.entropy);
+        if let Err(error @ EdgeError::Storage(_)) = &outcome {
+            tracing::error!(%error, "the relay's store is closed, and opened again in a second");
+            self.before = relay.tally().clone();
+            self.relay = None;
+            self.failures += 1;
+            self.try_again = Instant::now() + REOPEN;
+        }
+        Ok(outcome?)
+    }
+
+    fn reopen(&mut self) {
+        if self.relay.is_some() || Instant::now() < self.try_again {
+            return;
+        }
+        match self.open() {
+            Ok(mut relay) => {
+                relay.go_on(std::mem::take(&mut self.before));
+                self.relay = Some(relay);
+                self.serve();
+                tracing::info!("the relay's store works again");
+            }
+            Err(error) => {
+                self.try_again = Instant::now() + REOPEN;
+                tracing::error!(%error, "the relay's store cannot be opened; it is tried again");
+            }
+        }
+    }
+
+    fn take(&mut self, group: Vec<Body>) {
+        let posted: Vec<_> = group.iter().map(|one| Posted { body: &one.body, network: one.network }).collect();
+        let answers = self.with(|relay, now_ms, entropy| relay.take(now_ms, &posted, entropy));
+        drop(posted);
+        match answers {
+            Ok(answers) => group.into_iter().zip(answers).for_each(|(body, answer)| {
+                let _ = body.answer.send(Ok(answer));
+            }),
+            Err(_) => {
+                self.healthy.store(self.relay.is_some(), Ordering::Relaxed);
+                group.into_iter().for_each(|body| {
+                    let _ = body.answer.send(Err(EngineError::Busy));
+                });
+            }
+        }
+    }
+
+    fn reload(&mut self, Sites { pins, policies }: Sites) -> Vec<EngineError> {
+        let mut refused = Vec::new();
+        for bytes in &policies {
+            let pin = pins
+                .iter()
+                .find(|(site, pin)| Signed::verify(bytes, pin, 0).is_ok_and(|(_, policy)| policy.site == **site));
+            let loaded = match pin {
+                None => Err(match Signed::verified_before(bytes) {
+                    Ok((_, policy)) => EngineError::NoPin(policy.site),
+                    Err(error) => EngineError::Policy(error.into()),
+                }),
+                Some((_, pin)) => match &mut self.relay {
+                    None => Err(EngineError::Busy),
+                    Some(relay) => relay.load_policy(bytes, pin, (self.clock)()).map_err(Into::into),
+                },
+            };
+            refused.extend(loaded.err());
+        }
+        self.pins = pins;
+        self.serve();
+        refused
+    }
+
+    fn serve(&self) {
+        if let (Some(relay), Ok(mut list)) = (&self.relay, self.served.write()) {
+            let policies = relay.sites().filter_map(|site| relay.policy(site));
+            *list = policies.map(|(policy, signed)| served_of(policy, signed)).collect();
+        }
+    }
+
+    fn show(&mut self) {
+        self.healthy.store(self.relay.is_some(), Ordering::Relaxed);
+        if let (Some(relay), Ok(mut gauges)) = (&self.relay, self.gauges.write()) {
+            *gauges = RelayGauges { tally: relay.tally().clone(), waiting: relay.waiting(), failures: self.failures };
+        }
+    }
+}
