@@ -11,8 +11,12 @@
 //! What it is not: a model's permission to act. That is the gate's.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "lower")]
+mod lower;
 mod manifest;
 mod model;
 
+#[cfg(feature = "lower")]
+pub use lower::{Choice, INPUT, LowerError, Lowered, OUTPUT, lower};
 pub use manifest::{Manifest, ManifestError};
 pub use model::{ALLOWED_OPS, Model, ModelError, TOLERANCE};

@@ -77,7 +77,7 @@ enum Command {
     /// Which edge component serves, and which runs beside it to be compared.
     #[command(subcommand)]
     Component(ComponentCommand),
-    /// Look at models.
+    /// Bring models and look at them.
     #[command(subcommand)]
     Model(ModelCommand),
     /// Look at a deployment and say everything that is wrong with it.
@@ -248,8 +248,39 @@ enum ComponentCommand {
     Show(OfEdge),
 }
 
+/// What `model add` wants to be told.
+const ADD: &str = "The file of --says:
+
+  { \"id\": \"churn\", \"version\": 1,
+    \"input\": { \"features\": [\"pages-product@1\", \"returning@1\"] },
+    \"output\": { \"meaning\": \"probability that nobody comes back within 30 days\" },
+    \"score_edges\": [19 growing numbers: the edges of 20 bins with as many people in each],
+    \"reference\": { \"inputs\": [[3, 1], …], \"outputs\": [0.25, …] } }
+
+`reference` holds 8 rows at least and what onnxruntime computes from them with the exported file. Anything else in it
+(training, evidence, owner, licence) goes into the manifest as it is. `docs/models.md` says what runs.";
+
 #[derive(Subcommand)]
 enum ModelCommand {
+    /// Take a model that scikit-learn, LightGBM, XGBoost or PyTorch exported, rewrite it into what devices run, and
+    /// prove it against rows that its trainer computed.
+    #[command(after_help = ADD)]
+    Add {
+        /// The exported file.
+        onnx: PathBuf,
+        /// What the trainer says of it, as JSON.
+        #[arg(long)]
+        says: PathBuf,
+        /// The output that holds the score, where it cannot be guessed.
+        #[arg(long)]
+        output: Option<String>,
+        /// The column of it, from 0; the second of two when nothing is said.
+        #[arg(long)]
+        column: Option<usize>,
+        /// The folder for `model.onnx` and `manifest.json`.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Load a model as devices do: hash, op set, names, shapes, reference rows.
     Check {
         /// Its manifest; `model.onnx` lies beside it.
@@ -313,6 +344,9 @@ async fn run(arguments: Arguments) -> Result<()> {
                 ComponentCommand::Show(edge) => (edge, component::Step::Show),
             };
             component::run(&edge.config, assets, &step)
+        }
+        Command::Model(ModelCommand::Add { onnx, says, output, column, out }) => {
+            model::add(&onnx, &says, &gloaming_model::Choice { output, column }, &out)
         }
         Command::Model(ModelCommand::Check { manifest }) => model::check(&manifest),
         Command::Doctor { config } => doctor::run(&config, assets).await,

@@ -1,0 +1,188 @@
+//! What people export, lowered and held to what onnxruntime computed: natively and in Chromium. Writes the table in
+//! `docs/models.md`.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use axum::Router;
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use gloaming_e2e::browser::Browser;
+use gloaming_e2e::stage::{Setting, Stage};
+use gloaming_model::{Choice, Lowered, Model, lower};
+use gloaming_signal::hash;
+use http::header;
+use serde_json::{Value, json};
+
+fn at(path: &str) -> PathBuf {
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("..").join(path)
+}
+
+fn floats(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+/// A manifest of a lowered model, with reference rows.
+fn manifest(lowered: &Lowered, said: &Value) -> Vec<u8> {
+    let features: Vec<String> = (0..lowered.width).map(|at| format!("feature-{at}@1")).collect();
+    let edges: Vec<f64> = (1..20).map(|at| f64::from(at) / 20.0).collect();
+    let manifest = json!({
+        "format": 1,
+        "id": "exported",
+        "version": 1,
+        "onnx": {
+            "file": "model.onnx",
+            "sha256": hash::hex(&hash::sha256(&lowered.onnx)),
+            "bytes": lowered.onnx.len(),
+            "opsets": lowered.opsets,
+            "ops": lowered.ops,
+        },
+        "input": { "name": gloaming_model::INPUT, "shape": [1, lowered.width], "features": features },
+        "output": { "name": gloaming_model::OUTPUT, "shape": [1, 1], "meaning": "a test" },
+        "score_edges": edges,
+        "reference": { "inputs": said["inputs"], "outputs": said["outputs"] },
+    });
+    serde_json::to_vec(&manifest).unwrap()
+}
+
+fn fixture(name: &str, folder: &Path) -> (Vec<u8>, Value) {
+    let said = fs::read(folder.join(format!("{name}.json"))).unwrap();
+    (fs::read(folder.join(format!("{name}.onnx"))).unwrap(), serde_json::from_slice(&said).unwrap())
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        entry.unwrap().file_name().to_str()?.strip_suffix(".onnx").map(str::to_owned)
+    };
+    let mut names: Vec<String> = fs::read_dir(folder).unwrap().filter_map(name).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Rows that the model was not proved on.
+fn others(said: &Value) -> Vec<Vec<f32>> {
+    let other = |row: &Value| floats(row).iter().map(|number| (*number * 1.5 + 0.1) as f32).collect();
+    said["inputs"].as_array().unwrap().iter().map(other).collect()
+}
+
+/// One line of the table, and whether the model runs.
+fn line(name: &str, folder: &Path) -> (String, bool) {
+    let (onnx, said) = fixture(name, folder);
+    let (model, bytes) = (said["model"].as_str().unwrap(), onnx.len());
+    let column = usize::try_from(said["column"].as_u64().unwrap()).unwrap();
+    let lowered = match lower(&onnx, &Choice { output: None, column: Some(column) }) {
+        Ok(lowered) => lowered,
+        Err(error) => return (format!("| {name} | {model} | {bytes} | refused: {error} |"), false),
+    };
+    assert_eq!(lowered.taken, (said["output"].as_str().unwrap().to_owned(), column), "{name}");
+    let again = lower(&lowered.onnx, &Choice::default()).unwrap();
+    assert_eq!(again.width, lowered.width, "{name}: what was lowered is lowered again");
+    match Model::load(&manifest(&lowered, &said), &lowered.onnx) {
+        Err(error) => (format!("| {name} | {model} | {bytes} | NOT: {error} |"), false),
+        Ok(loaded) => {
+            // What it gives for rows that it was not proved on is a number, at least.
+            for row in others(&said) {
+                assert!(loaded.score(&row).unwrap().is_finite(), "{name}");
+            }
+            let rewritten = if lowered.rewritten.is_empty() { "none".into() } else { lowered.rewritten.join(", ") };
+            (format!("| {name} | {model} | {bytes} | {} | {rewritten} |", lowered.onnx.len()), true)
+        }
+    }
+}
+
+#[test]
+fn what_exporters_write_runs_or_is_refused_with_a_way_out() {
+    let folder = at("tests/exporters/fixtures");
+    let (mut runs, mut others) = (Vec::new(), Vec::new());
+    for name in names(&folder) {
+        match line(&name, &folder) {
+            (line, true) => runs.push(line),
+            (line, false) => others.push(line),
+        }
+    }
+    let refused: BTreeMap<String, String> =
+        serde_json::from_slice(&fs::read(folder.join("refused.json")).unwrap()).unwrap();
+    others
+        .extend(refused.iter().map(|(name, why)| format!("| {name} | | | its exporter: {} |", why.replace('|', "/"))));
+    let count = runs.len();
+    let table = format!(
+        "{count} of {} run.\n\n| model | what it is | exported, bytes | lowered, bytes | rewritten |\n|---|---|---:|---:|---|\n{}\n\n| does not run | what it is | exported, bytes | why |\n|---|---|---:|---|\n{}\n",
+        count + others.len(),
+        runs.join("\n"),
+        others.join("\n"),
+    );
+    println!("{table}");
+    assert!(!table.contains("NOT:"), "a model computes something else here");
+    assert!(count >= 30, "{count} run");
+    let (page, path) = (fs::read_to_string(at("docs/models.md")).unwrap_or_default(), at("docs/models.md"));
+    let (begin, end) = ("<!-- exporters -->\n", "<!-- /exporters -->");
+    let (before, rest) = page.split_once(begin).expect("docs/models.md has the mark");
+    let (written, after) = rest.split_once(end).expect("and its end");
+    if std::env::var_os("GLOAMING_GOLDEN").is_some() {
+        fs::write(path, format!("{before}{begin}{table}{end}{after}")).unwrap();
+    } else {
+        assert_eq!(written, table, "GLOAMING_GOLDEN=1 writes the table anew");
+    }
+}
+
+/// Runs in a worker of the shop's origin: the shipped scorer, which proves each model before it answers.
+const WORKER: &str = r"
+import initScorer, { Scorer } from '/g/scorer.js'
+const unbase64 = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
+onmessage = async ({ data }) => {
+  await initScorer({ module_or_path: fetch('/g/scorer.wasm') })
+  postMessage(data.map(({ manifest, onnx, rows }) => {
+    try {
+      const scorer = new Scorer(unbase64(manifest), unbase64(onnx))
+      return rows.map((row) => scorer.score(row))
+    } catch (error) { return String(error) }
+  }))
+}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_natively_runs_in_chromium_and_gives_the_same() {
+    let headers = [(header::CONTENT_TYPE, "text/javascript")];
+    let script = Router::new().route("/exporters-worker.js", get(move || async move { (headers, WORKER) }));
+    let stage = Stage::start(Setting { more: script, ..Setting::default() }).await.unwrap();
+    let folder = at("tests/exporters/fixtures");
+    let (mut inputs, mut models) = (Vec::new(), Vec::new());
+    for name in names(&folder) {
+        let (onnx, said) = fixture(&name, &folder);
+        let column = usize::try_from(said["column"].as_u64().unwrap()).unwrap();
+        let Ok(lowered) = lower(&onnx, &Choice { output: None, column: Some(column) }) else { continue };
+        let (manifest, rows) = (manifest(&lowered, &said), others(&said));
+        inputs.push(json!({
+            "manifest": STANDARD.encode(&manifest), "onnx": STANDARD.encode(&lowered.onnx), "rows": rows,
+        }));
+        models.push((name, Model::load(&manifest, &lowered.onnx).unwrap(), rows));
+    }
+    assert!(models.len() >= 30, "{}", models.len());
+    let browser = Browser::launch().await.unwrap();
+    let profile = browser.profile().await.unwrap();
+    let page = profile.tab("").await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    let answers: Value = page
+        .eval(&format!(
+            "new Promise((resolve, reject) => {{ const worker = new Worker('/exporters-worker.js', {{ type: 'module' }}); worker.onmessage = (event) => resolve(event.data); worker.onerror = (event) => reject(new Error(event.message)); worker.postMessage({}) }})",
+            Value::from(inputs)
+        ))
+        .await
+        .unwrap();
+    let mut worst = (0_f64, "");
+    for ((name, model, rows), scores) in models.iter().zip(answers.as_array().unwrap()) {
+        let scores = scores.as_array().unwrap_or_else(|| panic!("{name}: {scores}"));
+        for (row, score) in rows.iter().zip(scores) {
+            let (native, there) = (f64::from(model.score(row).unwrap()), score.as_f64().unwrap());
+            let off = (native - there).abs() / native.abs().max(1.0);
+            if off > worst.0 {
+                worst = (off, name);
+            }
+        }
+    }
+    println!("{} models in Chromium and natively: largest difference {:e}, {}", models.len(), worst.0, worst.1);
+    assert!(worst.0 <= 1e-6, "{worst:?}");
+    stage.demo.stop().await;
+}
