@@ -40,11 +40,12 @@ from sklearn.ensemble import (
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
 from sklearn.mixture import GaussianMixture
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, Normalizer, OneHotEncoder, PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
@@ -95,6 +96,11 @@ MODELS = [
     ("minibatch-kmeans", make_pipeline(StandardScaler(), MiniBatchKMeans(4, n_init=1, **few)), "none", "scores", 2),
     ("standard-mixture", make_pipeline(StandardScaler(), GaussianMixture(3, **few)), "none", "probabilities", 1),
     ("polynomial-logistic", make_pipeline(PolynomialFeatures(2), LogisticRegression()), "class", "probabilities", 1),
+    ("normalizer-logistic", make_pipeline(Normalizer(), LogisticRegression()), "class", "probabilities", 1),
+    ("three-classes-logistic", LogisticRegression(), "three", "probabilities", 0),
+    ("three-classes-lightgbm", lightgbm.LGBMClassifier(**boosted, verbose=-1), "three", "probabilities", 2),
+    ("three-classes-xgboost", xgboost.XGBClassifier(**boosted), "three", "probabilities", 1),
+    ("one-against-rest", OneVsRestClassifier(LogisticRegression()), "three", "probabilities", 1),
     ("decision-tree", DecisionTreeClassifier(max_depth=4, **few), "class", "probabilities", 1),
     ("random-forest", RandomForestClassifier(**trees), "class", "probabilities", 1),
     ("extra-trees", ExtraTreesClassifier(**trees), "class", "probabilities", 1),

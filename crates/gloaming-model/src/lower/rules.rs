@@ -13,6 +13,12 @@ pub(super) fn rewrite(graph: &mut Graph, node: &Node<'_>) -> Result<bool, LowerE
         "Imputer" => imputer(graph, node)?,
         "OneHotEncoder" => one_hot(graph, node)?,
         "LabelEncoder" => label_encoder(graph, node)?,
+        "Normalizer" => match node.text("norm", "MAX") {
+            "L1" => normalize(graph, node, 1, 1)?,
+            "L2" => normalize(graph, node, 2, 1)?,
+            other => return Err(node.refused(format!("rows are divided by their {other}"), "normalize by L1 or L2")),
+        },
+        "LpNormalization" => normalize(graph, node, node.int("p", 2), node.int("axis", -1))?,
         "Binarizer" => {
             let threshold = graph.floats(&[1], &[node.float("threshold", 0.0)]);
             let above = graph.then("Greater", &[node.input()?, &threshold], vec![]);
@@ -67,6 +73,24 @@ fn scaler(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerError> {
     let (offset, scale) = (graph.floats(&[1, offset.len()], offset), graph.floats(&[1, scale.len()], scale));
     let moved = graph.then("Sub", &[&input, &offset], vec![]);
     graph.node("Mul", &[&moved, &scale], node.output(0), vec![]);
+    Ok(())
+}
+
+/// Divided by the sum of sizes, or by the root of the sum of squares. A row of nothing but zeros stays one.
+fn normalize(graph: &mut Graph, node: &Node<'_>, power: i64, axis: i64) -> Result<(), LowerError> {
+    let (input, axis) = (graph.as_float(node.input()?), graph.ints(&[axis]));
+    let sizes = match power {
+        1 => graph.then("Abs", &[&input], vec![]),
+        2 => graph.then("Mul", &[&input, &input], vec![]),
+        other => return Err(node.refused(format!("rows are divided by their norm L{other}"), "normalize by L1 or L2")),
+    };
+    let mut size = graph.then("ReduceSum", &[&sizes, &axis], vec![("keepdims", Value::Int(1))]);
+    if power == 2 {
+        size = graph.then("Sqrt", &[&size], vec![]);
+    }
+    let least = graph.floats(&[1], &[f32::MIN_POSITIVE]);
+    let size = graph.then("Max", &[&size, &least], vec![]);
+    graph.node("Div", &[&input, &size], node.output(0), vec![]);
     Ok(())
 }
 
