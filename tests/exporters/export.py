@@ -207,4 +207,5 @@ def main():
     (HERE / "refused.json").write_text(json.dumps(refused, indent=1) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

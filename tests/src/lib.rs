@@ -5,6 +5,7 @@
 pub mod batches;
 pub mod browser;
 pub mod crowd;
+pub mod exported;
 pub mod page;
 pub mod persona;
 pub mod postgres;

@@ -224,6 +224,17 @@ impl Page {
         self.call("Input.insertText", json!({ "text": text })).await.map(|_| ())
     }
 
+    /// Starts a module worker of the page's origin, posts it something, and returns what it posts back.
+    ///
+    /// # Errors
+    /// When it fails, or the browser is gone.
+    pub async fn ask_worker(&self, path: &str, input: &Value) -> Result<Value> {
+        self.eval(&format!(
+            "new Promise((resolve, reject) => {{ const worker = new Worker('{path}', {{ type: 'module' }}); worker.onmessage = (event) => resolve(event.data); worker.onerror = (event) => reject(new Error(event.message)); worker.postMessage({input}) }})"
+        ))
+        .await
+    }
+
     /// Leaves the site, as by typing another address. The tab stays until its profile is closed: closing it
     /// at once would end the page's process before it has said goodbye, which a browser's own tabs do not.
     ///

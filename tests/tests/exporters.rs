@@ -4,76 +4,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use axum::Router;
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gloaming_e2e::browser::Browser;
+use gloaming_e2e::exported::{at, fixture, lowered, manifest, names, others};
 use gloaming_e2e::stage::{Setting, Stage};
-use gloaming_model::{Choice, Lowered, Model, lower};
-use gloaming_signal::hash;
+use gloaming_model::{Choice, Model, lower};
 use http::header;
 use serde_json::{Value, json};
-
-fn at(path: &str) -> PathBuf {
-    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("..").join(path)
-}
-
-fn floats(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
-}
-
-/// A manifest of a lowered model, with reference rows.
-fn manifest(lowered: &Lowered, said: &Value) -> Vec<u8> {
-    let features: Vec<String> = (0..lowered.width).map(|at| format!("feature-{at}@1")).collect();
-    let edges: Vec<f64> = (1..20).map(|at| f64::from(at) / 20.0).collect();
-    let manifest = json!({
-        "format": 1,
-        "id": "exported",
-        "version": 1,
-        "onnx": {
-            "file": "model.onnx",
-            "sha256": hash::hex(&hash::sha256(&lowered.onnx)),
-            "bytes": lowered.onnx.len(),
-            "opsets": lowered.opsets,
-            "ops": lowered.ops,
-        },
-        "input": { "name": gloaming_model::INPUT, "shape": [1, lowered.width], "features": features },
-        "output": { "name": gloaming_model::OUTPUT, "shape": [1, 1], "meaning": "a test" },
-        "score_edges": edges,
-        "reference": { "inputs": said["inputs"], "outputs": said["outputs"] },
-    });
-    serde_json::to_vec(&manifest).unwrap()
-}
-
-fn fixture(name: &str, folder: &Path) -> (Vec<u8>, Value) {
-    let said = fs::read(folder.join(format!("{name}.json"))).unwrap();
-    (fs::read(folder.join(format!("{name}.onnx"))).unwrap(), serde_json::from_slice(&said).unwrap())
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let name = |entry: std::io::Result<fs::DirEntry>| {
-        entry.unwrap().file_name().to_str()?.strip_suffix(".onnx").map(str::to_owned)
-    };
-    let mut names: Vec<String> = fs::read_dir(folder).unwrap().filter_map(name).collect();
-    names.sort_unstable();
-    names
-}
-
-/// Rows that the model was not proved on.
-fn others(said: &Value) -> Vec<Vec<f32>> {
-    let other = |row: &Value| floats(row).iter().map(|number| (*number * 1.5 + 0.1) as f32).collect();
-    said["inputs"].as_array().unwrap().iter().map(other).collect()
-}
 
 /// One line of the table, and whether the model runs.
 fn line(name: &str, folder: &Path) -> (String, bool) {
     let (onnx, said) = fixture(name, folder);
     let (model, bytes) = (said["model"].as_str().unwrap(), onnx.len());
     let column = usize::try_from(said["column"].as_u64().unwrap()).unwrap();
-    let lowered = match lower(&onnx, &Choice { output: None, column: Some(column) }) {
+    let lowered = match lowered(&onnx, &said) {
         Ok(lowered) => lowered,
         Err(error) => return (format!("| {name} | {model} | {bytes} | refused: {error} |"), false),
     };
@@ -151,8 +100,7 @@ async fn what_runs_natively_runs_in_chromium_and_gives_the_same() {
     let (mut inputs, mut models) = (Vec::new(), Vec::new());
     for name in names(&folder) {
         let (onnx, said) = fixture(&name, &folder);
-        let column = usize::try_from(said["column"].as_u64().unwrap()).unwrap();
-        let Ok(lowered) = lower(&onnx, &Choice { output: None, column: Some(column) }) else { continue };
+        let Ok(lowered) = lowered(&onnx, &said) else { continue };
         let (manifest, rows) = (manifest(&lowered, &said), others(&said));
         inputs.push(json!({
             "manifest": STANDARD.encode(&manifest), "onnx": STANDARD.encode(&lowered.onnx), "rows": rows,
@@ -164,13 +112,7 @@ async fn what_runs_natively_runs_in_chromium_and_gives_the_same() {
     let profile = browser.profile().await.unwrap();
     let page = profile.tab("").await.unwrap();
     page.goto(&stage.demo.shop).await.unwrap();
-    let answers: Value = page
-        .eval(&format!(
-            "new Promise((resolve, reject) => {{ const worker = new Worker('/exporters-worker.js', {{ type: 'module' }}); worker.onmessage = (event) => resolve(event.data); worker.onerror = (event) => reject(new Error(event.message)); worker.postMessage({}) }})",
-            Value::from(inputs)
-        ))
-        .await
-        .unwrap();
+    let answers: Value = page.ask_worker("/exporters-worker.js", &Value::from(inputs)).await.unwrap();
     let mut worst = (0_f64, "");
     for ((name, model, rows), scores) in models.iter().zip(answers.as_array().unwrap()) {
         let scores = scores.as_array().unwrap_or_else(|| panic!("{name}: {scores}"));

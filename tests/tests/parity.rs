@@ -163,12 +163,7 @@ async fn features_and_scores_in_chromium_are_the_native_ones() {
         "streams": streams.iter().map(|s| s.iter().map(numbers).collect::<Vec<_>>()).collect::<Vec<_>>(),
         "rows": rows,
     });
-    let answer: Value = page
-        .eval(&format!(
-            "new Promise((resolve, reject) => {{ const worker = new Worker('/parity-worker.js', {{ type: 'module' }}); worker.onmessage = (event) => resolve(event.data); worker.onerror = (event) => reject(new Error(event.message)); worker.postMessage({input}) }})"
-        ))
-        .await
-        .unwrap();
+    let answer: Value = page.ask_worker("/parity-worker.js", &input).await.unwrap();
 
     for (index, events) in streams.iter().enumerate() {
         let mut device = Device::new(&policy, setup(), &[], &[1; 32]).unwrap();

@@ -11,11 +11,14 @@
 //! What it is not: a model's permission to act. That is the gate's.
 #![forbid(unsafe_code)]
 
+mod explain;
 #[cfg(feature = "lower")]
 mod lower;
 mod manifest;
 mod model;
+mod node;
 
+pub use explain::{Explanation, Scale};
 #[cfg(feature = "lower")]
 pub use lower::{Choice, INPUT, LowerError, Lowered, OUTPUT, lower};
 pub use manifest::{Manifest, ManifestError};

@@ -8,6 +8,9 @@ const MANIFEST_BYTES: usize = 1024 * 1024;
 /// Most features of a model.
 const FEATURES: usize = 256;
 
+/// Most rows that explanations compare with: each takes its part of five milliseconds.
+const BACKGROUND: usize = 64;
+
 /// Why a manifest is not one.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
@@ -45,6 +48,9 @@ pub struct Manifest {
     pub score_edges: Vec<f64>,
     /// Rows to check.
     pub reference: Reference,
+    /// Usual rows, which explanations compare with; the reference rows when there are none.
+    #[serde(default)]
+    pub background: Vec<Vec<f32>>,
 }
 
 /// The model file as it must be.
@@ -133,6 +139,9 @@ impl Manifest {
                 "score_edges",
                 "must be 19 growing numbers between 0 and 1, a millionth apart at least".into(),
             );
+        }
+        if self.background.len() > BACKGROUND || self.background.iter().any(|row| row.len() != width) {
+            return wrong("background", format!("holds {BACKGROUND} rows at most, of {width} numbers each"));
         }
         let rows = &self.reference;
         if rows.inputs.len() < 8 || rows.inputs.len() != rows.outputs.len() {

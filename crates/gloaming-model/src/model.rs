@@ -5,6 +5,7 @@ use std::sync::Arc;
 use gloaming_signal::hash;
 use tract_onnx::prelude::*;
 
+use crate::explain::Form;
 use crate::manifest::{Manifest, ManifestError};
 
 /// How far a reference row may be off.
@@ -153,6 +154,7 @@ impl From<TractError> for ModelError {
 pub struct Model {
     manifest: Manifest,
     plan: Arc<TypedRunnableModel>,
+    form: Form,
 }
 
 impl Model {
@@ -180,9 +182,24 @@ impl Model {
             .with_input_fact(0, f32::fact([1, width]).into())?
             .into_optimized()?
             .into_runnable()?;
-        let model = Self { manifest, plan };
+        let mut model = Self { manifest, plan, form: Form::Unknown };
         model.check_reference()?;
+        let Manifest { input, output, reference, .. } = &model.manifest;
+        if let Some(graph) = &proto.graph {
+            model.form = Form::find(graph, &input.name, &output.name, &reference.inputs, &reference.outputs);
+        }
         Ok(model)
+    }
+
+    /// What is known of its inside.
+    pub(crate) fn form(&self) -> &Form {
+        &self.form
+    }
+
+    /// Rows that explanations compare with.
+    pub(crate) fn usual(&self) -> &[Vec<f32>] {
+        let Manifest { background, reference, .. } = &self.manifest;
+        if background.is_empty() { &reference.inputs } else { background }
     }
 
     /// The manifest it agrees with.

@@ -4,7 +4,7 @@
 //! numbers and answers with one; it has no storage, no network and no clock.
 #![forbid(unsafe_code)]
 
-use gloaming_model::Model;
+use gloaming_model::{Explanation, Model, Scale};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// A loaded model.
@@ -30,5 +30,17 @@ impl Scorer {
     /// When the row is not what the model takes.
     pub fn score(&self, features: &[f32]) -> Result<f32, String> {
         self.model.score(features).map_err(|error| error.to_string())
+    }
+
+    /// Why a row gets the score it gets: whether that is exact (1) or sampled (0), whether it is told in log-odds (1) or in
+    /// the score itself (0), what usual rows come to, and what each feature adds to that.
+    ///
+    /// # Errors
+    /// When the row is not what the model takes.
+    pub fn explain(&self, features: &[f32]) -> Result<Vec<f64>, String> {
+        let Explanation { base, values, scale, exact } =
+            self.model.explain(features).map_err(|error| error.to_string())?;
+        let head = [f64::from(u8::from(exact)), f64::from(u8::from(scale == Scale::LogOdds)), base];
+        Ok(head.into_iter().chain(values).collect())
     }
 }

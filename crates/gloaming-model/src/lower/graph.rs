@@ -3,6 +3,7 @@
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto, attribute_proto, tensor_proto};
 
 use super::LowerError;
+use crate::node::Node;
 
 /// A graph that is being written.
 #[derive(Default)]
@@ -128,47 +129,17 @@ impl Graph {
     }
 }
 
-/// A node that is read.
-pub(super) struct Node<'a>(pub(super) &'a NodeProto);
-
+/// What only lowering asks of a node.
 impl<'a> Node<'a> {
-    fn find(&self, name: &str) -> Option<&'a AttributeProto> {
-        self.0.attribute.iter().find(|attribute| attribute.name == name)
-    }
-
-    pub(super) fn floats(&self, name: &str) -> &'a [f32] {
-        self.find(name).map_or(&[], |attribute| &attribute.floats)
-    }
-
-    pub(super) fn ints(&self, name: &str) -> &'a [i64] {
-        self.find(name).map_or(&[], |attribute| &attribute.ints)
-    }
-
-    pub(super) fn texts(&self, name: &str) -> Vec<&'a str> {
-        let strings = self.find(name).map_or(&[][..], |attribute| &attribute.strings);
-        strings.iter().map(|text| std::str::from_utf8(text).unwrap_or_default()).collect()
-    }
-
     pub(super) fn text(&self, name: &str, otherwise: &'a str) -> &'a str {
-        self.find(name).map_or(otherwise, |attribute| std::str::from_utf8(&attribute.s).unwrap_or(otherwise))
-    }
-
-    pub(super) fn int(&self, name: &str, otherwise: i64) -> i64 {
-        self.find(name).map_or(otherwise, |attribute| attribute.i)
-    }
-
-    pub(super) fn float(&self, name: &str, otherwise: f32) -> f32 {
-        self.find(name).map_or(otherwise, |attribute| attribute.f)
+        let found = self.0.attribute.iter().find(|attribute| attribute.name == name);
+        found.map_or(otherwise, |attribute| std::str::from_utf8(&attribute.s).unwrap_or(otherwise))
     }
 
     /// Its first input.
-    pub(super) fn input(&self) -> Result<&'a str, LowerError> {
-        self.0.input.first().map(String::as_str).ok_or_else(|| self.refused("it has no input", "export it again"))
-    }
-
-    /// The name of one of its outputs; empty when it has none or nobody wants it.
-    pub(super) fn output(&self, place: usize) -> &'a str {
-        self.0.output.get(place).map_or("", String::as_str)
+    pub(super) fn first(&self) -> Result<&'a str, LowerError> {
+        let first = self.0.input.first();
+        first.map(String::as_str).ok_or_else(|| self.refused("it has no input", "export it again"))
     }
 
     pub(super) fn refused(&self, why: impl Into<String>, remedy: impl Into<String>) -> LowerError {

@@ -21,8 +21,9 @@ use tract_onnx::pb::{
 };
 use tract_onnx::prelude::*;
 
-use self::graph::{Graph, Node, Value};
+use self::graph::{Graph, Value};
 use crate::model::ALLOWED_OPS;
+use crate::node::Node;
 
 /// Largest file that is read, bytes.
 const FILE_BYTES: usize = 64 * 1024 * 1024;

@@ -1,7 +1,8 @@
 //! What each op that tract lacks is written as.
 
-use super::graph::{Graph, Node, Value};
+use super::graph::{Graph, Value};
 use super::{LowerError, transform, trees};
+use crate::node::Node;
 
 /// Rewrites a node; false when it is one to keep.
 pub(super) fn rewrite(graph: &mut Graph, node: &Node<'_>) -> Result<bool, LowerError> {
@@ -9,7 +10,7 @@ pub(super) fn rewrite(graph: &mut Graph, node: &Node<'_>) -> Result<bool, LowerE
         "TreeEnsembleClassifier" => trees::classifier(graph, node)?,
         "TreeEnsembleRegressor" => trees::regressor(graph, node)?,
         "Scaler" => scaler(graph, node)?,
-        "ZipMap" => graph.node("Identity", &[node.input()?], node.output(0), vec![]),
+        "ZipMap" => graph.node("Identity", &[node.first()?], node.output(0), vec![]),
         "Imputer" => imputer(graph, node)?,
         "OneHotEncoder" => one_hot(graph, node)?,
         "LabelEncoder" => label_encoder(graph, node)?,
@@ -21,7 +22,7 @@ pub(super) fn rewrite(graph: &mut Graph, node: &Node<'_>) -> Result<bool, LowerE
         "LpNormalization" => normalize(graph, node, node.int("p", 2), node.int("axis", -1))?,
         "Binarizer" => {
             let threshold = graph.floats(&[1], &[node.float("threshold", 0.0)]);
-            let above = graph.then("Greater", &[node.input()?, &threshold], vec![]);
+            let above = graph.then("Greater", &[node.first()?, &threshold], vec![]);
             graph.node("Cast", &[&above], node.output(0), vec![("to", Value::Int(1))]);
         }
         "LinearClassifier" => linear_classifier(graph, node)?,
@@ -68,7 +69,7 @@ pub(super) fn way_out(op: &str) -> (&'static str, &'static str) {
 }
 
 fn scaler(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerError> {
-    let input = graph.as_float(node.input()?);
+    let input = graph.as_float(node.first()?);
     let (offset, scale) = (node.floats("offset"), node.floats("scale"));
     let (offset, scale) = (graph.floats(&[1, offset.len()], offset), graph.floats(&[1, scale.len()], scale));
     let moved = graph.then("Sub", &[&input, &offset], vec![]);
@@ -78,7 +79,7 @@ fn scaler(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerError> {
 
 /// Divided by the sum of sizes, or by the root of the sum of squares. A row of nothing but zeros stays one.
 fn normalize(graph: &mut Graph, node: &Node<'_>, power: i64, axis: i64) -> Result<(), LowerError> {
-    let (input, axis) = (graph.as_float(node.input()?), graph.ints(&[axis]));
+    let (input, axis) = (graph.as_float(node.first()?), graph.ints(&[axis]));
     let sizes = match power {
         1 => graph.then("Abs", &[&input], vec![]),
         2 => graph.then("Mul", &[&input, &input], vec![]),
@@ -102,7 +103,7 @@ fn imputer(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerError> {
     }
     let values: Vec<f32> =
         if floats.is_empty() { ints.iter().map(|value| *value as f32).collect() } else { floats.to_vec() };
-    let input = graph.as_float(node.input()?);
+    let input = graph.as_float(node.first()?);
     let replaced = if floats.is_empty() {
         node.int("replaced_value_int64", 0) as f32
     } else {
@@ -126,7 +127,7 @@ fn one_hot(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerError> {
     if categories.is_empty() {
         return Err(node.refused("its categories are words", "number the categories in the feature's definition"));
     }
-    let input = graph.as_float(node.input()?);
+    let input = graph.as_float(node.first()?);
     let (axis, categories) = (graph.ints(&[-1]), graph.floats(&[categories.len()], &categories));
     let input = graph.then("Unsqueeze", &[&input, &axis], vec![]);
     let same = graph.then("Equal", &[&input, &categories], vec![]);
@@ -147,7 +148,7 @@ fn label_encoder(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerError> {
     if keys.is_empty() || keys.len() != values.len() || keys.iter().chain(&values).any(|number| number.is_nan()) {
         return Err(node.refused("it encodes words", "number the categories in the feature's definition"));
     }
-    let input = graph.as_float(node.input()?);
+    let input = graph.as_float(node.first()?);
     let axis = graph.ints(&[-1]);
     let input = graph.then("Unsqueeze", &[&input, &axis], vec![]);
     let len = keys.len();
@@ -169,7 +170,7 @@ fn linear(graph: &mut Graph, node: &Node<'_>, targets: usize) -> Result<String, 
     if width * targets != coefficients.len() || !intercepts.is_empty() && intercepts.len() != targets {
         return Err(node.refused("its lists of coefficients and intercepts do not fit each other", "export it again"));
     }
-    let input = graph.as_float(node.input()?);
+    let input = graph.as_float(node.first()?);
     let turned: Vec<f32> =
         (0..width).flat_map(|row| (0..targets).map(move |target| coefficients[target * width + row])).collect();
     let weights = graph.floats(&[width, targets], &turned);
@@ -216,7 +217,7 @@ fn array_feature_extractor(graph: &mut Graph, node: &Node<'_>) -> Result<(), Low
 
 /// With the largest taken out first: what is far from every centre of a mixture has the logarithm of next to nothing.
 fn log_sum_exp(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerError> {
-    let (input, axes) = (node.input()?, node.ints("axes"));
+    let (input, axes) = (node.first()?, node.ints("axes"));
     let listed = node.0.input.get(1).filter(|axes| !axes.is_empty());
     if axes.is_empty() && listed.is_none() {
         return Err(node.refused("it reduces every axis", "export it with axes"));
@@ -243,7 +244,7 @@ fn log_sum_exp(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerError> {
 
 /// Two by two, each broadcast to the other.
 fn sum(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerError> {
-    let mut total = node.input()?.to_owned();
+    let mut total = node.first()?.to_owned();
     let rest = &node.0.input[1..];
     for (place, next) in rest.iter().enumerate() {
         if place + 1 == rest.len() {

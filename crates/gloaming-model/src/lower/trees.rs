@@ -3,8 +3,9 @@
 //!
 //! tract 0.23 knows no regressor, takes a node that compares by ≥ for a leaf, and guesses at what two classes mean.
 
-use super::graph::{Graph, Node, Value};
+use super::graph::{Graph, Value};
 use super::{LowerError, transform};
+use crate::node::Node;
 
 struct Split {
     tree: i64,
@@ -172,7 +173,7 @@ pub(super) fn regressor(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerE
     if !base.is_empty() {
         ensemble.add_constant(base);
     }
-    let sums = ensemble.write(graph, node.input()?, targets);
+    let sums = ensemble.write(graph, node.first()?, targets);
     transform(graph, node, &sums, node.output(0))
 }
 
@@ -189,7 +190,7 @@ pub(super) fn classifier(graph: &mut Graph, node: &Node<'_>) -> Result<(), Lower
         if let Some(base) = base.last() {
             ensemble.add_constant(&[*base]);
         }
-        let sum = ensemble.write(graph, node.input()?, 1);
+        let sum = ensemble.write(graph, node.first()?, 1);
         let signs = graph.floats(&[1, 2], &[-1.0, 1.0]);
         let both = graph.then("Mul", &[&sum, &signs], vec![]);
         if !shares {
@@ -202,6 +203,6 @@ pub(super) fn classifier(graph: &mut Graph, node: &Node<'_>) -> Result<(), Lower
     if !base.is_empty() {
         ensemble.add_constant(base);
     }
-    let sums = ensemble.write(graph, node.input()?, classes);
+    let sums = ensemble.write(graph, node.first()?, classes);
     transform(graph, node, &sums, output)
 }
