@@ -7,6 +7,9 @@ use tract_onnx::pb::{GraphProto, TensorProto, tensor_proto};
 use super::Link;
 use crate::node::Node;
 
+/// Longest row that is followed: a small file can name rows of any length.
+const LONGEST: usize = 4_096;
+
 /// A number as a sum of weighted features.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sum {
@@ -76,7 +79,11 @@ pub(super) fn known(graph: &GraphProto, input: &str, width: usize) -> BTreeMap<S
     known.insert(input.to_owned(), Known::Row(Link::Same, (0..width).map(unit).collect()));
     for node in &graph.node {
         let node = Node(node);
-        if let Some(value) = step(&node, &known) {
+        let value = step(&node, &known).filter(|value| match value {
+            Known::Row(_, sums) => sums.len() <= LONGEST,
+            Known::Constant(..) => true,
+        });
+        if let Some(value) = value {
             known.insert(node.output(0).to_owned(), value);
         }
     }
@@ -110,15 +117,16 @@ fn step(node: &Node<'_>, known: &BTreeMap<String, Known>) -> Option<Known> {
         ("Gather", Row(link, sums)) => {
             let Constant(_, places) = second()? else { return None };
             let len = sums.len() as f64;
-            let place = |at: &f64| if *at < 0.0 { at + len } else { *at };
-            let taken: Option<Vec<Sum>> = places.iter().map(|at| sums.get(place(at) as usize).cloned()).collect();
+            let place = |at: &f64| Some(if *at < 0.0 { at + len } else { *at }).filter(|at| *at >= 0.0);
+            let places = places.get(..places.len().min(LONGEST + 1))?;
+            let taken: Option<Vec<Sum>> = places.iter().map(|at| sums.get(place(at)? as usize).cloned()).collect();
             matches!(node.int("axis", 0), 1 | -1).then_some(Row(*link, taken?))
         }
         ("Concat", Row(link, _)) => {
             let mut all = Vec::new();
             for part in &node.0.input {
                 match known.get(part)? {
-                    Row(own, sums) if own == link => all.extend(sums.iter().cloned()),
+                    Row(own, sums) if own == link && all.len() <= LONGEST => all.extend(sums.iter().cloned()),
                     _ => return None,
                 }
             }
@@ -193,7 +201,7 @@ fn step(node: &Node<'_>, known: &BTreeMap<String, Known>) -> Option<Known> {
 fn product(sums: &[Sum], (rows, columns): (i64, i64), numbers: &[f64], turned: bool) -> Option<Vec<Sum>> {
     let (rows, columns) = (usize::try_from(rows).ok()?, usize::try_from(columns).ok()?);
     let (inner, outer) = if turned { (columns, rows) } else { (rows, columns) };
-    if inner != sums.len() || numbers.len() != rows * columns {
+    if inner != sums.len() || outer > LONGEST || rows.checked_mul(columns) != Some(numbers.len()) {
         return None;
     }
     let zero = Sum { weights: vec![0.0; sums.first()?.weights.len()], constant: 0.0 };

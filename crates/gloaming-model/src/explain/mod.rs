@@ -21,6 +21,9 @@ use crate::node::Node;
 /// Orders that are sampled, each forwards and backwards, where nothing exact is known.
 const ORDERS: usize = 8;
 
+/// Deepest tree that is walked.
+const DEPTH: usize = 64;
+
 /// What the values add up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
@@ -181,7 +184,8 @@ fn ensemble(graph: &GraphProto, known: &BTreeMap<String, Known>, width: usize) -
         let leads = |ids: &[i64]| places.get(&(tree, *ids.get(at)?)).copied().filter(|place| *place > at);
         nodes.push(Place::Split { feature, value: *values.get(at)?, compares, yes: leads(yes)?, no: leads(no)? });
     }
-    Some((Ensemble { nodes, roots, targets }, inputs.clone()))
+    let ensemble = Ensemble { nodes, roots, targets };
+    ensemble.is_of_trees(DEPTH).then(|| (ensemble, inputs.clone()))
 }
 
 impl Model {

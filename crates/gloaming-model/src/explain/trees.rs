@@ -44,6 +44,23 @@ pub(crate) struct Ensemble {
 }
 
 impl Ensemble {
+    /// Whether every node has one way to it, and none lies deeper than `most`: a walk then ends, and soon. Children come
+    /// after their parents.
+    pub(super) fn is_of_trees(&self, most: usize) -> bool {
+        let mut depths = vec![None; self.nodes.len()];
+        self.roots.iter().for_each(|root| depths[*root] = Some(0));
+        for at in 0..self.nodes.len() {
+            let Node::Split { yes, no, .. } = &self.nodes[at] else { continue };
+            let Some(depth) = depths[at].map(|depth| depth + 1).filter(|depth| *depth <= most) else { return false };
+            for child in [*yes, *no] {
+                if child <= at || depths[child].replace(depth).is_some() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     /// The sums of a row.
     pub(super) fn sums(&self, row: &[f32]) -> Vec<f64> {
         let mut sums = vec![0.0; self.targets];
@@ -165,6 +182,19 @@ mod tests {
                     .sum()
             })
             .collect()
+    }
+
+    #[test]
+    fn what_is_no_tree_is_not_walked() {
+        let leaf = || Node::Leaf(vec![1.0]);
+        let of = |nodes: Vec<Node>| Ensemble { nodes, roots: vec![0], targets: 1 };
+        assert!(of(vec![split(0, 1.0, 1, 2), leaf(), leaf()]).is_of_trees(1));
+        assert!(!of(vec![split(0, 1.0, 1, 1), leaf()]).is_of_trees(9), "two ways to one leaf");
+        assert!(!of(vec![split(0, 1.0, 0, 1), leaf()]).is_of_trees(9), "round and round");
+        // Each split leads to a leaf and to the next one.
+        let link = |at: usize| [split(0, 1.0, 2 * at + 1, 2 * at + 2), leaf()];
+        let chain = |length: usize| (0..length).flat_map(link).chain([leaf()]).collect();
+        assert!(of(chain(9)).is_of_trees(9) && !of(chain(10)).is_of_trees(9), "too deep");
     }
 
     #[test]
