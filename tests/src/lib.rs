@@ -6,6 +6,7 @@ pub mod batches;
 pub mod browser;
 pub mod crowd;
 pub mod exported;
+pub mod look;
 pub mod page;
 pub mod persona;
 pub mod postgres;

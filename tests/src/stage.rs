@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
 use gloaming::assets;
-use gloaming::demo::{Demo, Options, SITE};
+use gloaming::demo::{Demo, Options, SITE, Step};
 use gloaming::shop::Csp;
 use gloaming_edge::system_clock;
 use gloaming_http::Client;
@@ -119,6 +119,16 @@ impl Stage {
         options.around_shop = Box::new(move |router| watched.around(more.merge(router)));
         let demo = Demo::start(options).await?;
         Ok(Self { demo, wire, draws, ahead_ms, folder })
+    }
+
+    /// Brings the model through the gate: pages see its scores from here on.
+    ///
+    /// # Errors
+    /// When the gate refuses, or the policy is not taken.
+    pub async fn acts(&self) -> Result<()> {
+        self.demo.step(Step::Evidence).await?;
+        let said = self.demo.step(Step::Promote).await?;
+        if said["stage"] == "experiment" { Ok(()) } else { bail!("the gate refused: {said}") }
     }
 
     /// Where edge and centre keep what they keep.

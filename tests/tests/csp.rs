@@ -7,6 +7,7 @@ use gloaming_e2e::stage::{Setting, scene, settle};
 
 async fn everything_works(csp: Csp) {
     let (stage, _profile, page) = scene(Setting { csp, ..Setting::default() }).await.unwrap();
+    stage.acts().await.unwrap();
     page.goto(&stage.demo.shop).await.unwrap();
     // The policy is in force: a handler that is written into the page does not run.
     page.eval("{ const e = document.createElement('p'); e.setAttribute('onclick', 'window.__ran = true'); document.body.append(e); e.click(); true }")

@@ -5,6 +5,7 @@
 import { PRODUCTS, find, picture } from './products.js'
 import { mountConsent } from './consent.js'
 import { mountInspector } from './inspector.js'
+import { mountGate } from './gate.js'
 
 // The stub: calls made before the loader is ready wait in a queue.
 window.gloaming = window.gloaming || ((...all) => new Promise((resolve) => (window.gloaming.q = window.gloaming.q || []).push([all, resolve])))
@@ -87,6 +88,7 @@ const pages = {
     <h2 id="gloaming">What Gloaming measures here</h2>
     <p>If you agree, a small program on your device sums up your visit: pages, time, clicks, steps towards an order. It compares that sum with the shop’s published policy and sends, once, which of a few dozen declared boxes you fell into. An edge adds up everybody’s boxes, adds noise, and only then passes counts on. Nobody receives your visit.</p>
     <p>Below, “What does this page know?” shows what your device has summed up and everything that has left it.</p>`,
+  gate: () => '',
   missing: () => '<h1>There is no such page</h1><p><a class="button" href="/">To the shop</a></p>'
 }
 
@@ -106,8 +108,12 @@ const draw = () => {
   }
   const group = first === 'c' && PRODUCTS.some((other) => other.group === second) && second
   const query = new URLSearchParams(location.search).get('q') || ''
-  const name = { '': 'home', 'index.html': 'home', search: 'search', cart: 'cart', checkout: 'checkout', order: 'thanks', account: 'account', help: 'help' }[first]
+  const name = { '': 'home', 'index.html': 'home', search: 'search', cart: 'cart', checkout: 'checkout', order: 'thanks', account: 'account', help: 'help', gate: 'gate' }[first]
   main.innerHTML = group ? pages.listing(group) : name === 'search' ? pages.search(query) : pages[name || 'missing']()
+  if (name === 'gate') {
+    mountGate(main)
+    return 'The gate'
+  }
   if (name === 'search') tell('track', 'search')
   if (name === 'checkout') {
     tell('track', 'begin_checkout', { value: total() })
@@ -131,6 +137,20 @@ const draw = () => {
   })
   return main.querySelector('h1').textContent
 }
+
+// What the shop does with a guess, once its policy lets it see one: a line that fits, and why it is there.
+const HINTS = { likely: 'Ready when you are: an order takes three fields and no account.', unlikely: 'Take your time: everything can be sent back, whenever you like.' }
+const hint = ({ score }) => {
+  const line = document.getElementById('hint') || document.createElement('aside')
+  line.id = 'hint'
+  line.textContent = `${score >= 0.2 ? HINTS.likely : HINTS.unlikely} `
+  const why = document.createElement('a')
+  why.href = '/gate'
+  why.textContent = `Chosen by a guess made on your device (${(100 * score).toFixed(1)} %)`
+  line.append(why)
+  main.before(line)
+}
+window.gloaming('on', 'score', hint).catch(() => {})
 
 document.title = `${draw()} · Lantern & Loom`
 count()

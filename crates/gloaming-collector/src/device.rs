@@ -222,7 +222,7 @@ impl Device {
             return false;
         }
         *slot = score_steps(score).unwrap_or(NONE);
-        *slot != NONE && declared.state == ModelState::Experiment
+        *slot != NONE && declared.state.acts()
     }
 
     /// A session's scores: those that were made of its own features, and no others.
@@ -234,8 +234,10 @@ impl Device {
     /// See [`crate::Collector::models`].
     #[must_use]
     pub fn models(&self) -> String {
-        let agreed = |model: &&gloaming_policy::Model| self.granted.get(model.purpose as usize) == Some(&true);
-        let listed = self.policy.models.iter().filter(agreed).map(|model| {
+        let wanted = |model: &&gloaming_policy::Model| {
+            model.state != ModelState::Off && self.granted.get(model.purpose as usize) == Some(&true)
+        };
+        let listed = self.policy.models.iter().filter(wanted).map(|model| {
             let index = self.policy.models.iter().position(|m| m.id == model.id).unwrap_or(0);
             let (manifest, onnx) = (hash::hex(&model.manifest_sha256), hash::hex(&model.onnx_sha256));
             format!("{{\"index\":{index},\"id\":\"{}\",\"manifest\":\"{manifest}\",\"onnx\":\"{onnx}\"}}", model.id)
@@ -402,7 +404,7 @@ impl Device {
                 "{{\"model\":\"{}\",\"score\":0.{:06},\"shown\":{}}}",
                 model.id,
                 (*steps).min(999_999),
-                model.state == ModelState::Experiment
+                model.state.acts()
             )
         });
         format!(

@@ -61,6 +61,14 @@ impl Assets {
         assets
     }
 
+    /// These, with one file exchanged or added.
+    #[must_use]
+    pub fn with(&self, name: &str, bytes: Bytes) -> Self {
+        let mut assets = self.clone();
+        assets.files.extend(Self::from_files([(name.to_owned(), bytes)]).files);
+        assets
+    }
+
     /// Reads a folder as `cargo xtask build` leaves it.
     ///
     /// # Errors

@@ -11,12 +11,15 @@
 //! What it is not: a model's permission to act. That is the gate's.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "lower")]
+pub mod evaluate;
 mod explain;
 #[cfg(feature = "lower")]
 mod lower;
 mod manifest;
 mod model;
 mod node;
+mod trees;
 
 pub use explain::{Explanation, Scale};
 #[cfg(feature = "lower")]

@@ -9,7 +9,7 @@ const MANIFEST_BYTES: usize = 1024 * 1024;
 const FEATURES: usize = 256;
 
 /// Most rows that explanations compare with: each takes its part of five milliseconds.
-const BACKGROUND: usize = 64;
+pub(crate) const BACKGROUND: usize = 64;
 
 /// Why a manifest is not one.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum ManifestError {
     },
 }
 
-/// What a model must be. Further keys (training, evidence, owner) are for the model card.
+/// What a model must be. Further keys (training, evidence, licence) are for the model card.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Manifest {
     format: u32,
@@ -51,6 +51,12 @@ pub struct Manifest {
     /// Usual rows, which explanations compare with; the reference rows when there are none.
     #[serde(default)]
     pub background: Vec<Vec<f32>>,
+    /// Who answers for it; the gate asks.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Day by which it is to be looked at again, `YYYY-MM-DD`; the gate asks.
+    #[serde(default)]
+    pub next_review: Option<String>,
 }
 
 /// The model file as it must be.

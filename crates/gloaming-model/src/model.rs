@@ -6,7 +6,9 @@ use gloaming_signal::hash;
 use tract_onnx::prelude::*;
 
 use crate::explain::Form;
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{BACKGROUND, Manifest, ManifestError};
+use crate::node::Node;
+use crate::trees;
 
 /// How far a reference row may be off.
 pub const TOLERANCE: f32 = 1e-5;
@@ -199,7 +201,7 @@ impl Model {
     /// Rows that explanations compare with.
     pub(crate) fn usual(&self) -> &[Vec<f32>] {
         let Manifest { background, reference, .. } = &self.manifest;
-        if background.is_empty() { &reference.inputs } else { background }
+        if background.is_empty() { &reference.inputs[..reference.inputs.len().min(BACKGROUND)] } else { background }
     }
 
     /// The manifest it agrees with.
@@ -252,6 +254,11 @@ fn check_graph(manifest: &Manifest, proto: &tract_onnx::pb::ModelProto) -> Resul
         if !ALLOWED_OPS.contains(&node.op_type.as_str()) {
             let allowed = ALLOWED_OPS.join(", ");
             return Err(ModelError::Op { op: node.op_type.clone(), node: node.name.clone(), allowed });
+        }
+        if node.op_type == "TreeEnsembleClassifier"
+            && let Some(why) = trees::unsound(&Node(node))
+        {
+            return Err(ModelError::File(format!("has trees that cannot be walked (node `{}`): {why}", node.name)));
         }
     }
     let mut ops: Vec<&str> = graph.node.iter().map(|n| n.op_type.as_str()).collect();

@@ -291,9 +291,21 @@ pub enum ModelState {
     Shadow,
     /// Pages receive scores within an experiment.
     Experiment,
+    /// Pages receive scores.
+    Live,
+    /// Not computed: quarantined, and its metrics stay declared.
+    Off,
 }
 
-cbor_enum!(ModelState { Shadow = 0, Experiment = 1 });
+cbor_enum!(ModelState { Shadow = 0, Experiment = 1, Live = 2, Off = 3 });
+
+impl ModelState {
+    /// Whether pages receive scores.
+    #[must_use]
+    pub fn acts(self) -> bool {
+        matches!(self, Self::Experiment | Self::Live)
+    }
+}
 
 /// A model in use.
 #[derive(Clone, Debug, PartialEq, Eq)]

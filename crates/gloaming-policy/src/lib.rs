@@ -23,6 +23,8 @@ mod sound;
 
 #[cfg(feature = "author")]
 pub mod author;
+#[cfg(feature = "author")]
+pub mod gate;
 
 pub use bins::{Cell, Scores, score_steps};
 pub use document::{

@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, anyhow, bail};
 use gloaming_model::Model;
 use gloaming_policy::Policy;
-use gloaming_policy::author::{Key, ManifestFacts, Problem, compile};
+use gloaming_policy::author::{Key, ManifestFacts, Problem, compile_with};
+use gloaming_policy::gate::Record;
 use gloaming_signal::hash;
 use gloaming_window::WrappingKey;
 
@@ -146,23 +147,52 @@ pub fn manifest_facts(manifest: &[u8], onnx: &[u8]) -> Result<ManifestFacts, Str
     })
 }
 
-/// Compiles a policy file; paths of manifests are relative to it, or under `models_in`.
+/// Where the record of a policy's models lies: beside it.
+#[must_use]
+pub fn record_path(policy: &Path) -> PathBuf {
+    policy.with_file_name("gate.ndjson")
+}
+
+/// The record beside a policy, replayed; `None` when there is none.
+///
+/// # Errors
+/// When it does not hold.
+pub fn record(policy: &Path) -> Result<Option<Record>> {
+    let path = record_path(policy);
+    if !path.exists() {
+        return Ok(None);
+    }
+    Record::read(&read(&path)?).map(Some).with_context(|| path.display().to_string())
+}
+
+/// A file that a policy names: relative to it, or under `models_in`.
+///
+/// # Errors
+/// One sentence.
+pub fn beside(name: &str, policy: &Path, models_in: Option<&Path>) -> Result<PathBuf, String> {
+    let folders: Vec<PathBuf> =
+        [policy.parent().map(Path::to_path_buf), models_in.map(Path::to_path_buf)].into_iter().flatten().collect();
+    folders.iter().map(|folder| folder.join(name)).find(|p| p.is_file()).ok_or_else(|| {
+        format!("there is no {name} beside the policy; copy the model's folder there, or pass --models FOLDER")
+    })
+}
+
+/// Compiles a policy file; paths of manifests are relative to it, or under `models_in`. Also gives the record beside
+/// it, which says what its models may do.
 ///
 /// # Errors
 /// All problems, each with its line and remedy.
-pub fn compile_policy(path: &Path, models_in: Option<&Path>) -> Result<Policy> {
-    let text = read_text(path)?;
-    let folders: Vec<PathBuf> =
-        [path.parent().map(Path::to_path_buf), models_in.map(Path::to_path_buf)].into_iter().flatten().collect();
+pub fn compile_policy(path: &Path, models_in: Option<&Path>) -> Result<(Policy, Option<Record>)> {
+    let (text, record) = (read_text(path)?, record(path)?);
     let manifests = |name: &str| {
-        let found = folders.iter().map(|folder| folder.join(name)).find(|p| p.is_file()).ok_or_else(|| {
-            format!("there is no {name} beside the policy; copy the model's folder there, or pass --models FOLDER")
-        })?;
+        let found = beside(name, path, models_in)?;
         let manifest = read(&found).map_err(|e| format!("{e:#}"))?;
         let onnx = read(&found.with_file_name("model.onnx")).map_err(|e| format!("{e:#}"))?;
         manifest_facts(&manifest, &onnx)
     };
-    compile(&text, today(), &manifests).map_err(|problems| anyhow!("{}", shown(path, &problems)))
+    let policy = compile_with(&text, today(), &manifests, record.as_ref())
+        .map_err(|problems| anyhow!("{}", shown(path, &problems)))?;
+    Ok((policy, record))
 }
 
 /// Problems as a compiler shows them.

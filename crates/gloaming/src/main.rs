@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use gloaming::commands::{component, demo, doctor, model, plan, policy, service, site};
+use gloaming::commands::{component, demo, doctor, evaluate, gate, model, plan, policy, service, site};
 use gloaming::config::EXAMPLE;
+use gloaming::files;
+use gloaming_policy::gate::Stage;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -80,6 +82,17 @@ enum Command {
     /// Bring models and look at them.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Check a gate's record, or a signed policy with the record in it, and tell what happened.
+    Verify {
+        /// `gate.ndjson`, or what `gloaming policy sign` wrote.
+        file: PathBuf,
+        /// The site's public key, as in `data-key`.
+        #[arg(long)]
+        key: Option<String>,
+        /// A head that was printed before: the record must still hold that entry.
+        #[arg(long, value_name = "SHA-256")]
+        head: Option<String>,
+    },
     /// Look at a deployment and say everything that is wrong with it.
     Doctor {
         /// The configuration.
@@ -286,6 +299,169 @@ enum ModelCommand {
         /// Its manifest; `model.onnx` lies beside it.
         manifest: PathBuf,
     },
+    /// Say how good a model is on rows it has not seen, as statements that a role can sign.
+    #[command(after_help = EVALUATE)]
+    Evaluate(Evaluate),
+    /// Move a model towards pages: to shadow, experiment or live, when it has shown what the policy's [gate] asks for.
+    /// Says what is missing when it has not.
+    Promote {
+        #[command(flatten)]
+        which: Which,
+        /// The site's key.
+        #[arg(long)]
+        key: PathBuf,
+        /// Why, for the record.
+        #[arg(long, default_value = "it has shown what was asked")]
+        because: String,
+        /// Why visitors should load a file that is larger than model_bytes.
+        #[arg(long, value_name = "REASON")]
+        oversize: Option<String>,
+    },
+    /// Move a model away from pages, at once and for no more than a reason: to experiment, shadow, quarantined or
+    /// retired.
+    Withdraw {
+        #[command(flatten)]
+        which: Which,
+        /// The site's key.
+        #[arg(long)]
+        key: PathBuf,
+        /// Why, for the record.
+        #[arg(long)]
+        because: String,
+    },
+    /// Add evidence and approvals to the record beside a policy.
+    Evidence {
+        /// Statements: signed ones, or what `gloaming model evaluate` wrote.
+        #[arg(required = true)]
+        statements: Vec<PathBuf>,
+        /// The policy's TOML; the record is gate.ndjson beside it.
+        #[arg(long, default_value = "policy.toml")]
+        policy: PathBuf,
+        /// The site's key, which signs the record's entries.
+        #[arg(long)]
+        key: PathBuf,
+        /// Key of the role that answers for statements that nobody signed yet.
+        #[arg(long)]
+        signer: Option<PathBuf>,
+    },
+    /// Say yes to a move, in a role, having seen what is there.
+    Approve {
+        #[command(flatten)]
+        which: Which,
+        /// The role, as in [gate].
+        #[arg(long)]
+        role: String,
+        /// Its key.
+        #[arg(long)]
+        signer: PathBuf,
+        /// Where to write the approval.
+        #[arg(long, default_value = "approval.json")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Which {
+    /// The model's name in the policy.
+    id: String,
+    /// The stage.
+    #[arg(long, value_name = "STAGE")]
+    to: Stage,
+    /// The policy's TOML; the record is gate.ndjson beside it.
+    #[arg(long, default_value = "policy.toml")]
+    policy: PathBuf,
+    /// Folder to look for models in, when they are not beside the policy.
+    #[arg(long, value_name = "FOLDER")]
+    models: Option<PathBuf>,
+}
+
+/// What `model evaluate` wants.
+const EVALUATE: &str = "ROWS.csv has a header: a column for each feature of the model, named as in its manifest
+(`pages-product@1`), one for the outcome (0 or 1), and one for each attribute that groups are compared by.
+
+  gloaming model evaluate models/churn/manifest.json --rows march.csv --outcome left \\
+    --split time --trained 'to February' --tested March --group gender
+
+writes held-out.json, calibration.json, fairness.json and parity.json. Rows that were set aside by lot make evidence
+that no gate takes: a random split tells how well a model remembers, and not how well it will do.";
+
+#[derive(Args)]
+struct Evaluate {
+    /// The manifest; `model.onnx` lies beside it.
+    manifest: PathBuf,
+    /// Rows that the model has not seen.
+    #[arg(long, value_name = "FILE.csv")]
+    rows: PathBuf,
+    /// Column of the outcome.
+    #[arg(long)]
+    outcome: String,
+    /// How the rows were kept apart: time, source, group or random.
+    #[arg(long)]
+    split: String,
+    /// What the model learnt from, in words.
+    #[arg(long)]
+    trained: String,
+    /// What the rows are, in words.
+    #[arg(long)]
+    tested: String,
+    /// Column of an attribute to compare groups by; may be given again.
+    #[arg(long)]
+    group: Vec<String>,
+    /// Why there is no attribute to compare groups by.
+    #[arg(long, value_name = "REASON", conflicts_with = "group")]
+    no_group: Option<String>,
+    /// Score from which a person counts as selected; the manifest's 70th percentile when nothing is said.
+    #[arg(long)]
+    threshold: Option<f64>,
+    /// Folder for the statements.
+    #[arg(long, default_value = "evidence")]
+    out: PathBuf,
+}
+
+fn gated(command: ModelCommand) -> Result<()> {
+    let beside = |which: &Which| (which.policy.clone(), which.models.clone());
+    match command {
+        ModelCommand::Promote { which, key, because, oversize } => {
+            let (policy, models) = beside(&which);
+            let beside = gate::Beside { policy: &policy, models: models.as_deref() };
+            gate::promote(&beside, &which.id, which.to, &files::key(&key)?, &because, oversize.as_deref())
+        }
+        ModelCommand::Withdraw { which, key, because } => {
+            let (policy, models) = beside(&which);
+            let beside = gate::Beside { policy: &policy, models: models.as_deref() };
+            gate::withdraw(&beside, &which.id, which.to, &files::key(&key)?, &because)
+        }
+        ModelCommand::Approve { which, role, signer, out } => {
+            let (policy, models) = beside(&which);
+            let beside = gate::Beside { policy: &policy, models: models.as_deref() };
+            gate::approve(&beside, &which.id, which.to, &role, &files::key(&signer)?, &out)
+        }
+        ModelCommand::Evidence { statements, policy, key, signer } => {
+            let signer = signer.map(|path| files::key(&path)).transpose()?;
+            let beside = gate::Beside { policy: &policy, models: None };
+            gate::evidence(&beside, &statements, &files::key(&key)?, signer.as_ref())
+        }
+        ModelCommand::Add { onnx, says, output, column, out } => {
+            model::add(&onnx, &says, &gloaming_model::Choice { output, column }, &out)
+        }
+        ModelCommand::Check { manifest } => model::check(&manifest),
+        ModelCommand::Evaluate(Evaluate {
+            manifest,
+            rows,
+            outcome,
+            split,
+            trained,
+            tested,
+            group,
+            no_group,
+            threshold,
+            out,
+        }) => {
+            let split = evaluate::Split { by: evaluate::split(&split)?, trained, tested };
+            let groups = evaluate::Groups { columns: group, none: no_group, threshold };
+            evaluate::run(&manifest, &evaluate::Labelled { rows, outcome }, split, groups, &out)
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -345,10 +521,8 @@ async fn run(arguments: Arguments) -> Result<()> {
             };
             component::run(&edge.config, assets, &step)
         }
-        Command::Model(ModelCommand::Add { onnx, says, output, column, out }) => {
-            model::add(&onnx, &says, &gloaming_model::Choice { output, column }, &out)
-        }
-        Command::Model(ModelCommand::Check { manifest }) => model::check(&manifest),
+        Command::Model(command) => gated(command),
+        Command::Verify { file, key, head } => gate::verify(&file, key.as_deref(), head.as_deref()),
         Command::Doctor { config } => doctor::run(&config, assets).await,
     }
 }

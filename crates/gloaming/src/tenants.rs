@@ -13,8 +13,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use bytes::Bytes;
-use gloaming_policy::author::PublicKey;
-use gloaming_signal::{hash, limits};
+use gloaming_policy::author::{PublicKey, Signed};
+use gloaming_signal::hash;
 use http::{StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
@@ -116,7 +116,7 @@ fn routes(sites: Sites, token: &str) -> Result<(Router, mpsc::Receiver<Asked>)> 
         .route("/admin/v1/sites/{site}", put(add).delete(remove))
         .route("/admin/v1/sites/{site}/policy", put(policy))
         .route("/admin/v1/sites/{site}/quota", put(quota))
-        .layer(DefaultBodyLimit::max(2 * limits::POLICY_BYTES))
+        .layer(DefaultBodyLimit::max(Signed::BYTES))
         .layer(from_fn_with_state(Arc::clone(&state), with_token))
         .with_state(state);
     Ok((router, asked))

@@ -90,7 +90,14 @@ pub(crate) fn build(context: &Context) -> Result<PathBuf> {
         copy_tree(&www.join("shop"), &folder, "shop/")?;
         copy_tree(&www.join("dashboard"), &folder, "dashboard/")?;
         for model in ["purchase-intent"] {
-            for file in ["model.onnx", "manifest.json"] {
+            for file in [
+                "model.onnx",
+                "manifest.json",
+                "evidence/parity.json",
+                "evidence/held-out.json",
+                "evidence/calibration.json",
+                "evidence/fairness.json",
+            ] {
                 let bytes = fs::read(context.root.join("models").join(model).join(file))
                     .with_context(|| format!("models/{model}/{file}"))?;
                 put(&folder, &format!("models/{model}/{file}"), &bytes)?;

@@ -9,6 +9,8 @@ use crate::node::Node;
 
 /// Longest row that is followed: a small file can name rows of any length.
 const LONGEST: usize = 4_096;
+/// Most weights that are kept of all rows together, 8 MB: a small file can name any number of rows.
+const WEIGHTS: usize = 1 << 20;
 
 /// A number as a sum of weighted features.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,15 +79,15 @@ pub(super) fn known(graph: &GraphProto, input: &str, width: usize) -> BTreeMap<S
     }
     let unit = |at: usize| Sum { weights: (0..width).map(|i| f64::from(i == at)).collect(), constant: 0.0 };
     known.insert(input.to_owned(), Known::Row(Link::Same, (0..width).map(unit).collect()));
+    let mut left = WEIGHTS;
     for node in &graph.node {
         let node = Node(node);
-        let value = step(&node, &known).filter(|value| match value {
-            Known::Row(_, sums) => sums.len() <= LONGEST,
-            Known::Constant(..) => true,
-        });
-        if let Some(value) = value {
-            known.insert(node.output(0).to_owned(), value);
+        let Some(value) = step(&node, &known) else { continue };
+        if let Known::Row(_, sums) = &value {
+            let Some(rest) = left.checked_sub(sums.len() * width).filter(|_| sums.len() <= LONGEST) else { continue };
+            left = rest;
         }
+        known.insert(node.output(0).to_owned(), value);
     }
     known
 }

@@ -24,6 +24,10 @@ const ORDERS: usize = 8;
 /// Deepest tree that is walked.
 const DEPTH: usize = 64;
 
+/// Most sums of an ensemble, and most places in its leaves, that are kept for explanations: more are sampled.
+const TARGETS: usize = 64;
+const LEAVES: usize = 1 << 20;
+
 /// What the values add up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
@@ -115,10 +119,7 @@ impl Form {
     pub(crate) fn find(graph: &GraphProto, input: &str, output: &str, rows: &[Vec<f32>], scores: &[f32]) -> Self {
         let Some(width) = rows.first().map(Vec::len) else { return Self::Unknown };
         let fits = |sum: &dyn Fn(&[f32]) -> f64, link: Link| {
-            rows.iter().zip(scores).all(|(row, score)| {
-                (link.score(sum(row)) - f64::from(*score)).abs()
-                    <= f64::from(TOLERANCE) * f64::from(score.abs().max(1.0))
-            })
+            rows.iter().zip(scores).all(|(row, score)| close(link.score(sum(row)), *score))
         };
         let known = affine::known(graph, input, width);
         if let Some(Known::Row(link, sums)) = known.get(output)
@@ -128,12 +129,19 @@ impl Form {
             return Self::Linear(Inside(sum.clone(), *link));
         }
         let Some((ensemble, inputs)) = ensemble(graph, &known, width) else { return Self::Unknown };
-        let candidates = (0..ensemble.targets).flat_map(|target| Link::ALL.map(|link| (target, link)));
-        let found = candidates
-            .into_iter()
-            .find(|(target, link)| fits(&|row| ensemble.sums(&moved(&inputs, row))[*target], *link));
+        let sums: Vec<Vec<f64>> = rows.iter().map(|row| ensemble.sums(&moved(&inputs, row))).collect();
+        let agrees = |target: usize, link: Link| {
+            sums.iter().zip(scores).all(|(sums, score)| close(link.score(sums[target]), *score))
+        };
+        let mut candidates = (0..ensemble.targets).flat_map(|target| Link::ALL.map(|link| (target, link)));
+        let found = candidates.find(|(target, link)| agrees(*target, *link));
         found.map_or(Self::Unknown, |(target, link)| Self::Trees(Inside((ensemble, target, inputs), link)))
     }
+}
+
+/// Whether a score that was worked out here is the model's own.
+fn close(found: f64, score: f32) -> bool {
+    (found - f64::from(score)).abs() <= f64::from(TOLERANCE) * f64::from(score.abs().max(1.0))
 }
 
 /// A row as the trees see it.
@@ -155,6 +163,9 @@ fn ensemble(graph: &GraphProto, known: &BTreeMap<String, Known>, width: usize) -
             .map(|name| node.ints(name));
     let (values, modes) = (node.floats("nodes_values"), node.texts("nodes_modes"));
     let targets = node.ints("classlabels_int64s").len();
+    if targets > TARGETS || targets.saturating_mul(modes.len()) > LEAVES {
+        return None;
+    }
     let places: BTreeMap<(i64, i64), usize> =
         trees.iter().zip(ids).enumerate().map(|(at, (t, n))| ((*t, *n), at)).collect();
     let mut leaves: BTreeMap<(i64, i64), Vec<f64>> = BTreeMap::new();
@@ -194,10 +205,13 @@ impl Model {
     /// # Errors
     /// As [`Model::score`].
     pub fn explain(&self, features: &[f32]) -> Result<Explanation, ModelError> {
-        self.score(features)?;
+        let score = self.score(features)?;
         let usual = self.usual();
+        // What was found agrees with every reference row; whether it does with this one is seen here, for a graph may
+        // do something else beyond them.
+        let agrees = |sum: f64, link: Link| close(link.score(sum), score);
         match self.form() {
-            Form::Linear(Inside(sum, link)) => {
+            Form::Linear(Inside(sum, link)) if agrees(sum.of(features), *link) => {
                 let mean = |at: usize| usual.iter().map(|row| f64::from(row[at])).sum::<f64>() / usual.len() as f64;
                 let means: Vec<f64> = (0..features.len()).map(mean).collect();
                 let base =
@@ -206,7 +220,9 @@ impl Model {
                 let values = (0..features.len()).map(value).collect();
                 Ok(Explanation { base: link.told(base), values, scale: link.scale(), exact: true })
             }
-            Form::Trees(Inside((ensemble, target, inputs), link)) => {
+            Form::Trees(Inside((ensemble, target, inputs), link))
+                if agrees(ensemble.sums(&moved(inputs, features))[*target], *link) =>
+            {
                 let (row, mut values, mut base) = (moved(inputs, features), vec![0.0; features.len()], 0.0);
                 for other in usual {
                     let other = moved(inputs, other);
@@ -217,7 +233,7 @@ impl Model {
                 values.iter_mut().for_each(|value| *value = link.part(*value * share));
                 Ok(Explanation { base: link.told(base * share), values, scale: link.scale(), exact: true })
             }
-            Form::Unknown => self.sample(features, usual),
+            _ => self.sample(features, usual),
         }
     }
 

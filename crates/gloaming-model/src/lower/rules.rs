@@ -127,7 +127,12 @@ fn one_hot(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerError> {
     if categories.is_empty() {
         return Err(node.refused("its categories are words", "number the categories in the feature's definition"));
     }
-    let input = graph.as_float(node.first()?);
+    if node.int("zeros", 1) == 0 {
+        return Err(node.refused("it fails on categories that it does not know", "export it with zeros=1"));
+    }
+    // As ONNX says: a number is first cut to a whole one.
+    let whole = graph.then("Cast", &[node.first()?], vec![("to", Value::Int(7))]);
+    let input = graph.then("Cast", &[&whole], vec![("to", Value::Int(1))]);
     let (axis, categories) = (graph.ints(&[-1]), graph.floats(&[categories.len()], &categories));
     let input = graph.then("Unsqueeze", &[&input, &axis], vec![]);
     let same = graph.then("Equal", &[&input, &categories], vec![]);

@@ -6,6 +6,7 @@
 use super::graph::{Graph, Value};
 use super::{LowerError, transform};
 use crate::node::Node;
+use crate::trees::CLASSES;
 
 struct Split {
     tree: i64,
@@ -78,6 +79,22 @@ impl Ensemble {
             .map(|at| Leaf { tree: tree[at], node: id[at], target: target[at], weight: weights[at] })
             .collect();
         Ok(Self { splits, leaves })
+    }
+
+    /// Refuses what would need a place for a sum that no leaf adds to.
+    fn bounded(&self, node: &Node<'_>, targets: usize, base: &[f32]) -> Result<(), LowerError> {
+        if targets > CLASSES {
+            return Err(node.refused(format!("it has {targets} targets, more than {CLASSES}"), "train it with fewer"));
+        }
+        if let Some(leaf) = self.leaves.iter().find(|leaf| !(0..targets as i64).contains(&leaf.target)) {
+            return Err(
+                node.refused(format!("a leaf adds to {}, and there are {targets}", leaf.target), "export it again")
+            );
+        }
+        if !base.is_empty() && base.len() != targets {
+            return Err(node.refused(format!("{} base values for {targets}", base.len()), "export it again"));
+        }
+        Ok(())
     }
 
     /// Adds a tree that says the same of everybody.
@@ -170,6 +187,7 @@ pub(super) fn regressor(graph: &mut Graph, node: &Node<'_>) -> Result<(), LowerE
         other => return Err(node.refused(format!("its trees are joined by {other}"), "train it to sum or to average")),
     }
     let base = node.floats("base_values");
+    ensemble.bounded(node, targets, base)?;
     if !base.is_empty() {
         ensemble.add_constant(base);
     }
@@ -200,6 +218,7 @@ pub(super) fn classifier(graph: &mut Graph, node: &Node<'_>) -> Result<(), Lower
         graph.node("Add", &[&both, &rest], output, vec![]);
         return Ok(());
     }
+    ensemble.bounded(node, classes, base)?;
     if !base.is_empty() {
         ensemble.add_constant(base);
     }

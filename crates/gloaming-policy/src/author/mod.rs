@@ -2,18 +2,21 @@
 
 mod diff;
 mod metric;
+mod model;
 mod sign;
 mod table;
 mod template;
 
 use toml::de::DeTable;
 
-use gloaming_behavior::{Config, Definition, GroupKind, MAX_GROUPS, MAX_PAGE_FEATURES};
+use gloaming_behavior::{Config, GroupKind, MAX_GROUPS, MAX_PAGE_FEATURES};
 use gloaming_privacy::Rho;
 use gloaming_signal::limits;
 
-use crate::document::{Model, ModelState, PageFeature, PageFeatureKind, PageGroup, Policy, Purpose};
+use crate::document::{PageFeature, PageFeatureKind, PageGroup, Policy, Purpose};
+use crate::gate::Record;
 pub use diff::diff;
+pub use model::{Named, gate_rules, named};
 pub use sign::{
     Key, KeyId, Notice, PublicKey, SignError, Signed, announced, announcement, batch_signature, verify_batch,
 };
@@ -49,7 +52,7 @@ fn is_language(tag: &str) -> bool {
 }
 
 /// A name: lower-case letters, digits and dashes.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 64
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
@@ -67,7 +70,8 @@ fn need_name(table: &Table<'_>, key: &'static str) -> String {
 }
 
 /// Days since 1970 of `YYYY-MM-DD`, by Hinnant's `days_from_civil`.
-fn day_of(date: &str) -> Option<u64> {
+#[must_use]
+pub fn day_of(date: &str) -> Option<u64> {
     let parts: Vec<&str> = date.split('-').collect();
     let [y, m, d] = parts.as_slice() else { return None };
     if (y.len(), m.len(), d.len()) != (4, 2, 2) {
@@ -249,77 +253,24 @@ fn page_features(root: &Table<'_>, purposes: &[Purpose]) -> Vec<PageFeature> {
     features
 }
 
-fn models(root: &Table<'_>, purposes: &[Purpose], manifests: Manifests<'_>) -> Vec<Model> {
-    let mut models: Vec<Model> = Vec::new();
-    for table in root.tables("model") {
-        let id = need_name(&table, "id");
-        let path = table.need_text("manifest", "\"models/purchase-intent/manifest.json\"");
-        let state = match table.need_text("state", "\"shadow\"").as_str() {
-            "shadow" => ModelState::Shadow,
-            "experiment" => ModelState::Experiment,
-            "live" => {
-                table.problem(
-                    "state = \"live\": the gate that lets a model go live is not built yet",
-                    "use shadow, or experiment",
-                );
-                ModelState::Shadow
-            }
-            other => {
-                table.problem(format!("state `{other}` is unknown"), "use shadow or experiment");
-                ModelState::Shadow
-            }
-        };
-        let purpose = purpose_of(&table, purposes);
-        table.finish();
-        if models.iter().any(|m| m.id == id) {
-            table.problem(format!("model `{id}` is declared twice"), "remove one");
-        }
-        let facts = match manifests(&path) {
-            Ok(facts) => facts,
-            Err(why) => {
-                table.problem(
-                    format!("the manifest of `{id}` cannot be used: {why}"),
-                    "run `gloaming model check` on it",
-                );
-                // A stand-in, so that metrics of its score are not reported as well; it compiles to nothing.
-                let score_edges = (1..20).map(|i| f64::from(i) / 20.0).collect();
-                ManifestFacts {
-                    manifest_sha256: [0; 32],
-                    onnx_sha256: [0; 32],
-                    id: id.clone(),
-                    inputs: vec![],
-                    score_edges,
-                }
-            }
-        };
-        if facts.id != id {
-            table.problem(
-                format!("the manifest at {path} is of `{}`, not of `{id}`", facts.id),
-                "use one name for both",
-            );
-        }
-        let mut inputs = Vec::new();
-        for input in &facts.inputs {
-            match Definition::find(input) {
-                Some(index) => inputs.push(u32::try_from(index).unwrap_or(u32::MAX)),
-                None => table.problem(
-                    format!("model `{id}` takes `{input}`, which this release does not compute"),
-                    "train it on features this release defines (`gloaming policy features` lists them)",
-                ),
-            }
-        }
-        let score_edges = facts.score_edges.iter().map(|e| (e * 1e6).round() as u32).collect();
-        let (manifest_sha256, onnx_sha256) = (facts.manifest_sha256, facts.onnx_sha256);
-        models.push(Model { id, state, purpose, manifest_sha256, onnx_sha256, inputs, score_edges });
-    }
-    models
-}
-
-/// Compiles a policy's TOML. `today` is in days since 1970.
+/// Compiles a policy's TOML by which no model acts. `today` is in days since 1970.
 ///
 /// # Errors
 /// Everything that is wrong with it, by line.
 pub fn compile(text: &str, today: u64, manifests: Manifests<'_>) -> Result<Policy, Vec<Problem>> {
+    compile_with(text, today, manifests, None)
+}
+
+/// Compiles a policy's TOML; models may do what the gate's record permits.
+///
+/// # Errors
+/// Everything that is wrong with it, by line.
+pub fn compile_with(
+    text: &str,
+    today: u64,
+    manifests: Manifests<'_>,
+    record: Option<&Record>,
+) -> Result<Policy, Vec<Problem>> {
     if text.len() > limits::POLICY_BYTES {
         let cause = format!("the policy is longer than {} bytes", limits::POLICY_BYTES);
         return Err(vec![Problem { line: 1, cause, remedy: "declare less".into() }]);
@@ -333,7 +284,8 @@ pub fn compile(text: &str, today: u64, manifests: Manifests<'_>) -> Result<Polic
             return Err(source.into_problems());
         }
     };
-    let policy = document(&source, &Table::new(&source, parsed.get_ref(), 0, String::new()), today, manifests);
+    let root = Table::new(&source, parsed.get_ref(), 0, String::new());
+    let policy = document(&source, &root, today, (manifests, record));
     if source.has_problems() {
         return Err(source.into_problems());
     }
@@ -348,7 +300,12 @@ pub fn compile(text: &str, today: u64, manifests: Manifests<'_>) -> Result<Polic
     Ok(policy)
 }
 
-fn document(source: &Source<'_>, root: &Table<'_>, today: u64, manifests: Manifests<'_>) -> Policy {
+fn document(
+    source: &Source<'_>,
+    root: &Table<'_>,
+    today: u64,
+    (manifests, record): (Manifests<'_>, Option<&Record>),
+) -> Policy {
     let site = root.need_text("site", "\"shop.example\"");
     if site.len() > limits::SITE_BYTES || site.bytes().any(|b| !(b.is_ascii_alphanumeric() || b"-.:".contains(&b))) {
         root.problem(format!("site `{site}` is not a host name"), "write it as in shop.example");
@@ -406,7 +363,7 @@ fn document(source: &Source<'_>, root: &Table<'_>, today: u64, manifests: Manife
     let campaigns = root.get("campaigns").map_or_else(Vec::new, |v| v.texts());
     let events = root.get("events").map_or_else(Vec::new, |v| v.texts());
     let page_features = page_features(root, &purposes);
-    let models = models(root, &purposes, manifests);
+    let models = model::models(root, &purposes, manifests, (record, expires_day));
     let mut policy = Policy {
         site,
         version: u32::try_from(version).unwrap_or(1),

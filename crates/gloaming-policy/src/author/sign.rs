@@ -1,12 +1,13 @@
 //! Keys, signatures, and the bundle an edge is given.
 //!
 //! ```text
-//! signed = [ 1, policy: bytes, notice: bytes, [ [ key_id: bytes .size 8, over_policy: bytes .size 64,
-//!                                                 over_notice: bytes .size 64 ]… ] ]
+//! signed = [ 2, policy: bytes, notice: bytes, [ [ key_id: bytes .size 8, over_policy: bytes .size 64,
+//!                                                 over_notice: bytes .size 64 ]… ], record: bytes ]
 //! ```
 //! A signature is pure Ed25519 (RFC 8032) over a context line and the bytes, so that a signature over
 //! one kind of thing never counts for another. A key's id is the first 8 bytes of the SHA-256 of its
-//! public key. A bundle may carry several signatures: that is how keys are rotated.
+//! public key. A bundle may carry several signatures: that is how keys are rotated. The record is that of the
+//! [`crate::gate`]; it bears its own signatures, and is empty where no model acts.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 use super::date_of;
 use crate::Policy;
+use crate::gate::{GateError, RECORD_BYTES, Record};
 
 const POLICY: &[u8] = b"gloaming policy 1\n";
 /// The loader prepends the same line.
@@ -50,6 +52,9 @@ pub enum SignError {
         "a delivery is announced by a key's id, a SHA-256 and a signature, in hexadecimal and separated by full stops"
     )]
     Announcement,
+    /// A model acts that may not.
+    #[error("the policy lets a model act that has not passed the gate: {0}")]
+    Gate(#[from] GateError),
     /// A key file or text that is no key.
     #[error("not an ed25519 key: {0}")]
     Key(&'static str),
@@ -93,7 +98,7 @@ impl Key {
         self.0.to_scalar_bytes()
     }
 
-    fn sign(&self, context: &[u8], bytes: &[u8]) -> [u8; 64] {
+    pub(crate) fn sign(&self, context: &[u8], bytes: &[u8]) -> [u8; 64] {
         self.0.sign(&[context, bytes].concat()).to_bytes()
     }
 }
@@ -133,7 +138,7 @@ impl PublicKey {
         self.0.to_montgomery().to_bytes()
     }
 
-    fn verify(&self, context: &[u8], bytes: &[u8], signature: &[u8; 64]) -> Result<(), SignError> {
+    pub(crate) fn verify(&self, context: &[u8], bytes: &[u8], signature: &[u8; 64]) -> Result<(), SignError> {
         self.0
             .verify_strict(&[context, bytes].concat(), &Signature::from_bytes(signature))
             .map_err(|_| SignError::BadSignature(hash::hex(&self.id())))
@@ -156,26 +161,29 @@ pub struct Signed {
     policy: Vec<u8>,
     notice: Vec<u8>,
     signatures: Vec<Pair>,
+    record: Vec<u8>,
 }
 
 impl Cbor for Signed {
     fn encode(&self, writer: &mut Writer) {
-        writer.list(4);
-        1u8.encode(writer);
+        writer.list(5);
+        2u8.encode(writer);
         writer.bytes(&self.policy);
         writer.bytes(&self.notice);
         self.signatures.encode(writer);
+        writer.bytes(&self.record);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.record(4, |reader| {
-            if u8::decode(reader)? != 1 {
+        reader.record(5, |reader| {
+            if u8::decode(reader)? != 2 {
                 return Err(reader.limit());
             }
             Ok(Self {
                 policy: reader.bytes(limits::POLICY_BYTES)?.to_vec(),
                 notice: reader.bytes(limits::POLICY_BYTES)?.to_vec(),
                 signatures: Cbor::decode(reader)?,
+                record: reader.bytes(RECORD_BYTES)?.to_vec(),
             })
         })
     }
@@ -239,7 +247,10 @@ impl Notice {
 }
 
 impl Signed {
-    /// Signs a policy and the notice made from it.
+    /// Longest bundle, bytes.
+    pub const BYTES: usize = 2 * limits::POLICY_BYTES + RECORD_BYTES + 4_096;
+
+    /// Signs a policy and the notice made from it. A policy by which a model acts needs [`Self::with_record`] too.
     #[must_use]
     pub fn sign(policy: &Policy, keys: &[&Key]) -> Self {
         let (policy, notice) = (policy.to_bytes(), Notice::of(policy).to_bytes());
@@ -251,7 +262,14 @@ impl Signed {
                 over_notice: key.sign(NOTICE, &notice),
             })
             .collect();
-        Self { policy, notice, signatures }
+        Self { policy, notice, signatures, record: Vec::new() }
+    }
+
+    /// Adds the record that says what the policy's models may do.
+    #[must_use]
+    pub fn with_record(mut self, record: &Record) -> Self {
+        self.record = record.bytes().to_vec();
+        self
     }
 
     /// The file's bytes.
@@ -260,14 +278,14 @@ impl Signed {
         cbor::to_vec(self)
     }
 
-    /// Reads a file and believes it only if `pinned` signed both halves, they belong together and the
-    /// date has not come. `today` is in days since 1970.
+    /// Reads a file and believes it only if `pinned` signed both halves, they belong together, the date has not
+    /// come, and every model passed the gate for what it does. `today` is in days since 1970.
     ///
     /// # Errors
     /// The first of these that fails.
     pub fn verify(bytes: &[u8], pinned: &PublicKey, today: u64) -> Result<(Self, Policy), SignError> {
-        if bytes.len() > 2 * limits::POLICY_BYTES + 4_096 {
-            return Err(SignError::Format(Error::Limit(2 * limits::POLICY_BYTES)));
+        if bytes.len() > Self::BYTES {
+            return Err(SignError::Format(Error::Limit(Self::BYTES)));
         }
         let signed: Self = cbor::from_slice(bytes)?;
         let id = pinned.id();
@@ -282,7 +300,42 @@ impl Signed {
         if policy.expires_day <= today {
             return Err(SignError::Expired(date_of(policy.expires_day)));
         }
+        signed.gate(&policy, pinned)?;
         Ok((signed, policy))
+    }
+
+    /// Replays the record, and asks it for every model.
+    fn gate(&self, policy: &Policy, pinned: &PublicKey) -> Result<(), GateError> {
+        let record = self.record()?;
+        for model in &policy.models {
+            match &record {
+                Some(record) => record.permits(&model.manifest_sha256, model.state, policy.expires_day)?,
+                None if model.state.acts() => {
+                    return Err(GateError::refused(
+                        format!("{} acts, and there is no record", model.id),
+                        "sign the policy with `gloaming policy sign`, beside its gate.ndjson",
+                    ));
+                }
+                None => {}
+            }
+        }
+        match record {
+            Some(record) if record.site() != policy.site => {
+                Err(GateError::Other(format!("is of {}, not of {}", record.site(), policy.site)))
+            }
+            Some(record) if !record.knows(pinned) => {
+                Err(GateError::Other("was never kept under the key that is pinned for the site".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The record, replayed; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it does not hold.
+    pub fn record(&self) -> Result<Option<Record>, GateError> {
+        if self.record.is_empty() { Ok(None) } else { Record::read(&self.record).map(Some) }
     }
 
     /// Reads what was verified before, by a key that may not be trusted any more: an earlier version whose

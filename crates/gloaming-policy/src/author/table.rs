@@ -214,18 +214,22 @@ impl<'a> Table<'a> {
         self.get(key).map_or_else(Vec::new, |value| value.list().iter().filter_map(Value::table).collect())
     }
 
+    fn all(&self) -> impl Iterator<Item = (String, Value<'a>)> + '_ {
+        self.table.iter().map(|(key, value)| {
+            let name = format!("{}.{}", self.name, key.get_ref());
+            let at = value.span().start;
+            (key.get_ref().to_string(), Value { source: self.source, value: value.get_ref(), at, name })
+        })
+    }
+
     /// All keys as texts: for `text.en = "…"`.
     pub(super) fn all_texts(&self) -> Vec<(String, String)> {
-        let value = |key: &str, v: &'a toml::Spanned<DeValue<'a>>| Value {
-            source: self.source,
-            value: v.get_ref(),
-            at: v.span().start,
-            name: format!("{}.{key}", self.name),
-        };
-        self.table
-            .iter()
-            .filter_map(|(key, v)| Some((key.get_ref().to_string(), value(key.get_ref(), v).text()?)))
-            .collect()
+        self.all().filter_map(|(key, value)| Some((key, value.text()?))).collect()
+    }
+
+    /// All keys as lists of texts: for `roles = { data = ["…"] }`.
+    pub(super) fn all_lists(&self) -> Vec<(String, Vec<String>)> {
+        self.all().map(|(key, value)| (key, value.texts())).collect()
     }
 
     pub(super) fn problem(&self, cause: impl Into<String>, remedy: impl Into<String>) {

@@ -3,6 +3,8 @@
 pub mod component;
 pub mod demo;
 pub mod doctor;
+pub mod evaluate;
+pub mod gate;
 pub mod model;
 pub mod plan;
 pub mod policy;

@@ -131,7 +131,7 @@ pub fn run(policy: &Path, models: Option<&Path>, visits_per_day: f64) -> Result<
     if !(visits_per_day.is_finite() && visits_per_day > 0.0) {
         bail!("--visits-per-day must be more than zero; count consenting visits only");
     }
-    print!("{}", text(&files::compile_policy(policy, models)?, visits_per_day));
+    print!("{}", text(&files::compile_policy(policy, models)?.0, visits_per_day));
     Ok(())
 }
 

@@ -33,7 +33,7 @@ pub fn new(name: &str, site: &str, origin: Option<&str>, out: &Path) -> Result<(
 /// # Errors
 /// All problems.
 pub fn check(path: &Path, models: Option<&Path>) -> Result<()> {
-    let policy = files::compile_policy(path, models)?;
+    let (policy, _) = files::compile_policy(path, models)?;
     summary(&policy);
     Ok(())
 }
@@ -80,7 +80,7 @@ fn summary(policy: &Policy) {
 /// # Errors
 /// When it does not compile or the key is none.
 pub fn sign(path: &Path, models: Option<&Path>, keys: &[impl AsRef<Path>], out: &Path) -> Result<()> {
-    let policy = files::compile_policy(path, models)?;
+    let (policy, record) = files::compile_policy(path, models)?;
     if let Ok(before) = files::read(out) {
         let first = files::key(keys.first().context("a key")?.as_ref())?.public();
         if let Ok((_, old)) = Signed::verify(&before, &first, 0)
@@ -97,7 +97,12 @@ pub fn sign(path: &Path, models: Option<&Path>, keys: &[impl AsRef<Path>], out: 
         }
     }
     let keys: Vec<Key> = keys.iter().map(|k| files::key(k.as_ref())).collect::<Result<_>>()?;
-    let signed = Signed::sign(&policy, &keys.iter().collect::<Vec<_>>());
+    let mut signed = Signed::sign(&policy, &keys.iter().collect::<Vec<_>>());
+    if let Some(record) = &record {
+        signed = signed.with_record(record);
+    }
+    // As an edge will read it: what is not believed here is believed nowhere.
+    Signed::verify(&signed.to_bytes(), &keys.first().context("a key")?.public(), files::today())?;
     fs::write(out, signed.to_bytes()).with_context(|| out.display().to_string())?;
     summary(&policy);
     println!("wrote {}; give it to edges and centre, and to pages:", out.display());
@@ -117,7 +122,7 @@ pub fn sign(path: &Path, models: Option<&Path>, keys: &[impl AsRef<Path>], out: 
 /// # Errors
 /// When one of them does not compile.
 pub fn compare(old: &Path, new: &Path, models: Option<&Path>) -> Result<()> {
-    let (old, new) = (files::compile_policy(old, models)?, files::compile_policy(new, models)?);
+    let ((old, _), (new, _)) = (files::compile_policy(old, models)?, files::compile_policy(new, models)?);
     let lines = diff(&old, &new);
     if lines.is_empty() {
         println!("nothing but the version differs");

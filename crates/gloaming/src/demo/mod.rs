@@ -1,22 +1,28 @@
 //! Centre, edge and shop in one process on this machine: the real parts with short windows.
 
+mod gate;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use axum::Router;
-use gloaming_edge::{Clock, EntropySource, system_clock, system_entropy};
+use gloaming_edge::{Clock, EntropySource, Reload, system_clock, system_entropy};
 use gloaming_http::{Assets, Roots, serve};
 use gloaming_policy::Policy;
-use gloaming_policy::author::{Key, PublicKey, Signed, compile, date_of, template};
+use gloaming_policy::author::{Key, PublicKey, date_of, template};
 use gloaming_window::WrappingKey;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 
+use self::gate::{Force, Gate};
 use crate::files;
 use crate::shop::{Csp, Shop, routes};
+
+pub use self::gate::{MODEL, Step};
 
 /// The demonstration's site.
 pub const SITE: &str = "lantern-and-loom.example";
@@ -61,6 +67,26 @@ impl Options {
     }
 }
 
+/// Edge and centre, which take new policies while they run.
+struct Services {
+    edge: gloaming_edge::Running,
+    central: gloaming_central::Running,
+    pins: BTreeMap<String, PublicKey>,
+    edges: BTreeMap<String, Vec<PublicKey>>,
+}
+
+impl Services {
+    async fn put(&self, signed: Vec<u8>) -> Result<()> {
+        // The centre first: it must know the policy before a batch names it.
+        self.central.reload(&self.pins, std::slice::from_ref(&signed), self.edges.clone()).await?;
+        let reload = Reload { pins: self.pins.clone(), policies: vec![signed], quotas: BTreeMap::new() };
+        match self.edge.reload(reload).await.into_iter().next() {
+            None => Ok(()),
+            Some(refused) => Err(refused.into()),
+        }
+    }
+}
+
 /// A running demonstration.
 pub struct Demo {
     /// The shop's address, `http://127.0.0.1:…`.
@@ -71,36 +97,26 @@ pub struct Demo {
     pub admin: String,
     /// The centre's address.
     pub central: String,
-    /// The policy in force.
+    /// The policy in force at the start.
     pub policy: Policy,
     /// The owner's public key.
     pub key: PublicKey,
-    edge_running: gloaming_edge::Running,
-    central_running: gloaming_central::Running,
+    gate: Arc<Gate>,
+    force: Force,
+    running: Arc<Mutex<Option<Services>>>,
     stop_shop: oneshot::Sender<()>,
     shop_task: JoinHandle<()>,
 }
 
-/// The demonstration's policy: the shop's template with short windows, the smallest `k` there is, and
-/// the model's score shown to the page.
-///
-/// # Errors
-/// When the template does not compile, which a test would have seen.
-pub fn policy(assets: &Assets, origin: &str, window_s: u32, today: u64, edit: fn(String) -> String) -> Result<Policy> {
+/// The text of the demonstration's policy: the shop's template with short windows and the smallest `k` there is.
+fn text(origin: &str, window_s: u32, today: u64, edit: fn(String) -> String) -> Result<String> {
     let text = template("shop", SITE, origin, &date_of(today + 30)).ok_or_else(|| anyhow!("no template"))?;
     let text = text
         .replace("window = \"day\"", &format!("window = \"{window_s}s\""))
         .replace("window = \"week\"", &format!("window = \"{window_s}s\""))
         .replace("k = 50", "k = 20")
-        .replace("k = 100", "k = 20")
-        .replace("state = \"shadow\"", "state = \"experiment\"");
-    let manifests = |name: &str| {
-        let model = name.strip_suffix("manifest.json").ok_or("a manifest is called manifest.json")?;
-        let bytes = |name: String| assets.bytes(&name).cloned().ok_or(format!("the assets lack {name}"));
-        files::manifest_facts(&bytes(name.to_owned())?, &bytes(format!("{model}model.onnx"))?)
-    };
-    compile(&edit(text), today, &manifests)
-        .map_err(|problems| anyhow!("{}", files::shown(std::path::Path::new("the demonstration's policy"), &problems)))
+        .replace("k = 100", "k = 20");
+    Ok(edit(text))
 }
 
 async fn listen(port: Option<u16>, offset: u16) -> Result<TcpListener> {
@@ -128,17 +144,20 @@ impl Demo {
             (address(&shop)?, address(&edge)?, address(&admin)?, address(&central)?);
 
         let (owner, edge_key) = (Key::from_seed(&files::entropy()?), Key::from_seed(&files::entropy()?));
-        let policy = policy(&assets, &shop_at, window_s, clock() / 86_400_000, edit)?;
-        let signed = Signed::sign(&policy, &[&owner]).to_bytes();
-        let pins = BTreeMap::from([(SITE.to_owned(), owner.public())]);
+        let today = clock() / 86_400_000;
+        let assets = gate::staged(&assets, today)?;
+        let gate = Gate::new(&text(&shop_at, window_s, today, edit)?, assets.clone(), owner, clock.clone())?;
+        let (policy, signed) = gate.signed().await;
+        let pins = BTreeMap::from([(SITE.to_owned(), gate.key())]);
+        let edges = BTreeMap::from([("edge-1".to_owned(), vec![edge_key.public()])]);
 
-        let central_running = gloaming_central::start(
+        let central_service = gloaming_central::start(
             gloaming_central::Config {
                 store: gloaming_central::StoreAddress::Sqlite(folder.join("central.sqlite")),
                 retain_days: None,
                 pins: pins.clone(),
                 policies: vec![signed.clone()],
-                edges: BTreeMap::from([("edge-1".to_owned(), vec![edge_key.public()])]),
+                edges: edges.clone(),
                 password: None,
                 assets: assets.clone(),
                 more: Router::new(),
@@ -148,7 +167,7 @@ impl Demo {
         )
         .await?;
         let component = assets.bytes("edge/worker.component.wasm").context("the assets lack the edge component")?;
-        let edge_running = gloaming_edge::start(
+        let edge_service = gloaming_edge::start(
             gloaming_edge::Config {
                 name: "edge-1".to_owned(),
                 store: folder.join("edge.redb"),
@@ -157,7 +176,7 @@ impl Demo {
                 anchor: folder.join("edge.anchor"),
                 accept_clock: true,
                 restored: false,
-                pins,
+                pins: pins.clone(),
                 policies: vec![signed],
                 component: component.to_vec(),
                 central: vec![central_at.clone()],
@@ -177,9 +196,26 @@ impl Demo {
             admin,
         )
         .await?;
-        let key = owner.public();
-        let router =
-            around_shop(routes(Shop { assets, edge: edge_at.clone(), site: SITE.to_owned(), key: key.to_text(), csp }));
+        let running = Services { edge: edge_service, central: central_service, pins, edges };
+        let running = Arc::new(Mutex::new(Some(running)));
+        let (key, gate, services) = (gate.key(), Arc::new(gate), Arc::clone(&running));
+        let force: Force = Arc::new(move |signed| {
+            let services = Arc::clone(&services);
+            Box::pin(async move {
+                match &*services.lock().await {
+                    Some(services) => services.put(signed).await,
+                    None => Ok(()),
+                }
+            })
+        });
+        let pages = gate.routes(Arc::clone(&force));
+        let router = around_shop(pages.merge(routes(Shop {
+            assets,
+            edge: edge_at.clone(),
+            site: SITE.to_owned(),
+            key: key.to_text(),
+            csp,
+        })));
         let (stop_shop, stopped) = oneshot::channel();
         let shop_task = tokio::spawn(serve(shop, router, async move {
             let _ = stopped.await;
@@ -191,18 +227,29 @@ impl Demo {
             central: central_at,
             policy,
             key,
-            edge_running,
-            central_running,
+            gate,
+            force,
+            running,
             stop_shop,
             shop_task,
         })
+    }
+
+    /// Takes a step at the gate, as the page about it does.
+    ///
+    /// # Errors
+    /// When a policy could not be put in force.
+    pub async fn step(&self, step: Step) -> Result<serde_json::Value> {
+        self.gate.step(step, &self.force).await
     }
 
     /// Stops the shop, then the edge, then the centre: in the order in which data flows.
     pub async fn stop(self) {
         let _ = self.stop_shop.send(());
         let _ = self.shop_task.await;
-        self.edge_running.stop().await;
-        self.central_running.stop().await;
+        if let Some(Services { edge, central, .. }) = self.running.lock().await.take() {
+            edge.stop().await;
+            central.stop().await;
+        }
     }
 }

@@ -1,0 +1,210 @@
+//! `[[model]]` and `[gate]`: which models there are, what they may do, and what is asked of them first.
+
+use std::collections::BTreeMap;
+
+use toml::de::DeTable;
+
+use gloaming_behavior::Definition;
+
+use super::table::{Problem, Source, Table, nearest};
+use super::{ManifestFacts, Manifests, need_name, purpose_of};
+use crate::document::{Model, ModelState, Purpose};
+use crate::gate::{Kind, Record, Rules, Stage, Step};
+
+/// The states that a policy may give a model, with their words.
+const STATES: [(&str, ModelState); 4] = [
+    ("shadow", ModelState::Shadow),
+    ("experiment", ModelState::Experiment),
+    ("live", ModelState::Live),
+    ("quarantined", ModelState::Off),
+];
+
+fn state(table: &Table<'_>) -> ModelState {
+    let word = table.need_text("state", "\"shadow\"");
+    if let Some((_, state)) = STATES.iter().find(|(known, _)| *known == word) {
+        return *state;
+    }
+    let (cause, remedy) = match word.parse::<Stage>() {
+        Ok(Stage::Draft) => {
+            ("a draft is computed nowhere".to_owned(), "use shadow, or take the model out of the policy".to_owned())
+        }
+        Ok(_) => (format!("a {word} model is not used any more"), "take it out of the policy".to_owned()),
+        Err(_) => {
+            let meant = nearest(&word, STATES.iter().map(|(known, _)| *known));
+            let remedy = meant
+                .map_or("use shadow, experiment, live or quarantined".to_owned(), |m| format!("did you mean `{m}`?"));
+            (format!("state `{word}` is unknown"), remedy)
+        }
+    };
+    if !word.is_empty() {
+        table.problem(cause, remedy);
+    }
+    ModelState::Shadow
+}
+
+pub(super) fn models(
+    root: &Table<'_>,
+    purposes: &[Purpose],
+    manifests: Manifests<'_>,
+    (record, expires_day): (Option<&Record>, u64),
+) -> Vec<Model> {
+    let rules = rules(root);
+    let mut models: Vec<Model> = Vec::new();
+    for table in root.tables("model") {
+        let id = need_name(&table, "id");
+        let path = table.need_text("manifest", "\"models/purchase-intent/manifest.json\"");
+        let state = state(&table);
+        let purpose = purpose_of(&table, purposes);
+        table.finish();
+        if models.iter().any(|m| m.id == id) {
+            table.problem(format!("model `{id}` is declared twice"), "remove one");
+        }
+        let facts = match manifests(&path) {
+            Ok(facts) => facts,
+            Err(why) => {
+                table.problem(
+                    format!("the manifest of `{id}` cannot be used: {why}"),
+                    "run `gloaming model check` on it",
+                );
+                stand_in(&id)
+            }
+        };
+        if facts.id != id {
+            table.problem(
+                format!("the manifest at {path} is of `{}`, not of `{id}`", facts.id),
+                "use one name for both",
+            );
+        }
+        let mut inputs = Vec::new();
+        for input in &facts.inputs {
+            match Definition::find(input) {
+                Some(index) => inputs.push(u32::try_from(index).unwrap_or(u32::MAX)),
+                None => table.problem(
+                    format!("model `{id}` takes `{input}`, which this release does not compute"),
+                    "train it on features this release defines (`gloaming policy features` lists them)",
+                ),
+            }
+        }
+        let score_edges = facts.score_edges.iter().map(|e| (e * 1e6).round() as u32).collect();
+        let (manifest_sha256, onnx_sha256) = (facts.manifest_sha256, facts.onnx_sha256);
+        match record {
+            Some(record) => {
+                if let Err(why) = record.permits(&manifest_sha256, state, expires_day) {
+                    table.problem(format!("the gate does not let {id} be that: {why}"), "the record has the last word");
+                } else if state.acts() && record.rules() != rules.as_ref() {
+                    root.problem(
+                        "[gate] says something else than the rules that the record was judged by",
+                        format!("`gloaming model promote {id}` puts the new ones in force and judges by them"),
+                    );
+                }
+            }
+            None if state.acts() => table.problem(
+                format!("{id} may not act on anybody: there is no record of evidence for it"),
+                format!("use state = \"shadow\"; `gloaming model promote {id}` says what is missing"),
+            ),
+            None => {}
+        }
+        models.push(Model { id, state, purpose, manifest_sha256, onnx_sha256, inputs, score_edges });
+    }
+    models
+}
+
+/// So that metrics of its score are not reported as well; it compiles to nothing.
+fn stand_in(id: &str) -> ManifestFacts {
+    ManifestFacts {
+        manifest_sha256: [0; 32],
+        onnx_sha256: [0; 32],
+        id: id.to_owned(),
+        inputs: vec![],
+        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+    }
+}
+
+fn step(gate: &Table<'_>, key: &'static str) -> Step {
+    let example = "{ evidence = [\"held-out\", \"parity\"], approved_by = [\"data\"], auc = 0.6 }";
+    let Some(table) = gate.need(key, example).and_then(|value| value.table()) else { return Step::default() };
+    let mut step = Step::default();
+    for value in table.need("evidence", "[\"held-out\", \"parity\"]").map_or_else(Vec::new, |value| value.list()) {
+        let word = value.text().unwrap_or_default();
+        match Kind::ALL.into_iter().find(|kind| kind.name() == word) {
+            Some(kind) => drop(step.evidence.insert(kind)),
+            None => {
+                let meant = nearest(&word, Kind::ALL.iter().map(|kind| kind.name()));
+                let all: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+                value.problem(
+                    format!("`{word}` is no kind of evidence"),
+                    meant.map_or(format!("use {}", all.join(", ")), |m| format!("did you mean `{m}`?")),
+                );
+            }
+        }
+    }
+    step.approved_by =
+        table.need("approved_by", "[\"data\"]").map_or_else(Vec::new, |value| value.texts()).into_iter().collect();
+    let threshold = |key| table.get(key).and_then(|value| value.number());
+    step.auc = threshold("auc");
+    step.calibration_error = threshold("calibration_error");
+    step.group_gap = threshold("group_gap");
+    step.lift = threshold("lift");
+    table.finish();
+    step
+}
+
+/// The rules, as far as they can be read; `None` when the policy has no `[gate]`.
+fn rules(root: &Table<'_>) -> Option<Rules> {
+    let gate = root.get("gate")?.table()?;
+    let whole = |key, example, range| gate.need(key, example).and_then(|value| value.whole(range)).unwrap_or(1);
+    let (max_age_days, model_bytes) =
+        (whole("max_age_days", "180", 1..401), whole("model_bytes", "1000000", 1..8 * 1024 * 1024 + 1));
+    let roles = gate.need("roles", "{ data = [\"KEY\"] }").and_then(|value| value.table());
+    let roles = roles.map_or_else(BTreeMap::new, |table| table.all_lists().into_iter().collect());
+    let (experiment, live) = (step(&gate, "experiment"), step(&gate, "live"));
+    gate.finish();
+    let rules = Rules { max_age_days, model_bytes, roles, experiment, live };
+    for (cause, remedy) in rules.problems() {
+        gate.problem(cause, remedy);
+    }
+    Some(rules)
+}
+
+fn on_text<T>(text: &str, read: impl FnOnce(&Table<'_>) -> T) -> Result<T, Vec<Problem>> {
+    let source = Source::new(text);
+    let parsed = match DeTable::parse(text) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            source.problem(error.span().map_or(0, |s| s.start), error.message().to_owned(), "mend the syntax here");
+            return Err(source.into_problems());
+        }
+    };
+    let found = read(&Table::new(&source, parsed.get_ref(), 0, String::new()));
+    if source.has_problems() { Err(source.into_problems()) } else { Ok(found) }
+}
+
+/// The rules that a policy's text asks its models to pass; `None` when it has no `[gate]`.
+///
+/// # Errors
+/// What is wrong with them, by line.
+pub fn gate_rules(text: &str) -> Result<Option<Rules>, Vec<Problem>> {
+    on_text(text, rules)
+}
+
+/// What a policy's text names, before the gate is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The site.
+    pub site: String,
+    /// Each model's name, and where its manifest is.
+    pub models: Vec<(String, String)>,
+}
+
+/// Site and models of a policy's text.
+///
+/// # Errors
+/// What is wrong with them, by line.
+pub fn named(text: &str) -> Result<Named, Vec<Problem>> {
+    let example = "\"models/purchase-intent/manifest.json\"";
+    on_text(text, |root| {
+        let of = |table: Table<'_>| (need_name(&table, "id"), table.need_text("manifest", example));
+        let site = root.need_text("site", "\"shop.example\"");
+        Named { site, models: root.tables("model").into_iter().map(of).collect() }
+    })
+}

@@ -1,0 +1,243 @@
+//! `gloaming model evaluate`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use gloaming_model::Model;
+use gloaming_model::evaluate::{Estimate, Gaps, gaps, performance};
+use gloaming_policy::author::date_of;
+use gloaming_policy::gate::{
+    Attribute, Calibration, Fairness, Group, HeldOut, Interval, Parity, Rows, Runtime, Said, SplitBy, Statement,
+};
+use gloaming_signal::hash;
+
+use crate::files;
+
+/// How rows were kept apart, in a word.
+///
+/// # Errors
+/// When the word is another.
+pub fn split(word: &str) -> Result<SplitBy> {
+    Ok(match word {
+        "time" => SplitBy::Time,
+        "source" => SplitBy::Source,
+        "group" => SplitBy::Group,
+        "random" => SplitBy::Random,
+        _ => bail!("`{word}` is no split; use time, source, group or random"),
+    })
+}
+
+/// A file of labelled rows.
+pub struct Labelled {
+    /// The CSV.
+    pub rows: PathBuf,
+    /// Column of the outcome.
+    pub outcome: String,
+}
+
+/// How they were kept apart.
+pub struct Split {
+    /// In a word.
+    pub by: SplitBy,
+    /// What was learnt from.
+    pub trained: String,
+    /// What they are.
+    pub tested: String,
+}
+
+/// What groups are compared.
+pub struct Groups {
+    /// Columns.
+    pub columns: Vec<String>,
+    /// Why there are none.
+    pub none: Option<String>,
+    /// Score from which a person counts as selected.
+    pub threshold: Option<f64>,
+}
+
+/// Columns as they are needed.
+struct Table {
+    inputs: Vec<Vec<f32>>,
+    outcomes: Vec<bool>,
+    groups: Vec<Vec<String>>,
+}
+
+/// What is wrong in a column, how often, and where first.
+#[derive(Default)]
+struct Wrong(BTreeMap<String, (usize, u64)>);
+
+impl Wrong {
+    fn note(&mut self, what: String, line: u64) {
+        self.0.entry(what).or_insert((0, line)).0 += 1;
+    }
+
+    fn end(self, path: &Path) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let parts: Vec<String> = self
+            .0
+            .into_iter()
+            .map(|(what, (count, line))| format!("{count} rows with {what} (the first on line {line})"))
+            .collect();
+        bail!("{}: {}; mend or leave out those rows, nothing was evaluated", path.display(), parts.join("; "))
+    }
+}
+
+fn read(bytes: &[u8], path: &Path, features: &[String], outcome: &str, groups: &[String]) -> Result<Table> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+    let header = reader.headers().with_context(|| path.display().to_string())?.clone();
+    let column = |name: &String| {
+        header.iter().position(|found| found == name).with_context(|| {
+            format!(
+                "{} has no column `{name}`; it has {}",
+                path.display(),
+                header.iter().collect::<Vec<_>>().join(", ")
+            )
+        })
+    };
+    let inputs_at = features.iter().map(column).collect::<Result<Vec<_>>>()?;
+    let groups_at = groups.iter().map(column).collect::<Result<Vec<_>>>()?;
+    let outcome_at = column(&outcome.to_owned())?;
+    let (mut table, mut wrong) =
+        (Table { inputs: vec![], outcomes: vec![], groups: vec![vec![]; groups.len()] }, Wrong::default());
+    for row in reader.records() {
+        let row = row.with_context(|| path.display().to_string())?;
+        let line = row.position().map_or(0, csv::Position::line);
+        let cell = |at: usize| row.get(at).unwrap_or_default();
+        let mut inputs = Vec::with_capacity(inputs_at.len());
+        for (at, name) in inputs_at.iter().zip(features) {
+            match cell(*at).parse::<f32>() {
+                Ok(number) if number.is_finite() => inputs.push(number),
+                _ => wrong.note(format!("no number in `{name}`"), line),
+            }
+        }
+        let label = match cell(outcome_at) {
+            "0" | "false" => false,
+            "1" | "true" => true,
+            _ => {
+                wrong.note(format!("neither 0 nor 1 in `{outcome}`"), line);
+                false
+            }
+        };
+        for ((at, name), column) in groups_at.iter().zip(groups).zip(&mut table.groups) {
+            if cell(*at).is_empty() {
+                wrong.note(format!("nothing in `{name}`"), line);
+            }
+            column.push(cell(*at).to_owned());
+        }
+        table.inputs.push(inputs);
+        table.outcomes.push(label);
+    }
+    wrong.end(path)?;
+    Ok(table)
+}
+
+fn interval(estimate: Estimate) -> Interval {
+    Interval { value: estimate.value, low: estimate.low, high: estimate.high }
+}
+
+fn attribute(name: &str, gaps: Gaps) -> Attribute {
+    let group = |g: gloaming_model::evaluate::GroupCounts| Group {
+        name: g.name,
+        rows: g.rows,
+        positives: g.positives,
+        selected: g.selected,
+    };
+    Attribute {
+        name: name.to_owned(),
+        groups: gaps.groups.into_iter().map(group).collect(),
+        selection_gap: interval(gaps.selection),
+        odds_gap: interval(gaps.odds),
+    }
+}
+
+fn line(what: &str, interval: &Interval) {
+    println!("  {what:<28} {:.4}  [{:.4}, {:.4}]", interval.value, interval.low, interval.high);
+}
+
+/// The four statements about a model, and what was printed of them.
+///
+/// # Errors
+/// What is wrong with model, rows or words.
+pub fn run(manifest: &Path, labelled: &Labelled, split: Split, groups: Groups, out: &Path) -> Result<()> {
+    let (bytes, onnx) = (files::read(manifest)?, files::read(&manifest.with_file_name("model.onnx"))?);
+    let model = Model::load(&bytes, &onnx).with_context(|| manifest.display().to_string())?;
+    let described = model.manifest();
+    let rows = files::read(&labelled.rows)?;
+    let table = read(&rows, &labelled.rows, &described.input.features, &labelled.outcome, &groups.columns)?;
+    let score = |inputs: &Vec<f32>| model.score(inputs).map(|score| f64::from(score).clamp(0.0, 1.0));
+    let scores = table.inputs.iter().map(score).collect::<Result<Vec<_>, _>>()?;
+    let digest = hash::sha256(&rows);
+    let seed = u64::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 8]));
+    let found = performance(&scores, &table.outcomes, &described.score_edges, seed)?;
+    let day = date_of(files::today());
+    let on = Rows {
+        data: labelled.rows.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        sha256: hash::hex(&digest),
+        split: split.by,
+        trained: split.trained,
+        tested: split.tested,
+        rows: found.rows as u64,
+        positives: found.positives as u64,
+    };
+    println!(
+        "{} version {} on {} rows, {} with the outcome:",
+        described.id, described.version, found.rows, found.positives
+    );
+    let held_out = HeldOut {
+        day: day.clone(),
+        on: on.clone(),
+        auc: interval(found.auc),
+        average_precision: interval(found.average_precision),
+        brier: interval(found.brier),
+    };
+    line("AUC", &held_out.auc);
+    line("average precision", &held_out.average_precision);
+    line("Brier score", &held_out.brier);
+    let calibration = Calibration {
+        day: day.clone(),
+        on: on.clone(),
+        error: interval(found.calibration_error),
+        mean_score: found.mean_score,
+        base_rate: found.positives as f64 / found.rows as f64,
+    };
+    line("calibration error", &calibration.error);
+    let threshold = groups.threshold.or_else(|| described.score_edges.get(13).copied()).unwrap_or(0.5);
+    let mut by = Vec::new();
+    for (name, column) in groups.columns.iter().zip(&table.groups) {
+        let found = attribute(name, gaps(&scores, &table.outcomes, column, threshold, seed)?);
+        line(&format!("selection gap by {name}"), &found.selection_gap);
+        line(&format!("odds gap by {name}"), &found.odds_gap);
+        by.push(found);
+    }
+    let reference = &described.reference;
+    let mut largest = 0f32;
+    for (inputs, wanted) in reference.inputs.iter().zip(&reference.outputs) {
+        largest = largest.max((model.score(inputs)? - wanted).abs());
+    }
+    let runtimes = vec![Runtime { name: "native".into(), largest: f64::from(largest) }];
+    let parity = Parity { day: day.clone(), rows: reference.inputs.len() as u64, runtimes };
+    println!("  {} reference rows differ by {largest:.1e} at most", parity.rows);
+    let mut said = vec![Said::HeldOut(held_out), Said::Calibration(calibration), Said::Parity(parity)];
+    if by.is_empty() && groups.none.is_none() {
+        println!("no statement on fairness: compare groups with --group, or say with --no-group why there are none");
+    } else {
+        said.push(Said::Fairness(Fairness { day, on, threshold, by, none: groups.none }));
+    }
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    for said in said {
+        let name = said.kind().map_or("", |kind| kind.name());
+        let path = out.join(format!("{name}.json"));
+        let statement = Statement::of(&described.id, &hash::sha256(&bytes), said);
+        // What is written can be read: reasons are long enough, ends are in order.
+        Statement::read(statement.to_json().as_bytes())?;
+        files::replace(&path, statement.to_json().as_bytes()).with_context(|| path.display().to_string())?;
+        println!("wrote {}", path.display());
+    }
+    if split.by == SplitBy::Random {
+        println!("these rows were set aside by lot: no gate takes them for evidence");
+    }
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! The demonstration's gate: the shop's model begins in shadow, and is brought to an experiment before one's eyes.
+//!
+//! Keys, roles and record are made when the demonstration starts and gone when it ends. The evidence is what
+//! `models/purchase-intent/evidence` holds, with the day it is signed here and the manifest's hash put in: the
+//! demonstration's manifest is to be reviewed half a year after it starts, so that its hash differs from the shipped one.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use gloaming_edge::Clock;
+use gloaming_http::Assets;
+use gloaming_model::Manifest;
+use gloaming_policy::Policy;
+use gloaming_policy::author::{Key, PublicKey, Signed, compile_with, date_of, gate_rules};
+use gloaming_policy::gate::{Action, Approval, Facts, Finding, GateError, Kind, Record, Said, Stage, Statement};
+use gloaming_signal::hash;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::SITE;
+use crate::files;
+
+/// The model that the shop uses.
+pub const MODEL: &str = "purchase-intent";
+const FOLDER: &str = "models/purchase-intent";
+/// Evidence that is shipped with it.
+const SHIPPED: [Kind; 4] = [Kind::Parity, Kind::HeldOut, Kind::Calibration, Kind::Fairness];
+const DAY_MS: u64 = 86_400_000;
+
+/// What the demonstration's owner can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Let the roles sign what is shipped, and say yes.
+    Evidence,
+    /// Move to the experiment, and put a policy in force that says so.
+    Promote,
+    /// Take it back to shadow, for no more than a reason.
+    Withdraw,
+}
+
+impl Step {
+    fn named(word: &str) -> Option<Self> {
+        Some(match word {
+            "evidence" => Self::Evidence,
+            "promote" => Self::Promote,
+            "withdraw" => Self::Withdraw,
+            _ => return None,
+        })
+    }
+}
+
+/// Puts a signed policy in force.
+pub(super) type Force = Arc<dyn Fn(Vec<u8>) -> Forced + Send + Sync>;
+/// Whether it is.
+pub(super) type Forced = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+struct Inner {
+    record: Record,
+    policy: Policy,
+}
+
+/// The gate of a running demonstration.
+pub(super) struct Gate {
+    owner: Key,
+    roles: BTreeMap<&'static str, Key>,
+    assets: Assets,
+    clock: Clock,
+    text: String,
+    manifest: [u8; 32],
+    inner: Mutex<Inner>,
+}
+
+/// The assets, with a manifest that is to be reviewed half a year from `today`.
+///
+/// # Errors
+/// When the manifest is not there or names no such day.
+pub(super) fn staged(assets: &Assets, today: u64) -> Result<Assets> {
+    let name = format!("{FOLDER}/manifest.json");
+    let text = String::from_utf8(assets.bytes(&name).context("the assets lack the model's manifest")?.to_vec())?;
+    let described = Manifest::parse(text.as_bytes())?;
+    let review = described.next_review.context("the shipped manifest names no next_review")?;
+    let staged = text.replace(&format!("\"{review}\""), &format!("\"{}\"", date_of(today + 180)));
+    Ok(assets.with(&name, Bytes::from(staged.into_bytes())))
+}
+
+impl Gate {
+    /// Begins a record, with the model in shadow. `text` is the policy's, to which the rules are added.
+    pub(super) fn new(text: &str, assets: Assets, owner: Key, clock: Clock) -> Result<Self> {
+        let roles = ["data", "compliance"];
+        let roles: BTreeMap<&str, Key> =
+            roles.into_iter().map(|role| Ok((role, Key::from_seed(&files::entropy()?)))).collect::<Result<_>>()?;
+        let key = |role: &str| roles.get(role).map_or_else(String::new, |key| key.public().to_text());
+        let text = format!(
+            r#"{text}
+[gate]
+max_age_days = 180
+model_bytes = 100000
+roles = {{ data = ["{}"], compliance = ["{}"] }}
+[gate.experiment]
+evidence = ["held-out", "calibration", "fairness", "parity"]
+approved_by = ["data", "compliance"]
+auc = 0.6
+calibration_error = 0.12
+group_gap = 0.1
+[gate.live]
+evidence = ["held-out", "calibration", "fairness", "parity", "experiment", "ethics"]
+approved_by = ["data", "compliance"]
+auc = 0.6
+calibration_error = 0.12
+group_gap = 0.1
+lift = 0.0
+"#,
+            key("data"),
+            key("compliance")
+        );
+        let bytes = assets.bytes(&format!("{FOLDER}/manifest.json")).context("the assets lack the model's manifest")?;
+        let (described, manifest) = (Manifest::parse(bytes)?, hash::sha256(bytes));
+        let facts = Facts {
+            id: described.id.clone(),
+            version: described.version,
+            manifest: hash::hex(&manifest),
+            onnx: described.onnx.sha256.clone(),
+            bytes: described.onnx.bytes,
+            features: described.input.features.clone(),
+            owner: described.owner.unwrap_or_default(),
+            next_review: described.next_review.unwrap_or_default(),
+            oversize: None,
+        };
+        let today = clock() / DAY_MS;
+        let mut record = Record::begin(SITE, &owner, today)?;
+        let rules = gate_rules(&text).map_err(|problems| shown(&problems))?.context("the rules above")?;
+        record.append(Action::Rules { rules }, &owner, today)?;
+        record.append(Action::Model { facts }, &owner, today)?;
+        let policy = compiled(&text, &assets, None, today)?;
+        let inner = Mutex::new(Inner { record, policy });
+        let mut gate = Self { owner, roles, assets, clock, text, manifest, inner };
+        gate.say(Kind::Parity)?;
+        let (owner, manifest) = (gate.owner.clone(), gate.manifest);
+        let inner = gate.inner.get_mut();
+        inner.record.move_to(&manifest, Stage::Shadow, "to see whether it is right", &owner, today)?;
+        inner.policy = compiled(&gate.text, &gate.assets, Some(&inner.record), today)?;
+        Ok(gate)
+    }
+
+    fn say(&mut self, kind: Kind) -> Result<()> {
+        let envelope = self.shipped(kind)?.sign(&self.roles["data"]);
+        let today = self.today();
+        Ok(self.inner.get_mut().record.add(envelope, &self.owner, today)?)
+    }
+
+    fn today(&self) -> u64 {
+        (self.clock)() / DAY_MS
+    }
+
+    /// A shipped statement, as of today and of the staged manifest.
+    fn shipped(&self, kind: Kind) -> Result<Statement> {
+        let name = format!("{FOLDER}/evidence/{}.json", kind.name());
+        let bytes = self.assets.bytes(&name).with_context(|| format!("the assets lack {name}"))?;
+        let mut value: Value = serde_json::from_slice(bytes)?;
+        value["subject"][0]["digest"]["sha256"] = hash::hex(&self.manifest).into();
+        value["predicate"]["day"] = date_of(self.today()).into();
+        Ok(Statement::read(value.to_string().as_bytes())?)
+    }
+
+    /// The owner's public key.
+    pub(super) fn key(&self) -> PublicKey {
+        self.owner.public()
+    }
+
+    /// The policy in force, and its signed bundle.
+    pub(super) async fn signed(&self) -> (Policy, Vec<u8>) {
+        let inner = self.inner.lock().await;
+        (inner.policy.clone(), self.sign(&inner))
+    }
+
+    fn sign(&self, inner: &Inner) -> Vec<u8> {
+        Signed::sign(&inner.policy, &[&self.owner]).with_record(&inner.record).to_bytes()
+    }
+
+    /// Takes a step, and says what the gate said.
+    ///
+    /// # Errors
+    /// When a policy could not be put in force.
+    pub(super) async fn step(&self, step: Step, force: &Force) -> Result<Value> {
+        let (today, mut inner) = (self.today(), self.inner.lock().await);
+        let refused = match step {
+            Step::Promote => self.promote(&mut inner, today)?,
+            Step::Evidence => {
+                self.give(&mut inner, today)?;
+                None
+            }
+            Step::Withdraw => {
+                let moved = inner.record.move_to(
+                    &self.manifest,
+                    Stage::Shadow,
+                    "the owner changed their mind",
+                    &self.owner,
+                    today,
+                );
+                if moved.is_ok() {
+                    self.next_version(&mut inner, today)?;
+                }
+                moved.err()
+            }
+        };
+        let moved = refused.is_none() && step != Step::Evidence;
+        let mut view = self.view(&inner, today);
+        view["refused"] = refused.map_or(Value::Null, |error| error.to_string().into());
+        let bytes = self.sign(&inner);
+        if moved {
+            force(bytes).await?;
+        }
+        Ok(view)
+    }
+
+    fn promote(&self, inner: &mut Inner, today: u64) -> Result<Option<GateError>> {
+        let because = "to find out what it changes";
+        let moved = inner.record.move_to(&self.manifest, Stage::Experiment, because, &self.owner, today);
+        if moved.is_ok() {
+            self.next_version(inner, today)?;
+        }
+        Ok(moved.err())
+    }
+
+    fn next_version(&self, inner: &mut Inner, today: u64) -> Result<()> {
+        let stage = inner.record.standing(&self.manifest).map_or(Stage::Shadow, |standing| standing.stage);
+        let version = inner.policy.version + 1;
+        let text = self
+            .text
+            .replacen("version = 1", &format!("version = {version}"), 1)
+            .replace("state = \"shadow\"", &format!("state = \"{}\"", stage.name()));
+        inner.policy = compiled(&text, &self.assets, Some(&inner.record), today)?;
+        Ok(())
+    }
+
+    fn give(&self, inner: &mut Inner, today: u64) -> Result<()> {
+        for kind in SHIPPED {
+            inner.record.add(self.shipped(kind)?.sign(&self.roles["data"]), &self.owner, today)?;
+        }
+        for (role, key) in &self.roles {
+            let yes = Approval {
+                day: date_of(today),
+                role: (*role).to_owned(),
+                to: Stage::Experiment,
+                seen: inner.record.head(),
+            };
+            let statement = Statement::of(MODEL, &self.manifest, Said::Approval(yes));
+            inner.record.add(statement.sign(key), &self.owner, today)?;
+        }
+        Ok(())
+    }
+
+    fn view(&self, inner: &Inner, today: u64) -> Value {
+        let stage = inner.record.standing(&self.manifest).map_or("", |standing| standing.stage.name());
+        let findings = inner.record.findings(&hash::hex(&self.manifest), Stage::Experiment, today).unwrap_or_default();
+        let finding = |f: &Finding| json!({ "need": f.need, "met": f.met, "found": f.found, "remedy": f.remedy });
+        let line = |entry: gloaming_policy::gate::Entry| json!({ "seq": entry.seq, "day": entry.day, "what": crate::commands::gate::told(&entry.action) });
+        json!({
+            "model": MODEL,
+            "stage": stage,
+            "version": inner.policy.version,
+            "findings": findings.iter().map(finding).collect::<Vec<_>>(),
+            "entries": inner.record.entries().map(line).collect::<Vec<_>>(),
+            "head": inner.record.head(),
+        })
+    }
+
+    /// What the page about the gate asks for.
+    pub(super) fn routes(self: &Arc<Self>, force: Force) -> Router {
+        Router::new()
+            .route("/gate.json", get(look))
+            .route("/gate/{step}", post(go))
+            .with_state((Arc::clone(self), force))
+    }
+}
+
+async fn look(State((gate, _)): State<(Arc<Gate>, Force)>) -> Response {
+    let inner = gate.inner.lock().await;
+    Json(gate.view(&inner, gate.today())).into_response()
+}
+
+async fn go(State((gate, force)): State<(Arc<Gate>, Force)>, Path(word): Path<String>, headers: HeaderMap) -> Response {
+    // Another site's page cannot send this header without asking first.
+    if !headers.contains_key("x-gloaming-demo") {
+        return (StatusCode::FORBIDDEN, "send the header x-gloaming-demo: 1\n").into_response();
+    }
+    let Some(step) = Step::named(&word) else {
+        return (StatusCode::NOT_FOUND, "use evidence, promote or withdraw\n").into_response();
+    };
+    match gate.step(step, &force).await {
+        Ok(view) => Json(view).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response(),
+    }
+}
+
+fn shown(problems: &[gloaming_policy::author::Problem]) -> anyhow::Error {
+    anyhow!("{}", files::shown(std::path::Path::new("the demonstration's policy"), problems))
+}
+
+fn compiled(text: &str, assets: &Assets, record: Option<&Record>, today: u64) -> Result<Policy> {
+    let manifests = |name: &str| {
+        let model = name.strip_suffix("manifest.json").ok_or("a manifest is called manifest.json")?;
+        let bytes = |name: String| assets.bytes(&name).cloned().ok_or(format!("the assets lack {name}"));
+        files::manifest_facts(&bytes(name.to_owned())?, &bytes(format!("{model}model.onnx"))?)
+    };
+    compile_with(text, today, &manifests, record).map_err(|problems| shown(&problems))
+}

@@ -1,0 +1,186 @@
+//! The gate at the command line: one model from nothing to a signed policy that lets it act, with everything that is
+//! missing said on the way; then the record is checked by somebody else.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+mod support;
+use support::Folder;
+
+const MODEL: &str = "models/purchase-intent";
+
+/// A shop's policy with keys for its roles, and the shipped model beside it.
+fn shop() -> Folder {
+    let folder = Folder::new();
+    let shipped = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../models/purchase-intent");
+    fs::create_dir_all(folder.path(MODEL)).unwrap();
+    fs::copy(shipped.join("model.onnx"), folder.path(&format!("{MODEL}/model.onnx"))).unwrap();
+    // Reviewed later than any day this test may run on.
+    let manifest = fs::read_to_string(shipped.join("manifest.json")).unwrap();
+    let at = manifest.find("\"next_review\"").unwrap();
+    let manifest = format!("{}\"next_review\": \"2099-01-01\"\n}}\n", &manifest[..at]);
+    fs::write(folder.path(&format!("{MODEL}/manifest.json")), manifest).unwrap();
+    folder.says(&["policy", "new", "--template", "shop", "--site", "shop.example"]);
+    let mut roles = Vec::new();
+    for name in ["owner", "data", "compliance"] {
+        let said = folder.says(&["policy", "key", "--out", &format!("{name}.key")]);
+        let key = said.lines().find_map(|line| line.strip_prefix("public key ")).unwrap().to_owned();
+        fs::write(folder.path(&format!("{name}.pub")), &key).unwrap();
+        if name != "owner" {
+            roles.push(format!("{name} = [\"{key}\"]"));
+        }
+    }
+    let gate = format!(
+        r#"
+[gate]
+max_age_days = 180
+model_bytes = 100000
+roles = {{ {} }}
+[gate.experiment]
+evidence = ["held-out", "calibration", "fairness", "parity"]
+approved_by = ["data", "compliance"]
+auc = 0.6
+calibration_error = 0.5
+group_gap = 0.2
+[gate.live]
+evidence = ["held-out", "calibration", "fairness", "parity", "experiment"]
+approved_by = ["data", "compliance"]
+auc = 0.6
+calibration_error = 0.5
+group_gap = 0.2
+lift = 0.0
+"#,
+        roles.join(", ")
+    );
+    let policy = fs::read_to_string(folder.path("policy.toml")).unwrap();
+    fs::write(folder.path("policy.toml"), policy + &gate).unwrap();
+    folder
+}
+
+/// Rows on which the model is as good as `luck` says: its own scores, turned into outcomes by a stream of numbers.
+fn rows(folder: &Folder, name: &str, luck: f64) {
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path(&format!("{MODEL}/manifest.json"))).unwrap()).unwrap();
+    let features: Vec<&str> =
+        manifest["input"]["features"].as_array().unwrap().iter().map(|f| f.as_str().unwrap()).collect();
+    let mut csv = format!("{},purchase,region\n", features.join(","));
+    let mut state = 7_u64;
+    let mut draw = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let (inputs, scores) = (&manifest["reference"]["inputs"], &manifest["reference"]["outputs"]);
+    for at in 0..1_200 {
+        let row = at % inputs.as_array().unwrap().len();
+        // The model's scores lie between 0.14 and 0.24; one that is right puts the outcomes where they are high.
+        let chance = (scores[row].as_f64().unwrap() - 0.19) * 25.0 * luck + 0.2;
+        let outcome = u8::from(draw() < chance);
+        let numbers: Vec<String> = inputs[row].as_array().unwrap().iter().map(ToString::to_string).collect();
+        csv += &format!("{},{outcome},{}\n", numbers.join(","), if draw() < 0.5 { "north" } else { "south" });
+    }
+    fs::write(folder.path(name), csv).unwrap();
+}
+
+fn evaluate(folder: &Folder, csv: &str, split: &str) -> String {
+    let manifest = format!("{MODEL}/manifest.json");
+    let how = ["--split", split, "--trained", "spring", "--tested", "autumn", "--group", "region"];
+    folder.says(&[&["model", "evaluate", &manifest, "--rows", csv, "--outcome", "purchase"], &how[..]].concat())
+}
+
+const PROMOTE: [&str; 3] = ["model", "promote", "purchase-intent"];
+
+#[test]
+fn a_model_is_evaluated_approved_promoted_signed_for_and_withdrawn() {
+    let folder = shop();
+    let go = |to: &'static str| [&PROMOTE[..], &["--to", to, "--key", "owner.key"]].concat();
+    let add = |files: &[&str]| {
+        folder.says(&[&["model", "evidence", "--key", "owner.key", "--signer", "data.key"], files].concat())
+    };
+    // Asked with nothing in hand: the record begins, and says what is missing.
+    let words = folder.refuses(&go("shadow"));
+    assert!(words.contains("purchase-intent stays draft: 1 of 2 conditions are not met"), "{words}");
+    rows(&folder, "autumn.csv", 1.0);
+    let said = evaluate(&folder, "autumn.csv", "time");
+    assert!(said.contains("AUC") && said.contains("selection gap by region"), "{said}");
+    add(&["evidence/parity.json"]);
+    let said = folder.says(&go("shadow"));
+    assert!(said.contains("purchase-intent is shadow in"), "{said}");
+    // A policy that says more than the record does not compile.
+    let policy = fs::read_to_string(folder.path("policy.toml")).unwrap();
+    let acting = policy.replace("state = \"shadow\"", "state = \"experiment\"").replace("version = 1 ", "version = 2 ");
+    fs::write(folder.path("policy.toml"), &acting).unwrap();
+    let words = folder.refuses(&["policy", "sign", "policy.toml", "--key", "owner.key"]);
+    assert!(words.contains("purchase-intent is shadow in the record, not experiment"), "{words}");
+    // Evidence by lot, then evidence that is honest.
+    evaluate(&folder, "autumn.csv", "random");
+    add(&["evidence/held-out.json", "evidence/calibration.json", "evidence/fairness.json"]);
+    let words = folder.refuses(&go("experiment"));
+    assert!(words.contains("stays shadow"), "{words}");
+    evaluate(&folder, "autumn.csv", "time");
+    add(&["evidence/held-out.json", "evidence/calibration.json", "evidence/fairness.json", "evidence/parity.json"]);
+    for role in ["data", "compliance"] {
+        let (key, out) = (format!("{role}.key"), format!("{role}.json"));
+        let yes = ["model", "approve", "purchase-intent", "--to", "experiment", "--role", role];
+        folder.says(&[&yes[..], &["--signer", &key, "--out", &out]].concat());
+        folder.says(&["model", "evidence", &out, "--key", "owner.key"]);
+    }
+    folder.says(&go("experiment"));
+    folder.says(&["policy", "sign", "policy.toml", "--key", "owner.key"]);
+    // Somebody else checks, with nothing but the site's key.
+    let key = fs::read_to_string(folder.path("owner.pub")).unwrap();
+    let said = folder.says(&["verify", "policy.signed", "--key", &key]);
+    assert!(said.contains("shop.example version 2: signed, and every model may do what it does"), "{said}");
+    assert!(said.contains("purchase-intent: compliance approves experiment"), "{said}");
+    let said = folder.says(&["verify", "gate.ndjson", "--key", &key]);
+    let head = said.split("head ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    // Down is free; up again is not, and live has not been earned.
+    let down = ["model", "withdraw", "purchase-intent", "--to", "quarantined", "--key", "owner.key"];
+    folder.says(&[&down[..], &["--because", "it sends everybody to the checkout"]].concat());
+    let words = folder.refuses(&["policy", "sign", "policy.toml", "--key", "owner.key", "--out", "next.signed"]);
+    assert!(words.contains("quarantined in the record"), "{words}");
+    let words = folder.refuses(&go("live"));
+    assert!(words.contains("cannot become live; from there it goes to shadow, retired"), "{words}");
+    folder.says(&["verify", "gate.ndjson", "--head", &head]);
+    // One byte of the past, and the record is none.
+    let mut bytes = fs::read(folder.path("gate.ndjson")).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+    fs::write(folder.path("gate.ndjson"), bytes).unwrap();
+    let words = folder.refuses(&["verify", "gate.ndjson"]);
+    assert!(words.contains("of the record: "), "{words}");
+}
+
+#[test]
+fn rows_that_cannot_be_evaluated_are_counted_by_reason() {
+    let folder = shop();
+    rows(&folder, "rows.csv", 1.0);
+    let csv = fs::read_to_string(folder.path("rows.csv")).unwrap();
+    let manifest = format!("{MODEL}/manifest.json");
+    let refuses = |text: String, outcome: &str| {
+        fs::write(folder.path("bad.csv"), text).unwrap();
+        let how = ["--split", "time", "--trained", "a", "--tested", "b", "--group", "region"];
+        folder
+            .refuses(&[&["model", "evaluate", &manifest, "--rows", "bad.csv", "--outcome", outcome], &how[..]].concat())
+    };
+    let words = refuses(csv.clone(), "bought");
+    assert!(words.contains("bad.csv has no column `bought`; it has pages-account@1,"), "{words}");
+    let words = refuses(csv.replacen("\n0.0,", "\nmany,", 3).replacen(",north\n", ",\n", 2), "purchase");
+    assert!(words.contains("3 rows with no number in `pages-account@1` (the first on line 2)"), "{words}");
+    assert!(words.contains("2 rows with nothing in `region`"), "{words}");
+    let words = refuses(csv.lines().take(50).collect::<Vec<_>>().join("\n"), "purchase");
+    assert!(words.contains("49 rows; evaluate 100 to 200000"), "{words}");
+    let words = refuses(csv.replacen(",north\n", ",west\n", 5), "purchase");
+    assert!(words.contains("the group `west` has 5 rows, fewer than 30"), "{words}");
+}
+
+#[test]
+fn a_policy_without_rules_is_told_what_to_write() {
+    let folder = shop();
+    let policy = fs::read_to_string(folder.path("policy.toml")).unwrap();
+    fs::write(folder.path("policy.toml"), policy.split("\n[gate]").next().unwrap()).unwrap();
+    let words = folder.refuses(&[&PROMOTE[..], &["--to", "shadow", "--key", "owner.key"]].concat());
+    assert!(words.contains("policy.toml has no [gate]") && words.contains("[gate.live]"), "{words}");
+    let words = folder.refuses(&["model", "promote", "churn", "--to", "shadow", "--key", "owner.key"]);
+    assert!(words.contains("has no [gate]"), "{words}");
+}

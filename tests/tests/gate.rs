@@ -1,0 +1,88 @@
+//! The gate in the demonstration: a model in shadow, refused for missing evidence, given it, promoted, and seen acting
+//! on the page; then taken back.
+#![allow(clippy::unwrap_used)]
+
+use gloaming::demo::Step;
+use gloaming_e2e::browser::Browser;
+use gloaming_e2e::look::look;
+use gloaming_e2e::page::Page;
+use gloaming_e2e::persona::linger;
+use gloaming_e2e::stage::{Setting, Stage, scene};
+
+async fn until_stage(page: &Page, stage: &str) {
+    page.until(&format!("document.getElementById('gate-state')?.dataset.stage == '{stage}'")).await.unwrap();
+}
+
+/// Lingers on the shop until the device has a score; whether the page was given it.
+async fn visited(page: &Page, shop: &str) -> bool {
+    page.goto(shop).await.unwrap();
+    linger(page).await.unwrap();
+    page.until("gloaming('status').then((s) => s.scores?.length == 1)").await.unwrap();
+    let shown = page.eval("gloaming('status').then((s) => s.scores[0].shown)").await.unwrap();
+    let hint = page.eval("!!document.getElementById('hint')").await.unwrap();
+    assert_eq!(shown, hint, "what the policy says and what the page saw");
+    shown == true
+}
+
+async fn story(stage: &Stage, page: &Page, at: &str) {
+    let shop = stage.demo.shop.clone();
+    let name = |what: &str| format!("gate-{what}-{at}");
+    page.goto(&shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    assert!(!visited(page, &shop).await, "a model in shadow");
+    let gate = format!("{shop}/gate");
+    page.goto(&gate).await.unwrap();
+    until_stage(page, "shadow").await;
+    page.click("#gate-promote").await.unwrap();
+    page.until("!!document.querySelector('.refused')").await.unwrap();
+    look(page, &name("refused"), true).await;
+    let told = page.eval("document.querySelector('.refused').textContent").await.unwrap();
+    assert_eq!(told, "Refused. purchase-intent stays shadow: 5 of 7 conditions are not met.");
+    assert!(!visited(page, &shop).await, "a model that was refused");
+    page.goto(&gate).await.unwrap();
+    until_stage(page, "shadow").await;
+    page.click("#gate-evidence").await.unwrap();
+    page.until("document.querySelectorAll('[data-met=true]').length == 7").await.unwrap();
+    assert!(!visited(page, &shop).await, "evidence alone moves nothing");
+    page.goto(&gate).await.unwrap();
+    until_stage(page, "shadow").await;
+    page.click("#gate-promote").await.unwrap();
+    until_stage(page, "experiment").await;
+    look(page, &name("promoted"), true).await;
+    assert!(visited(page, &shop).await, "a model in an experiment");
+    look(page, &name("acts"), false).await;
+    page.goto(&gate).await.unwrap();
+    until_stage(page, "experiment").await;
+    page.click("#gate-withdraw").await.unwrap();
+    until_stage(page, "shadow").await;
+    assert!(!visited(page, &shop).await, "a model that was taken back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_acts_once_it_has_shown_what_was_asked_and_no_sooner() {
+    let browser = Browser::launch().await.unwrap();
+    for phone in [false, true] {
+        let stage = Stage::start(Setting::default()).await.unwrap();
+        let page = browser.profile().await.unwrap().tab("").await.unwrap();
+        if phone {
+            page.phone().await.unwrap();
+        }
+        story(&stage, &page, if phone { "phone" } else { "wide" }).await;
+        page.leave().await.unwrap();
+        stage.demo.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_sites_page_takes_no_step_here() {
+    let (stage, _profile, page) = scene(Setting::default()).await.unwrap();
+    page.goto(&stage.demo.central).await.unwrap();
+    let post = format!(
+        "fetch('{}/gate/promote', {{ method: 'POST', mode: 'no-cors', headers: {{ 'x-gloaming-demo': '1' }} }}).then(() => true, () => true)",
+        stage.demo.shop
+    );
+    page.eval(&post).await.unwrap();
+    let view = stage.demo.step(Step::Promote).await.unwrap();
+    assert_eq!((view["stage"].as_str(), view["version"].as_u64()), (Some("shadow"), Some(1)), "{view}");
+    stage.demo.stop().await;
+}
