@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{Clock, Config, EntropySource};
+use crate::ending::Ending;
 use crate::guest::WasmGuestError;
 use crate::log::RedbStorage;
 use crate::opening::{Files, load, open, opening, say_aside};
@@ -104,6 +105,7 @@ enum Command {
 #[derive(Clone)]
 pub(crate) struct Served {
     pub(crate) site: String,
+    pub(crate) version: u32,
     pub(crate) policy: Bytes,
     pub(crate) notice: Bytes,
     pub(crate) origins: Vec<String>,
@@ -137,18 +139,6 @@ pub struct Engine {
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Tells the world that the thread has ended, however it ended.
-struct Ending {
-    healthy: Arc<AtomicBool>,
-    _ended: watch::Sender<()>,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.healthy.store(false, Ordering::Relaxed);
-    }
-}
-
 struct Thread {
     served: Arc<RwLock<Vec<Served>>>,
     loopback: bool,
@@ -169,6 +159,7 @@ struct Thread {
 pub(crate) fn served_of(policy: &Policy, signed: &Signed) -> Served {
     Served {
         site: policy.site.clone(),
+        version: policy.version,
         policy: Bytes::from(signed.policy_bytes().to_vec()),
         notice: Bytes::from(signed.notice_json()),
         origins: policy.origins.clone(),
@@ -231,7 +222,7 @@ impl Engine {
             release_failures: 0,
             delivery_conflicts: 0,
             runtime: Handle::current(),
-            _ending: Ending { healthy: Arc::clone(&healthy), _ended: sender },
+            _ending: Ending::new(Arc::clone(&healthy), sender),
         };
         let thread = std::thread::Builder::new().name("edge".into()).spawn(move || thread.run(&receiver))?;
         let thread = std::sync::Mutex::new(Some(thread));
@@ -276,9 +267,9 @@ impl Engine {
         answers
     }
 
-    /// Whether a site is at home here.
-    pub(crate) fn serves(&self, site: &str) -> bool {
-        self.served.read().is_ok_and(|served| served.iter().any(|own| own.site == site))
+    /// The newest policy of a site that is at home here.
+    pub(crate) fn version(&self, site: &str) -> Option<u32> {
+        crate::relay::version(&self.served, site)
     }
 
     pub(crate) async fn next_delivery(&self) -> Option<OutboxRow> {

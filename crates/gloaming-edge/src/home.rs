@@ -9,17 +9,20 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use gloaming_policy::author::{Key, PublicKey, announced};
 use gloaming_signal::{Reason, hash, limits};
-use gloaming_window::open_load;
+use gloaming_window::{Answer, open_load};
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 
 use crate::deliver::ANNOUNCEMENT;
+use crate::engine::EngineError;
 use crate::server::Context;
 
 /// Where relays post.
 pub(crate) const ROUTE: &str = "/g/v1/relayed";
 /// Loads that are read and judged at once; more wait, unread.
 const AT_ONCE: usize = 8;
+/// Bodies of one load that wait for the engine at once: with [`AT_ONCE`] loads a quarter of its queue.
+const TURN: usize = 256;
 /// Largest load, bytes: [`limits::LOAD_BYTES`], and what sealing and names add.
 const MOST: usize = limits::LOAD_BYTES + 64 * 1024;
 
@@ -54,6 +57,18 @@ fn problem(status: StatusCode, reason: &str, remedy: &str) -> Response {
     (status, axum::Json(serde_json::json!({ "reason": reason, "remedy": remedy }))).into_response()
 }
 
+/// Judges bodies some at a time, so that what relays bring never takes all the places of those who post here.
+async fn in_turns(context: &Context, bodies: Vec<(Bytes, Option<u64>)>) -> Vec<Result<Answer, EngineError>> {
+    let (mut answers, mut bodies) = (Vec::with_capacity(bodies.len()), bodies.into_iter());
+    loop {
+        let some: Vec<_> = bodies.by_ref().take(TURN).collect();
+        if some.is_empty() {
+            return answers;
+        }
+        answers.extend(context.engine.ingest_all(some).await);
+    }
+}
+
 /// Takes a load. Whatever of it can be judged is judged, for what comes again counts once.
 pub(crate) async fn relayed(State(context): State<Arc<Context>>, request: Request) -> Response {
     let home = &context.home;
@@ -82,7 +97,9 @@ pub(crate) async fn relayed(State(context): State<Arc<Context>>, request: Reques
     let relayed = parcels.into_iter().flat_map(|parcel| parcel.relayed);
     let bodies = relayed.map(|one| (Bytes::from(one.body), one.network.map(network))).collect();
     let (mut counts, mut come_again, mut full) = (BTreeMap::<&str, u64>::new(), false, false);
-    for answer in context.engine.ingest_all(bodies).await {
+    // A relay may have a policy before its home edge has: what it took under it is not to be lost for that.
+    let mut not_yet = false;
+    for answer in in_turns(&context, bodies).await {
         let Ok(answer) = answer else {
             come_again = true;
             continue;
@@ -90,12 +107,15 @@ pub(crate) async fn relayed(State(context): State<Arc<Context>>, request: Reques
         let alone = [answer.whole];
         for reason in if answer.whole == Reason::Accepted { &answer.each[..] } else { &alone[..] } {
             full |= *reason == Reason::Busy;
+            not_yet |= matches!(reason, Reason::UnknownSite | Reason::UnknownPolicy);
             *counts.entry(reason.word()).or_default() += 1;
         }
     }
-    let status = match (come_again, full) {
-        (true, _) => StatusCode::SERVICE_UNAVAILABLE,
-        (_, true) => StatusCode::INSUFFICIENT_STORAGE,
+    let status = match (come_again, full, not_yet) {
+        (true, ..) => StatusCode::SERVICE_UNAVAILABLE,
+        (_, true, _) => StatusCode::INSUFFICIENT_STORAGE,
+        // The relay sets it aside and asks again, for as long as a parcel lives.
+        (.., true) => StatusCode::FAILED_DEPENDENCY,
         _ => StatusCode::OK,
     };
     let mut response = (status, axum::Json(counts)).into_response();

@@ -10,6 +10,7 @@
 mod anchor;
 mod config;
 mod deliver;
+mod ending;
 mod engine;
 mod guest;
 mod home;

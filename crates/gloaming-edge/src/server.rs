@@ -26,7 +26,7 @@ use crate::config::{Config, Home};
 use crate::deliver::{deliver, hand_on};
 use crate::engine::{Engine, EngineError, Reload, Served};
 use crate::home;
-use crate::relay::{Relays, Sites, relayed_site};
+use crate::relay::{Relays, Sites, apart, is_for_relay, leave_moved, relayed_site};
 
 /// Edge time in answers, ms since 1970: devices name windows by it.
 static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
@@ -65,19 +65,13 @@ impl Context {
     /// Judges a body, here or at its site's home edge.
     async fn ingest(&self, body: Bytes, network: Option<u64>) -> Result<Answer, EngineError> {
         if let Some(relay) = &self.relay
-            && let Ok(Head { site, .. }) = Head::of(&body)
-            && !self.engine.serves(&site)
-            && relay.serves(&site)
+            && let Ok(Head { site, policy_version, .. }) = Head::of(&body)
+            && is_for_relay(self.engine.version(&site), relay.version(&site), policy_version)
         {
             return relay.take(body, network).await;
         }
         self.engine.ingest(body, network).await
     }
-}
-
-/// Tells the policies of sites at home here from those that are relayed.
-fn apart(name: &str, homes: &BTreeMap<String, Home>, policies: Vec<Vec<u8>>) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    policies.into_iter().partition(|bytes| relayed_site(name, homes, bytes).is_none())
 }
 
 /// A started edge.
@@ -90,7 +84,16 @@ pub struct Running {
 impl Running {
     /// Waits until the edge cannot go on because of a defect of its own. Its listeners answer 503 then.
     pub fn failed(&self) -> impl Future<Output = ()> + use<> {
-        self.context.engine.ended()
+        let (engine, relay) = (self.context.engine.ended(), self.context.relay.as_ref().map(|relay| relay.ended()));
+        async move {
+            match relay {
+                None => engine.await,
+                Some(relay) => tokio::select! {
+                    () = engine => {}
+                    () = relay => {}
+                },
+            }
+        }
     }
 
     /// Puts policies in force without a restart, and returns what was refused.
@@ -101,12 +104,8 @@ impl Running {
         let sites = Sites { pins: reload.pins.clone(), policies: relayed.clone() };
         let mut refused = engine.reload(Reload { policies, ..reload }).await;
         refused.extend(relay.reload(sites).await);
-        // A site that was at home here ends its windows.
-        for site in relayed.iter().filter_map(|bytes| relayed_site(name, homes, bytes)) {
-            if engine.serves(&site) && relay.serves(&site) {
-                refused.extend(engine.leave(&site).await.err());
-            }
-        }
+        let moved = relayed.iter().filter_map(|bytes| relayed_site(name, homes, bytes));
+        refused.extend(leave_moved(engine, relay, moved).await);
         refused
     }
 
@@ -169,10 +168,24 @@ pub async fn start(
         let (policies, relayed) = apart(&config.name, &config.homes, std::mem::take(&mut config.policies));
         config.policies = policies;
         let sites = Sites { pins: config.pins.clone(), policies: relayed };
-        let relay = (!config.homes.is_empty()).then(|| Relays::start(&config, sites)).transpose()?;
+        // A store that is there is opened whatever the configuration says: what waits in it was acknowledged.
+        let relaying = !config.homes.is_empty() || Relays::store_of(&config).exists();
+        let relay = relaying.then(|| Relays::start(&config, sites)).transpose()?;
         Ok::<_, EngineError>((Engine::start(config)?, relay.map(Arc::new)))
     };
     let (engine, relay) = tokio::task::spawn_blocking(start).await.map_err(|_| EngineError::Busy)??;
+    if let Some(relay) = &relay {
+        // As at a reload: a site whose next policy has another home while this edge was stopped is home there.
+        if let Some(error) = leave_moved(&engine, relay, relay.sites().into_iter()).await.into_iter().next() {
+            return Err(error);
+        }
+        // And one that came home is relayed no more: a restart is the end of what was built under its policy of before.
+        for site in relay.sites() {
+            if engine.version(&site) > relay.version(&site) {
+                relay.forget(&site).await?;
+            }
+        }
+    }
     let turned_away = public.turned_away();
     let context = Arc::new(Context { engine, home, homes, relay, name, assets, ready: true.into(), turned_away });
     let (stop, stopped) = watch::channel(false);

@@ -101,10 +101,11 @@ impl<S: Storage> Edge<S> {
         let folded = folded.and_then(|verdict| believe(layout, counter, &judged, &asked, verdict));
         self.tally.guest_failures += failures;
         let Ok(Verdict { each, sums }) = folded else {
-            // Not a word of it is believed; the other groups of this round are none the worse.
+            // Not a word of it is believed, and so nothing is decided: whoever sent it may send it again, to another
+            // component perhaps. The other groups of this round are none the worse.
             self.tally.guest_untrue += 1;
             for one in judged {
-                round.answers[one.index] = Some(Answer { whole: Reason::Fault, each: Vec::new() });
+                round.answers[one.index] = Some(Answer { whole: Reason::Busy, each: Vec::new() });
             }
             for (name, counts, _) in slots {
                 round.shares.take_back(name, counts);

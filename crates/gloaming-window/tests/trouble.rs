@@ -107,7 +107,7 @@ fn a_component_that_lies_about_what_it_counted_is_not_believed() {
         rig.guest.wrong = wrong;
         let cell = if wrong == Wrong::Accept { 99 } else { 1 };
         let more = body(1, vec![one(99, cell, 20_781)]);
-        assert_eq!(rig.ingest(START, &[more]).unwrap(), [[Reason::Fault]], "{wrong:?}");
+        assert_eq!(rig.ingest(START, &[more]).unwrap(), [[Reason::Busy]], "{wrong:?}");
         assert_eq!(rig.edge.tally().guest_untrue, 1);
         rig.guest.wrong = Wrong::No;
         let (batch, seed) = rig.release(START + 2 * DAY).remove(0);

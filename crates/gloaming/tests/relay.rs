@@ -116,10 +116,6 @@ async fn what_a_relay_takes_is_counted_at_home_whoever_stops_in_between() {
     site.folder.edit("policy.toml", "home_edges = [\"edge-1\"]", "home_edges = [\"edge-2\"]");
     site.sign("version = 1 ", "version = 2 ");
     fs::copy(site.folder.path("policy.signed"), relay.folder.path("policy.signed")).unwrap();
-    let hangup = |service: &Service| {
-        let id = service.0.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
-    };
     hangup(&running);
     let began = Instant::now();
     loop {
@@ -133,6 +129,72 @@ async fn what_a_relay_takes_is_counted_at_home_whoever_stops_in_between() {
     }
     assert_eq!(metric(&relay.admin, ACCEPTED).await, 20);
     assert!(running.terminate() && home.terminate());
+}
+
+fn hangup(service: &Service) {
+    let id = service.0.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_under_a_policy_that_the_home_edge_does_not_have_yet_waits_for_it() {
+    let mut site = Site::new();
+    let relay = Relay::before(&site);
+    let (home, running) = (site.start("edge"), relay.start());
+    until_ready(&site.admin).await;
+    until_ready(&relay.admin).await;
+    let window = site.window().await;
+    let first = site.policy.clone();
+    // The relay is given the next version before its home edge is.
+    let held = fs::read(site.folder.path("policy.signed")).unwrap();
+    site.sign("version = 1 ", "version = 2 ");
+    fs::copy(site.folder.path("policy.signed"), relay.folder.path("policy.signed")).unwrap();
+    let next = fs::read(site.folder.path("policy.signed")).unwrap();
+    fs::write(site.folder.path("policy.signed"), held).unwrap();
+    hangup(&running);
+    let began = Instant::now();
+    while relay.post(&site, window, 0..20).await.0 != 202 {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // It was posted and not taken, and what people send under the version before passes it.
+    let next_policy = std::mem::replace(&mut site.policy, first);
+    assert_eq!(relay.post(&site, window, 20..40).await.0, 202);
+    until(&site.admin, ACCEPTED, 20).await;
+    assert_eq!(metric(&relay.admin, WAITING).await, 1, "acknowledged, and not thrown away");
+    fs::write(site.folder.path("policy.signed"), next).unwrap();
+    site.policy = next_policy;
+    hangup(&home);
+    until(&site.admin, ACCEPTED, 40).await;
+    until(&relay.admin, WAITING, 0).await;
+    assert_eq!(metric(&relay.admin, "gloaming_relay_lost_parcels_total").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_moves_while_its_edge_is_stopped_is_relayed_when_it_starts() {
+    let mut site = Site::new();
+    let relay = Relay::before(&site);
+    // At home where the relay is; then, while that edge is down, at edge-1.
+    site.folder.edit("policy.toml", "home_edges = [\"edge-1\"]", "home_edges = [\"edge-2\"]");
+    site.sign("version = 1 ", "version = 2 ");
+    fs::copy(site.folder.path("policy.signed"), relay.folder.path("policy.signed")).unwrap();
+    let mut running = relay.start();
+    until_ready(&relay.admin).await;
+    let client = Client::new(Duration::from_secs(5));
+    let (_, _, open) = client.get(&format!("{}/g/v1/windows/blog.example", relay.listen)).await.unwrap();
+    let window = serde_json::from_slice::<Value>(&open).unwrap()["windows"][0]["window"].as_u64().unwrap();
+    assert_eq!(relay.post(&site, window, 0..20).await.0, 200);
+    assert!(running.terminate());
+    site.folder.edit("policy.toml", "home_edges = [\"edge-2\"]", "home_edges = [\"edge-1\"]");
+    site.sign("version = 2 ", "version = 3 ");
+    fs::copy(site.folder.path("policy.signed"), relay.folder.path("policy.signed")).unwrap();
+    let home = site.start("edge");
+    until_ready(&site.admin).await;
+    running = relay.start();
+    until_ready(&relay.admin).await;
+    assert_eq!(relay.post(&site, window, 20..40).await.0, 202, "it is relayed at once, not at the next reload");
+    until(&site.admin, ACCEPTED, 20).await;
+    drop((home, running));
 }
 
 /// What an operator gets wrong is named when the edge starts, or by `doctor`.

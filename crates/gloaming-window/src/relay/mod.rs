@@ -350,6 +350,32 @@ impl<S: RelayStore> Relay<S> {
         }
     }
 
+    /// Home edges that parcels wait for and that are not known here, and how many parcels.
+    pub fn stranded(&self) -> impl Iterator<Item = (&str, usize)> {
+        let unknown = self.roads.iter().filter(|(home, road)| !self.homes.contains_key(*home) && road.outbox.len() > 0);
+        unknown.map(|(home, road)| (home.as_str(), road.outbox.len()))
+    }
+
+    /// Throws away, and counts, what has waited too long for home edges that are not known here: nobody asks for it.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn expire(&mut self, now_ms: u64) -> Result<(), EdgeError> {
+        let stranded: Vec<String> = self.stranded().map(|(home, _)| home.to_owned()).collect();
+        for home in stranded {
+            let Some(road) = self.roads.get_mut(&home) else { continue };
+            while let Some(first) = road.outbox.next(now_ms).cloned() {
+                if first.epoch.saturating_add(LIFE_MS) >= now_ms {
+                    break;
+                }
+                self.store.remove(&home, std::slice::from_ref(&first))?;
+                road.after(&first, Delivered::Yes, now_ms, 0);
+                self.tally.lost += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// How posting a load ended.
     ///
     /// # Errors
