@@ -202,8 +202,19 @@ impl Page {
     /// When the page stays.
     pub async fn follow(&self, selector: &str) -> Result<()> {
         self.eval("window.__stays = true").await?;
+        let gone = "!window.__stays && document.readyState === 'complete'";
         self.click(selector).await?;
-        self.until("!window.__stays && document.readyState === 'complete'").await
+        // A page that is still scrolling may take the press for the end of that; a person presses again.
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+            if matches!(self.eval(gone).await, Ok(Value::Bool(true))) {
+                return Ok(());
+            }
+        }
+        if matches!(self.eval("!!window.__stays").await, Ok(Value::Bool(true))) {
+            self.click(selector).await?;
+        }
+        self.until(gone).await
     }
 
     /// Presses the check overlay's button, once there is one.

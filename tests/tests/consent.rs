@@ -8,6 +8,7 @@ use gloaming_e2e::browser::Browser;
 use gloaming_e2e::page::Page;
 use gloaming_e2e::persona::{Persona, linger};
 use gloaming_e2e::stage::{Setting, Stage, scene, settle};
+use gloaming_signal::hash;
 use serde_json::{Value, json};
 
 /// All that may be fetched without a yes.
@@ -158,14 +159,11 @@ async fn no_request_carries_a_cookie_or_a_referrer() {
     page.leave().await.unwrap();
     settle().await;
     let requests = stage.wire.gloaming();
+    let onnx = hash::hex(&stage.demo.policy.models[0].onnx_sha256);
     let paths: Vec<&str> = requests.iter().map(|a| a.path.as_str()).collect();
-    for wanted in [
-        "/g/worker.js",
-        "/g/collector.wasm",
-        "/g/scorer.wasm",
-        "/g/models/purchase-intent/model.onnx",
-        "/g/v1/contributions",
-    ] {
+    for wanted in
+        ["/g/worker.js", "/g/collector.wasm", "/g/scorer.wasm", &format!("/g/models/{onnx}"), "/g/v1/contributions"]
+    {
         assert!(paths.contains(&wanted), "{wanted} in {paths:?}");
     }
     for request in &requests {

@@ -12,7 +12,7 @@ use gloaming_collector::device::{Device, Setup};
 use gloaming_e2e::browser::Browser;
 use gloaming_e2e::stage::{Setting, Stage};
 use gloaming_model::Model;
-use gloaming_signal::{Event, EventKind, cbor};
+use gloaming_signal::{Event, EventKind, cbor, hash};
 use http::header;
 use serde_json::{Value, json};
 
@@ -103,7 +103,7 @@ import initCollector, { Collector } from '/g/collector.js'
 import initScorer, { Scorer } from '/g/scorer.js'
 const unbase64 = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
 const bytes = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer())
-onmessage = async ({ data: { policy, setup, streams, rows } }) => {
+onmessage = async ({ data: { policy, setup, streams, rows, model } }) => {
   await initCollector({ module_or_path: fetch('/g/collector.wasm') })
   const features = streams.map((events) => {
     const collector = new Collector(unbase64(policy), setup, new Uint8Array())
@@ -114,7 +114,7 @@ onmessage = async ({ data: { policy, setup, streams, rows } }) => {
     return btoa(String.fromCharCode(...collector.feature_bytes()))
   })
   await initScorer({ module_or_path: fetch('/g/scorer.wasm') })
-  const scorer = new Scorer(await bytes('/g/models/purchase-intent/manifest.json'), await bytes('/g/models/purchase-intent/model.onnx'))
+  const scorer = new Scorer(await bytes(`/g/models/${model[0]}`), await bytes(`/g/models/${model[1]}`))
   const refused = []
   for (const row of [[1, 2], [0, 0, 0, 0, 0, 0, 0, NaN]]) try { scorer.score(row) } catch (error) { refused.push(String(error)) }
   postMessage({ features, scores: rows.map((row) => scorer.score(row)), refused })
@@ -156,7 +156,9 @@ async fn features_and_scores_in_chromium_are_the_native_ones() {
     let page = profile.tab("").await.unwrap();
     page.goto(&stage.demo.shop).await.unwrap();
     let numbers = |e: &Event| json!([e.at_ms, e.kind.number(), e.a, e.b, e.c]);
+    let used = &stage.demo.policy.models[0];
     let input = json!({
+        "model": [hash::hex(&used.manifest_sha256), hash::hex(&used.onnx_sha256)],
         "policy": STANDARD.encode(&policy),
         "setup": { "purposes": setup().purposes, "host": setup().host, "deviceClass": setup().device_class, "width": setup().width,
             "weekday": setup().weekday, "hour": setup().hour, "check": false, "nowMs": 1e15 },

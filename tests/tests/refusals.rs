@@ -212,7 +212,7 @@ async fn the_edge_speaks_plain_http_and_takes_no_more_than_it_says() {
     for path in [
         "/g/../Cargo.toml",
         "/g/%2e%2e/secret",
-        "/g/models/purchase-intent/../../edge/worker.component.wasm",
+        "/g/models/../../edge/worker.component.wasm",
         "/edge/worker.component.wasm",
         "/metrics",
     ] {

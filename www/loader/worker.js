@@ -130,9 +130,9 @@ const loadScorer = async () => {
   const { default: init, Scorer } = await import('./scorer.js')
   await init({ module_or_path: fetch(base + 'scorer.wasm', { ...quiet, integrity: '@SCORER_INTEGRITY@' }) })
   for (const model of models) {
-    const get = async (file, hash) => new Uint8Array(await (await fetch(`${base}models/${model.id}/${file}`, { ...quiet, integrity: sri(hash) })).arrayBuffer())
+    const get = async (hash) => new Uint8Array(await (await fetch(`${base}models/${hash}`, { ...quiet, integrity: sri(hash) })).arrayBuffer())
     try {
-      model.scorer = new Scorer(await get('manifest.json', model.manifest), await get('model.onnx', model.onnx))
+      model.scorer = new Scorer(await get(model.manifest), await get(model.onnx))
     } catch { traps++ }
   }
   quietNow()

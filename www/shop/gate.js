@@ -45,7 +45,9 @@ const TEXTS = {
 const draw = (body, view, buttons) => {
   const refused = view.refused && element('p', undefined, { class: 'refused', role: 'alert' })
   const missing = view.findings.filter(({ met }) => !met).length
-  if (refused) refused.append(element('b', 'Refused. '), `${view.model} stays ${view.stage}: ${missing} of ${view.findings.length} conditions are not met.`)
+  if (refused && view.by === 'edge') refused.append(element('b', 'Refused by the edge. '), `${view.refused}. The version before goes on acting.`)
+  else if (refused) refused.append(element('b', 'Refused. '), `${view.model} stays ${view.stage}: ${missing} of ${view.findings.length} conditions are not met.`)
+  buttons.querySelector('#gate-break').hidden = view.stage !== 'experiment'
   const record = element('details')
   record.append(element('summary', `The record: ${view.entries.length} entries, each signed and chained to the one before`))
   const lines = element('ol', undefined, { start: 0, class: 'record' })
@@ -74,7 +76,8 @@ export const mountGate = async (main) => {
   const doing = [
     ['promote', 'Promote it', 'button'],
     ['evidence', 'Sign the evidence', 'button quiet'],
-    ['withdraw', 'Take it back to shadow', 'button quiet']
+    ['withdraw', 'Take it back to shadow', 'button quiet'],
+    ['break', 'Ship a broken update', 'button quiet']
   ]
   for (const [step, text, style] of doing) {
     const button = element('button', text, { type: 'button', class: style, id: `gate-${step}` })

@@ -57,6 +57,8 @@ pub struct Config {
     pub name: String,
     /// The log's file.
     pub store: PathBuf,
+    /// A folder of models that policies may name, beside those that are released with the edge.
+    pub models: Option<PathBuf>,
     /// Signs deliveries.
     pub key: Key,
     /// Wraps window keys; from a file outside the store.

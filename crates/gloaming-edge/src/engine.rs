@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::{Clock, Config, EntropySource};
 use crate::ending::Ending;
-use crate::guest::WasmGuestError;
+pub use crate::error::EngineError;
 use crate::log::RedbStorage;
 use crate::opening::{Files, load, open, opening, say_aside};
 use crate::shadow::Guests;
@@ -32,47 +32,6 @@ const GROUP: usize = 1_024;
 const PACE: Duration = Duration::from_millis(2);
 /// How often windows are looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(50);
-
-/// Why an edge did not start or does not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The queue is full or the store fails; come again.
-    #[error("busy; come again in a second")]
-    Busy,
-    /// The component.
-    #[error(transparent)]
-    Guest(#[from] WasmGuestError),
-    /// The state.
-    #[error(transparent)]
-    Edge(#[from] EdgeError),
-    /// A policy given at start.
-    #[error("a policy was refused: {0}")]
-    Policy(#[from] LoadPolicyError),
-    /// A demonstration off this machine.
-    #[error(
-        "the policy of {0} has windows of seconds, which only an edge on loopback serves; listen on 127.0.0.1 or use hour, day or week"
-    )]
-    DemoOffLoopback(String),
-    /// Nobody to believe about the centre.
-    #[error("{0}")]
-    Tls(#[from] gloaming_http::TlsError),
-    /// No key for a site.
-    #[error("there is no pinned key for {0}; add it to the edge's [sites]")]
-    NoPin(String),
-    /// Signed, but by the key of another site.
-    #[error(
-        "the policy of {0} is signed by a key that is pinned for another site; sign it with the key in [sites] of {0}"
-    )]
-    OtherSitesKey(String),
-    /// The new key does not fit what is in force.
-    #[error(
-        "the policy of {0} that is in force is not signed by the key that is pinned now: the key before stays pinned; sign a version with both keys first"
-    )]
-    PinKept(String),
-    /// A listener.
-    #[error("cannot listen: {0}")]
-    Listen(#[from] std::io::Error),
-}
 
 /// A body that waits to be judged, and a number for the network it came from.
 struct Waiting {

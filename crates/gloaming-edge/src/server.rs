@@ -26,6 +26,7 @@ use crate::config::{Config, Home};
 use crate::deliver::{deliver, hand_on};
 use crate::engine::{Engine, EngineError, Reload, Served};
 use crate::home;
+use crate::models::Models;
 use crate::relay::{Relays, Sites, apart, is_for_relay, leave_moved, relayed_site};
 
 /// Edge time in answers, ms since 1970: devices name windows by it.
@@ -40,6 +41,7 @@ pub(crate) struct Context {
     relay: Option<Arc<Relays>>,
     name: String,
     assets: Assets,
+    models: Models,
     ready: std::sync::atomic::AtomicBool,
     turned_away: Arc<TurnedAway>,
 }
@@ -98,11 +100,17 @@ impl Running {
 
     /// Puts policies in force without a restart, and returns what was refused.
     pub async fn reload(&self, reload: Reload) -> Vec<EngineError> {
-        let Context { engine, homes, name, relay, .. } = &*self.context;
-        let Some(relay) = relay else { return engine.reload(reload).await };
-        let (policies, relayed) = apart(name, homes, reload.policies);
-        let sites = Sites { pins: reload.pins.clone(), policies: relayed.clone() };
-        let mut refused = engine.reload(Reload { policies, ..reload }).await;
+        let Context { engine, homes, name, relay, models, .. } = &*self.context;
+        let Reload { pins, mut policies, quotas } = reload;
+        let mut refused: Vec<EngineError> = models.renew().err().map(EngineError::Models).into_iter().collect();
+        refused.extend(models.sift(&mut policies));
+        let Some(relay) = relay else {
+            refused.extend(engine.reload(Reload { pins, policies, quotas }).await);
+            return refused;
+        };
+        let (policies, relayed) = apart(name, homes, policies);
+        let sites = Sites { pins: pins.clone(), policies: relayed.clone() };
+        refused.extend(engine.reload(Reload { pins, policies, quotas }).await);
         refused.extend(relay.reload(sites).await);
         let moved = relayed.iter().filter_map(|bytes| relayed_site(name, homes, bytes));
         refused.extend(leave_moved(engine, relay, moved).await);
@@ -163,6 +171,11 @@ pub async fn start(
     let (name, homes) = (config.name.clone(), config.homes.clone());
     let own = config.former_keys.iter().chain([&config.key]).cloned().collect();
     let home = home::Home::new(config.relays.clone(), own);
+    let models = Models::new(assets.clone(), config.models.clone()).map_err(EngineError::Models)?;
+    let mut config = config;
+    for error in models.sift(&mut config.policies) {
+        tracing::error!(%error, "a policy is not loaded");
+    }
     let start = move || {
         let mut config = config;
         let (policies, relayed) = apart(&config.name, &config.homes, std::mem::take(&mut config.policies));
@@ -187,7 +200,8 @@ pub async fn start(
         }
     }
     let turned_away = public.turned_away();
-    let context = Arc::new(Context { engine, home, homes, relay, name, assets, ready: true.into(), turned_away });
+    let context =
+        Arc::new(Context { engine, home, homes, relay, name, assets, models, ready: true.into(), turned_away });
     let (stop, stopped) = watch::channel(false);
     let until = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -214,7 +228,7 @@ fn public_routes(context: Arc<Context>) -> Router {
         .route("/g/v1/notice/{site}", get(notice))
         .route("/g/v1/policy/{site}", get(policy))
         .route("/g/v1/windows/{site}", get(windows))
-        .route("/g/models/{model}/{file}", get(model))
+        .route("/g/models/{hash}", get(model))
         .route("/g/{file}", get(file))
         .with_state(context)
 }
@@ -252,12 +266,8 @@ async fn file(State(context): State<Arc<Context>>, Path(file): Path<String>, req
     finish(&context, &request, response)
 }
 
-async fn model(
-    State(context): State<Arc<Context>>,
-    Path((model, file)): Path<(String, String)>,
-    request: HeaderMap,
-) -> Response {
-    let response = context.assets.respond(&format!("models/{model}/{file}"), &request);
+async fn model(State(context): State<Arc<Context>>, Path(hash): Path<String>, request: HeaderMap) -> Response {
+    let response = context.models.respond(&hash, &request);
     finish(&context, &request, response)
 }
 

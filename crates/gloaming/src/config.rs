@@ -34,6 +34,7 @@ key_file = "edge.key"                      # made by `gloaming policy key --out 
 wrapping_key_file = "wrapping.key"         # made on first start; back it up apart from the store
 # anchor_file = "wrapping.key.anchor"      # tells an old copy of the store; never back it up with the store
 policies = ["policy.signed"]               # made by `gloaming policy sign`
+# models_folder = "models"                 # models/NAME/manifest.json and .onnx files that policies name, read again at SIGHUP
 central = ["http://127.0.0.1:8790"]        # tried in turn; https beyond this machine
 # former_key_files = ["edge-before.key"]   # while `key_file` changes: opens what relays sealed for it
 # share_of_one_network = 5                 # percent of one count, 20 at least; 100 is no limit, for an intranet
@@ -83,6 +84,8 @@ pub struct EdgeFile {
     pub anchor_file: Option<PathBuf>,
     /// Signed policies.
     pub policies: Vec<PathBuf>,
+    /// Models that they name.
+    pub models_folder: Option<PathBuf>,
     /// Whose certificates the centres show.
     pub central_ca: Option<PathBuf>,
     /// Share of one count that may come from one network, percent.
@@ -182,7 +185,7 @@ pub struct CentralFile {
     pub edges: BTreeMap<String, Keys>,
 }
 
-const EDGE: [&str; 15] = [
+const EDGE: [&str; 16] = [
     "name",
     "listen",
     "admin",
@@ -190,6 +193,7 @@ const EDGE: [&str; 15] = [
     "key_file",
     "wrapping_key_file",
     "anchor_file",
+    "models_folder",
     "policies",
     "central",
     "central_ca",
@@ -298,6 +302,7 @@ impl Config {
         if let Some(edge) = &mut config.edge {
             [&mut edge.store, &mut edge.key_file, &mut edge.wrapping_key_file].into_iter().for_each(against);
             edge.anchor_file.iter_mut().for_each(against);
+            edge.models_folder.iter_mut().for_each(against);
             edge.policies.iter_mut().for_each(against);
             edge.former_key_files.iter_mut().for_each(against);
             edge.central_ca.iter_mut().for_each(against);

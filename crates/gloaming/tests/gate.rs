@@ -4,9 +4,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use gloaming_http::Client;
+use gloaming_signal::hash;
 
 mod support;
-use support::Folder;
+use support::{Folder, Site, until_ready};
 
 const MODEL: &str = "models/purchase-intent";
 
@@ -183,4 +188,51 @@ fn a_policy_without_rules_is_told_what_to_write() {
     assert!(words.contains("policy.toml has no [gate]") && words.contains("[gate.live]"), "{words}");
     let words = folder.refuses(&["model", "promote", "churn", "--to", "shadow", "--key", "owner.key"]);
     assert!(words.contains("has no [gate]"), "{words}");
+}
+
+/// An operator's own model: a policy that names it is put in force when its files are there as they were signed, and what
+/// was in force goes on until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_waits_for_the_models_that_it_names() {
+    let (site, other) = (Site::new(), shop());
+    site.folder.edit("gloaming.toml", "# models_folder", "models_folder");
+    fs::create_dir(site.folder.path("models")).unwrap();
+    let edge = site.start("edge");
+    until_ready(&site.admin).await;
+    let client = Client::new(Duration::from_secs(5));
+    let served = async |path: String| client.get(&format!("{}/g/{path}", site.listen)).await.unwrap();
+    let in_force = async || hash::sha256(&served("v1/policy/blog.example".into()).await.2);
+    let first = in_force().await;
+
+    // The policy's author has the model; the edge has it with one byte changed.
+    fs::create_dir_all(site.folder.path("author/models")).unwrap();
+    fs::rename(other.path(MODEL), site.folder.path(&format!("author/{MODEL}"))).unwrap();
+    let policy = fs::read_to_string(site.folder.path("policy.toml")).unwrap().replace("version = 1 ", "version = 2 ");
+    let model = "\n[[model]]\nid = \"purchase-intent\"\nmanifest = \"models/purchase-intent/manifest.json\"\nstate = \"shadow\"\npurpose = \"measurement\"\n";
+    fs::write(site.folder.path("author/policy.toml"), policy + model).unwrap();
+    site.folder.says(&["policy", "sign", "author/policy.toml", "--key", "owner.key", "--out", "policy.signed"]);
+    let manifest = fs::read(site.folder.path(&format!("author/{MODEL}/manifest.json"))).unwrap();
+    fs::create_dir(site.folder.path(MODEL)).unwrap();
+    let mut changed = manifest.clone();
+    let at = changed.len() / 2;
+    changed[at] ^= 1;
+    fs::write(site.folder.path(&format!("{MODEL}/manifest.json")), &changed).unwrap();
+    let hangup = || assert!(Command::new("kill").args(["-HUP", &edge.0.id().to_string()]).status().unwrap().success());
+    hangup();
+    let name = |bytes: &[u8]| format!("models/{}", hash::hex(&hash::sha256(bytes)));
+    let began = Instant::now();
+    // The folder was read anew, so the policy was judged; it is the one before that is served.
+    while served(name(&changed)).await.0 != 200 {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(in_force().await, first);
+    fs::write(site.folder.path(&format!("{MODEL}/manifest.json")), &manifest).unwrap();
+    hangup();
+    while in_force().await == first {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (status, _, bytes) = served(name(&manifest)).await;
+    assert!(status == 200 && bytes == manifest);
 }

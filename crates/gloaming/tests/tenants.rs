@@ -90,7 +90,7 @@ async fn a_site_is_added_while_the_service_runs_and_is_there_after_a_restart() {
     };
     let (status, said) = put("policy", newest[..newest.len() / 2].to_vec()).await;
     assert!(status == 422 && said.contains("not a signed policy"), "{status} {said}");
-    assert_eq!(put("policy", vec![0; 1 << 20]).await.0, 413);
+    assert_eq!(put("policy", vec![0; Signed::BYTES + 1]).await.0, 413);
     assert_eq!(put("policy", newest).await.0, 200, "the one in force again");
     let (status, said) = put("policy", first).await;
     assert!(status == 422 && said.contains("not signed by the pinned key"), "{status} {said}");

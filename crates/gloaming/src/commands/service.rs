@@ -98,6 +98,7 @@ pub fn edge_config(file: &EdgeFile, component: Vec<u8>, loopback: bool, start: S
     Ok(gloaming_edge::Config {
         name: file.name.clone(),
         store: file.store.clone(),
+        models: file.models_folder.clone(),
         key: files::key(&file.key_file)?,
         wrapping: files::wrapping_key(&file.wrapping_key_file)?,
         anchor: file.anchor_file.clone().unwrap_or_else(beside),

@@ -5,6 +5,7 @@
 //! demonstration's manifest is to be reviewed half a year after it starts, so that its hash differs from the shipped one.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -44,6 +45,8 @@ pub enum Step {
     Promote,
     /// Take it back to shadow, for no more than a reason.
     Withdraw,
+    /// Ship a second version of the model, of whose manifest one byte was lost on the way to the edge.
+    Break,
 }
 
 impl Step {
@@ -52,6 +55,7 @@ impl Step {
             "evidence" => Self::Evidence,
             "promote" => Self::Promote,
             "withdraw" => Self::Withdraw,
+            "break" => Self::Break,
             _ => return None,
         })
     }
@@ -65,6 +69,8 @@ pub(super) type Forced = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 struct Inner {
     record: Record,
     policy: Policy,
+    /// The last version that a policy was given, in force or not.
+    issued: u32,
 }
 
 /// The gate of a running demonstration.
@@ -75,6 +81,8 @@ pub(super) struct Gate {
     clock: Clock,
     text: String,
     manifest: [u8; 32],
+    /// Where the edge looks for further versions.
+    models: tempfile::TempDir,
     inner: Mutex<Inner>,
 }
 
@@ -122,26 +130,16 @@ lift = 0.0
             key("compliance")
         );
         let bytes = assets.bytes(&format!("{FOLDER}/manifest.json")).context("the assets lack the model's manifest")?;
-        let (described, manifest) = (Manifest::parse(bytes)?, hash::sha256(bytes));
-        let facts = Facts {
-            id: described.id.clone(),
-            version: described.version,
-            manifest: hash::hex(&manifest),
-            onnx: described.onnx.sha256.clone(),
-            bytes: described.onnx.bytes,
-            features: described.input.features.clone(),
-            owner: described.owner.unwrap_or_default(),
-            next_review: described.next_review.unwrap_or_default(),
-            oversize: None,
-        };
+        let (facts, manifest) = (facts(bytes)?, hash::sha256(bytes));
         let today = clock() / DAY_MS;
         let mut record = Record::begin(SITE, &owner, today)?;
         let rules = gate_rules(&text).map_err(|problems| shown(&problems))?.context("the rules above")?;
         record.append(Action::Rules { rules }, &owner, today)?;
         record.append(Action::Model { facts }, &owner, today)?;
         let policy = compiled(&text, &assets, None, today)?;
-        let inner = Mutex::new(Inner { record, policy });
-        let mut gate = Self { owner, roles, assets, clock, text, manifest, inner };
+        let inner = Mutex::new(Inner { record, policy, issued: 1 });
+        let models = tempfile::tempdir()?;
+        let mut gate = Self { owner, roles, assets, clock, text, manifest, models, inner };
         gate.say(Kind::Parity)?;
         let (owner, manifest) = (gate.owner.clone(), gate.manifest);
         let inner = gate.inner.get_mut();
@@ -151,7 +149,7 @@ lift = 0.0
     }
 
     fn say(&mut self, kind: Kind) -> Result<()> {
-        let envelope = self.shipped(kind)?.sign(&self.roles["data"]);
+        let envelope = self.shipped(kind, &self.manifest)?.sign(&self.roles["data"]);
         let today = self.today();
         Ok(self.inner.get_mut().record.add(envelope, &self.owner, today)?)
     }
@@ -161,13 +159,18 @@ lift = 0.0
     }
 
     /// A shipped statement, as of today and of the staged manifest.
-    fn shipped(&self, kind: Kind) -> Result<Statement> {
+    fn shipped(&self, kind: Kind, manifest: &[u8; 32]) -> Result<Statement> {
         let name = format!("{FOLDER}/evidence/{}.json", kind.name());
         let bytes = self.assets.bytes(&name).with_context(|| format!("the assets lack {name}"))?;
         let mut value: Value = serde_json::from_slice(bytes)?;
-        value["subject"][0]["digest"]["sha256"] = hash::hex(&self.manifest).into();
+        value["subject"][0]["digest"]["sha256"] = hash::hex(manifest).into();
         value["predicate"]["day"] = date_of(self.today()).into();
         Ok(Statement::read(value.to_string().as_bytes())?)
+    }
+
+    /// Where further versions of the model come while the demonstration runs.
+    pub(super) fn models(&self) -> PathBuf {
+        self.models.path().to_owned()
     }
 
     /// The owner's public key.
@@ -194,9 +197,10 @@ lift = 0.0
         let refused = match step {
             Step::Promote => self.promote(&mut inner, today)?,
             Step::Evidence => {
-                self.give(&mut inner, today)?;
+                self.give(&mut inner, &self.manifest, today)?;
                 None
             }
+            Step::Break => return self.ship_broken(&mut inner, force, today).await,
             Step::Withdraw => {
                 let moved = inner.record.move_to(
                     &self.manifest,
@@ -232,18 +236,50 @@ lift = 0.0
 
     fn next_version(&self, inner: &mut Inner, today: u64) -> Result<()> {
         let stage = inner.record.standing(&self.manifest).map_or(Stage::Shadow, |standing| standing.stage);
-        let version = inner.policy.version + 1;
-        let text = self
-            .text
-            .replacen("version = 1", &format!("version = {version}"), 1)
-            .replace("state = \"shadow\"", &format!("state = \"{}\"", stage.name()));
-        inner.policy = compiled(&text, &self.assets, Some(&inner.record), today)?;
+        inner.policy = compiled(&self.next_text(inner, stage), &self.assets, Some(&inner.record), today)?;
         Ok(())
     }
 
-    fn give(&self, inner: &mut Inner, today: u64) -> Result<()> {
+    /// The policy's text with the next version, and the model in this stage.
+    fn next_text(&self, inner: &mut Inner, stage: Stage) -> String {
+        inner.issued += 1;
+        self.text
+            .replacen("version = 1", &format!("version = {}", inner.issued), 1)
+            .replace("state = \"shadow\"", &format!("state = \"{}\"", stage.name()))
+    }
+
+    /// A second version goes the whole way through the gate, and is signed for; then a byte of it is lost.
+    async fn ship_broken(&self, inner: &mut Inner, force: &Force, today: u64) -> Result<Value> {
+        let stage = inner.record.standing(&self.manifest).map_or(Stage::Shadow, |standing| standing.stage);
+        let name = format!("{FOLDER}/manifest.json");
+        let first = self.assets.bytes(&name).context("the assets lack the model's manifest")?;
+        let version = 1 + inner.record.models().len();
+        let whole =
+            String::from_utf8(first.to_vec())?.replacen("\"version\": 1", &format!("\"version\": {version}"), 1);
+        let manifest = hash::sha256(whole.as_bytes());
+        inner.record.append(Action::Model { facts: facts(whole.as_bytes())? }, &self.owner, today)?;
+        self.give(inner, &manifest, today)?;
+        for to in [Stage::Shadow, Stage::Experiment] {
+            inner.record.move_to(&manifest, to, "it learnt from the autumn", &self.owner, today)?;
+        }
+        let text = self.next_text(inner, stage);
+        let assets = self.assets.with(&name, Bytes::from(whole.clone().into_bytes()));
+        let policy = compiled(&text, &assets, Some(&inner.record), today)?;
+        let signed = Signed::sign(&policy, &[&self.owner]).with_record(&inner.record).to_bytes();
+        let folder = self.models.path().join(format!("{MODEL}-{version}"));
+        std::fs::create_dir_all(&folder)?;
+        let broken = whole.replacen("\"score_edges\": [0.1", "\"score_edges\": [0.0", 1);
+        std::fs::write(folder.join("manifest.json"), broken)?;
+        let refused = force(signed).await.err();
+        let mut view = self.view(inner, today);
+        view["refused"] = refused.map_or(Value::Null, |error| format!("{error:#}").into());
+        view["by"] = "edge".into();
+        Ok(view)
+    }
+
+    fn give(&self, inner: &mut Inner, manifest: &[u8; 32], today: u64) -> Result<()> {
         for kind in SHIPPED {
-            inner.record.add(self.shipped(kind)?.sign(&self.roles["data"]), &self.owner, today)?;
+            inner.record.add(self.shipped(kind, manifest)?.sign(&self.roles["data"]), &self.owner, today)?;
         }
         for (role, key) in &self.roles {
             let yes = Approval {
@@ -252,7 +288,7 @@ lift = 0.0
                 to: Stage::Experiment,
                 seen: inner.record.head(),
             };
-            let statement = Statement::of(MODEL, &self.manifest, Said::Approval(yes));
+            let statement = Statement::of(MODEL, manifest, Said::Approval(yes));
             inner.record.add(statement.sign(key), &self.owner, today)?;
         }
         Ok(())
@@ -293,12 +329,28 @@ async fn go(State((gate, force)): State<(Arc<Gate>, Force)>, Path(word): Path<St
         return (StatusCode::FORBIDDEN, "send the header x-gloaming-demo: 1\n").into_response();
     }
     let Some(step) = Step::named(&word) else {
-        return (StatusCode::NOT_FOUND, "use evidence, promote or withdraw\n").into_response();
+        return (StatusCode::NOT_FOUND, "use evidence, promote, withdraw or break\n").into_response();
     };
     match gate.step(step, &force).await {
         Ok(view) => Json(view).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response(),
     }
+}
+
+/// What the gate knows of the model with this manifest.
+fn facts(manifest: &[u8]) -> Result<Facts> {
+    let described = Manifest::parse(manifest)?;
+    Ok(Facts {
+        id: described.id,
+        version: described.version,
+        manifest: hash::hex(&hash::sha256(manifest)),
+        onnx: described.onnx.sha256,
+        bytes: described.onnx.bytes,
+        features: described.input.features,
+        owner: described.owner.unwrap_or_default(),
+        next_review: described.next_review.unwrap_or_default(),
+        oversize: None,
+    })
 }
 
 fn shown(problems: &[gloaming_policy::author::Problem]) -> anyhow::Error {

@@ -171,6 +171,7 @@ impl Demo {
             gloaming_edge::Config {
                 name: "edge-1".to_owned(),
                 store: folder.join("edge.redb"),
+                models: Some(gate.models()),
                 key: edge_key,
                 wrapping: WrappingKey::new(files::entropy()?),
                 anchor: folder.join("edge.anchor"),

@@ -1,0 +1,182 @@
+//! Model files as devices fetch them: by their SHA-256, which the signed policy names.
+//!
+//! A name that is a hash never changes its meaning: versions lie beside each other, caches keep them for ever, and a
+//! device that holds yesterday's policy is served yesterday's model. A policy that names a file which is not here, because
+//! it was forgotten or a byte of it changed, is not put in force: what was in force goes on.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use gloaming_http::Assets;
+use gloaming_policy::ModelState;
+use gloaming_policy::author::Signed;
+use gloaming_signal::hash;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::engine::EngineError;
+
+/// Largest file, bytes: what a model may have.
+const FILE_BYTES: u64 = 8 * 1024 * 1024;
+/// Most files of a folder.
+const FILES: usize = 512;
+
+/// Files by hash.
+#[derive(Default)]
+struct Held {
+    sets: Vec<Assets>,
+    places: HashMap<[u8; 32], (usize, String)>,
+}
+
+impl Held {
+    fn add(&mut self, files: Assets) {
+        let set = self.sets.len();
+        for name in files.names().filter(|name| name.starts_with("models/")) {
+            if let Some(bytes) = files.bytes(name) {
+                self.places.insert(hash::sha256(bytes), (set, name.to_owned()));
+            }
+        }
+        self.sets.push(files);
+    }
+}
+
+/// What an edge serves of models.
+pub(crate) struct Models {
+    released: Assets,
+    folder: Option<PathBuf>,
+    held: RwLock<Held>,
+}
+
+impl Models {
+    /// Those that are released with the edge, and those in a folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(crate) fn new(released: Assets, folder: Option<PathBuf>) -> io::Result<Self> {
+        let models = Self { released, folder, held: RwLock::default() };
+        models.renew()?;
+        Ok(models)
+    }
+
+    /// Reads the folder anew; what was held stays when it cannot be read.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn renew(&self) -> io::Result<()> {
+        let mut held = Held::default();
+        held.add(self.released.clone());
+        if let Some(folder) = &self.folder {
+            held.add(read(folder)?);
+        }
+        if let Ok(mut place) = self.held.write() {
+            *place = held;
+        }
+        Ok(())
+    }
+
+    /// The file of this hash, for as long as anybody likes to keep it.
+    pub(crate) fn respond(&self, word: &str, request: &HeaderMap) -> Response {
+        let found = hash::unhex::<32>(word).zip(self.held.read().ok());
+        let Some((set, name)) = found.as_ref().and_then(|(hash, held)| held.places.get(hash)) else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        let Some(files) = found.as_ref().and_then(|(_, held)| held.sets.get(*set)) else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        let mut response = files.respond(name, request);
+        let keep = HeaderValue::from_static("public, max-age=31536000, immutable");
+        response.headers_mut().insert(header::CACHE_CONTROL, keep);
+        response
+    }
+
+    /// What a signed policy names and is not here.
+    pub(crate) fn lacking(&self, signed: &[u8]) -> Option<EngineError> {
+        let (_, policy) = Signed::verified_before(signed).ok()?;
+        let held = self.held.read().ok()?;
+        for model in policy.models.iter().filter(|model| model.state != ModelState::Off) {
+            for (what, sha256) in [("manifest", &model.manifest_sha256), ("file", &model.onnx_sha256)] {
+                if !held.places.contains_key(sha256) {
+                    return Some(EngineError::Model {
+                        site: policy.site.clone(),
+                        version: policy.version,
+                        model: model.id.clone(),
+                        what,
+                        hash: hash::hex(sha256),
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes out of a list the policies whose models are not here.
+    pub(crate) fn sift(&self, policies: &mut Vec<Vec<u8>>) -> Vec<EngineError> {
+        let mut refused = Vec::new();
+        policies.retain(|bytes| match self.lacking(bytes) {
+            None => true,
+            Some(error) => {
+                refused.push(error);
+                false
+            }
+        });
+        refused
+    }
+}
+
+/// `*/manifest.json` and `*/*.onnx` of a folder.
+fn read(folder: &Path) -> io::Result<Assets> {
+    let mut files = Vec::new();
+    for model in std::fs::read_dir(folder)? {
+        let model = model?;
+        if !model.file_type()?.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(model.path())? {
+            let file = file?;
+            let name = file.file_name().to_string_lossy().into_owned();
+            if name != "manifest.json" && !name.ends_with(".onnx") {
+                continue;
+            }
+            let bytes = file.metadata()?.len();
+            if bytes > FILE_BYTES || files.len() >= FILES {
+                let path = file.path();
+                tracing::error!(path = %path.display(), bytes, "not served: a model's file has {FILE_BYTES} bytes at most, and a folder {FILES} files");
+                continue;
+            }
+            let path = format!("models/{}/{name}", model.file_name().to_string_lossy());
+            files.push((path, Bytes::from(std::fs::read(file.path())?)));
+        }
+    }
+    Ok(Assets::from_files(files))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_found_by_their_hash_and_by_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = folder.path().join("churn");
+        std::fs::create_dir(&one).unwrap();
+        std::fs::write(one.join("manifest.json"), "{}").unwrap();
+        std::fs::write(one.join("model.onnx"), "first").unwrap();
+        std::fs::write(one.join("card.md"), "words").unwrap();
+        let released = Assets::from_files([("g/x.js".to_owned(), Bytes::from_static(b"script"))]);
+        let models = Models::new(released, Some(folder.path().to_owned())).unwrap();
+        let status = |bytes: &[u8]| {
+            let word = hash::hex(&hash::sha256(bytes));
+            models.respond(&word, &HeaderMap::new()).status().as_u16()
+        };
+        assert_eq!([b"{}".as_slice(), b"first", b"words", b"script", b"second"].map(status), [200, 200, 404, 404, 404]);
+        assert_eq!(models.respond("../card.md", &HeaderMap::new()).status().as_u16(), 404);
+        // Another version beside it.
+        std::fs::write(one.join("next.onnx"), "second").unwrap();
+        models.renew().unwrap();
+        assert_eq!([b"first".as_slice(), b"second"].map(status), [200, 200]);
+    }
+}
