@@ -1,0 +1,99 @@
+//! Figures of held-out rows against scikit-learn and Fairlearn; goldens by `tests/exporters/evaluate.py`.
+#![cfg(feature = "lower")]
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use gloaming_model::evaluate::{EvaluateError, gaps, performance};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    threshold: f64,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    scores: Vec<f64>,
+    outcomes: Vec<u8>,
+    groups: Vec<String>,
+    edges: Vec<f64>,
+    auc: f64,
+    auc_ends: [f64; 2],
+    average_precision: f64,
+    brier: f64,
+    calibration_error: f64,
+    selection_gap: f64,
+    odds_gap: f64,
+}
+
+fn golden() -> Golden {
+    let path = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../tests/exporters/evaluate.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn figures_are_those_of_scikit_learn_and_fairlearn() {
+    let Golden { threshold, cases } = golden();
+    for case in cases {
+        let outcomes: Vec<bool> = case.outcomes.iter().map(|outcome| *outcome == 1).collect();
+        let found = performance(&case.scores, &outcomes, &case.edges, 7).unwrap();
+        let gaps = gaps(&case.scores, &outcomes, &case.groups, threshold, 7).unwrap();
+        for (what, found, wanted) in [
+            ("AUC", found.auc.value, case.auc),
+            ("average precision", found.average_precision.value, case.average_precision),
+            ("Brier score", found.brier.value, case.brier),
+            ("calibration error", found.calibration_error.value, case.calibration_error),
+            ("selection gap", gaps.selection.value, case.selection_gap),
+            ("odds gap", gaps.odds.value, case.odds_gap),
+        ] {
+            assert!((found - wanted).abs() < 1e-12, "{what} of {} rows: {found}, not {wanted}", case.scores.len());
+        }
+        // Two bootstraps with other draws: the ends differ by a tenth of the width.
+        let [low, high] = case.auc_ends;
+        let tenth = (high - low) / 10.0;
+        assert!((found.auc.low - low).abs() < tenth && (found.auc.high - high).abs() < tenth, "{:?}", found.auc);
+        for estimate in [found.auc, found.average_precision, found.brier, found.calibration_error, gaps.odds] {
+            assert!(estimate.low <= estimate.value && estimate.value <= estimate.high, "{estimate:?}");
+        }
+        assert_eq!(found, performance(&case.scores, &outcomes, &case.edges, 7).unwrap(), "the same seed says the same");
+    }
+}
+
+/// The interval of a true AUC of 0.5 holds it in 95 of 100 samples, give or take what 200 samples allow.
+#[test]
+fn intervals_hold_the_truth_as_often_as_they_say() {
+    let mut state = 1_u64;
+    let mut draw = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let mut held = 0;
+    for seed in 0..200 {
+        let scores: Vec<f64> = (0..200).map(|_| draw()).collect();
+        let outcomes: Vec<bool> = (0..200).map(|_| draw() < 0.3).collect();
+        let auc = performance(&scores, &outcomes, &[0.5], seed).unwrap().auc;
+        held += u32::from(auc.low <= 0.5 && 0.5 <= auc.high);
+    }
+    println!("{held} of 200 intervals hold the truth");
+    assert!((180..=199).contains(&held), "{held} of 200");
+}
+
+#[test]
+fn what_says_nothing_is_refused() {
+    let scores = vec![0.5; 120];
+    let some = |at: usize| (0..120).map(|row| row < at).collect::<Vec<_>>();
+    assert_eq!(performance(&scores[..99], &some(50)[..99], &[0.5], 1), Err(EvaluateError::Rows(99)));
+    assert_eq!(performance(&scores, &some(9), &[0.5], 1), Err(EvaluateError::Outcomes(9, 120)));
+    assert_eq!(performance(&scores, &some(111), &[0.5], 1), Err(EvaluateError::Outcomes(111, 120)));
+    for bad in [f64::NAN, f64::INFINITY, -0.1, 1.1] {
+        let mut scores = scores.clone();
+        scores[3] = bad;
+        assert!(matches!(performance(&scores, &some(60), &[0.5], 1), Err(EvaluateError::Score(3, _))));
+    }
+    let groups = |few: usize| (0..120).map(|row| if row < few { "few" } else { "many" }.to_owned()).collect::<Vec<_>>();
+    assert_eq!(gaps(&scores, &some(60), &groups(29), 0.5, 1), Err(EvaluateError::Group("few".into(), 29)));
+    assert_eq!(gaps(&scores, &some(60), &groups(0), 0.5, 1), Err(EvaluateError::OneGroup));
+    assert!(gaps(&scores, &some(60), &groups(30), 0.5, 1).is_ok());
+}
