@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use gloaming::commands::{component, demo, doctor, evaluate, gate, model, plan, policy, service, site};
+use gloaming::commands::{card, component, demo, doctor, evaluate, gate, model, plan, policy, service, site};
 use gloaming::config::EXAMPLE;
 use gloaming::files;
 use gloaming_policy::gate::Stage;
@@ -298,6 +298,28 @@ enum ModelCommand {
     Check {
         /// Its manifest; `model.onnx` lies beside it.
         manifest: PathBuf,
+        /// Also check that this public key signed the folder (`gloaming model sign`).
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Write a model card from manifest and evidence, as Markdown or HTML.
+    Card {
+        /// The manifest; `model.onnx` lies beside it.
+        manifest: PathBuf,
+        /// Folder of statements; `evidence` beside the manifest when nothing is said.
+        #[arg(long, value_name = "FOLDER")]
+        evidence: Option<PathBuf>,
+        /// Where to write it; the ending says how.
+        #[arg(long, default_value = "card.html")]
+        out: PathBuf,
+    },
+    /// Sign a model's folder, every file of it, as an OpenSSF Model Signing bundle in model.sig.
+    Sign {
+        /// The folder with `manifest.json` and `model.onnx`.
+        folder: PathBuf,
+        /// The key.
+        #[arg(long)]
+        key: PathBuf,
     },
     /// Say how good a model is on rows it has not seen, as statements that a role can sign.
     #[command(after_help = EVALUATE)]
@@ -444,7 +466,12 @@ fn gated(command: ModelCommand) -> Result<()> {
         ModelCommand::Add { onnx, says, output, column, out } => {
             model::add(&onnx, &says, &gloaming_model::Choice { output, column }, &out)
         }
-        ModelCommand::Check { manifest } => model::check(&manifest),
+        ModelCommand::Check { manifest, key } => {
+            model::check(&manifest)?;
+            key.map_or(Ok(()), |key| card::check(&manifest, &key))
+        }
+        ModelCommand::Card { manifest, evidence, out } => card::card(&manifest, evidence.as_deref(), &out),
+        ModelCommand::Sign { folder, key } => card::sign(&folder, &key),
         ModelCommand::Evaluate(Evaluate {
             manifest,
             rows,

@@ -157,6 +157,45 @@ fn a_model_is_evaluated_approved_promoted_signed_for_and_withdrawn() {
 }
 
 #[test]
+fn a_models_folder_is_signed_and_its_card_says_what_its_evidence_says() {
+    let folder = shop();
+    rows(&folder, "autumn.csv", 1.0);
+    let manifest = format!("{MODEL}/manifest.json");
+    let how = ["--split", "time", "--trained", "spring", "--tested", "autumn | 2026 <b>", "--group", "region"];
+    let out = format!("{MODEL}/evidence");
+    let rows = ["model", "evaluate", &manifest, "--rows", "autumn.csv", "--outcome", "purchase", "--out", &out];
+    folder.says(&[&rows[..], &how].concat());
+    for (name, words) in [
+        ("card.md", vec!["# Model card: purchase-intent, version 1", "autumn \\| 2026 <b>", "selection gap by region"]),
+        (
+            "card.html",
+            vec![
+                "<h1>Model card: purchase-intent, version 1</h1>",
+                "autumn | 2026 &lt;b&gt;",
+                "area under the ROC curve",
+            ],
+        ),
+    ] {
+        folder.says(&["model", "card", &manifest, "--out", name]);
+        let card = fs::read_to_string(folder.path(name)).unwrap();
+        for words in words {
+            assert!(card.contains(words), "{words} in {card}");
+        }
+        assert!(card.contains("Not for: not said"), "what nobody said is said to be missing");
+    }
+    assert!(folder.refuses(&["model", "card", &manifest, "--out", "card.pdf"]).contains(".md or as .html"));
+    let said = folder.says(&["model", "sign", MODEL, "--key", "data.key"]);
+    assert!(said.contains("signed 6 files of purchase-intent"), "{said}");
+    let key = |name: &str| fs::read_to_string(folder.path(&format!("{name}.pub"))).unwrap();
+    let (data, owner) = (key("data"), key("owner"));
+    let check = |key| ["model", "check", &manifest, "--key", key];
+    assert!(folder.says(&check(&data)).contains("6 files are as they were signed"));
+    assert!(folder.refuses(&check(&owner)).contains("not signed by the key"));
+    fs::write(folder.path(&format!("{MODEL}/evidence/ethics.json")), "{}").unwrap();
+    assert!(folder.refuses(&check(&data)).contains("evidence/ethics.json was added after signing"));
+}
+
+#[test]
 fn rows_that_cannot_be_evaluated_are_counted_by_reason() {
     let folder = shop();
     rows(&folder, "rows.csv", 1.0);

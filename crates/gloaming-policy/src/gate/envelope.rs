@@ -37,7 +37,7 @@ struct Signature {
 }
 
 /// The bytes that are signed.
-fn encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+pub(super) fn encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     bytes.extend_from_slice(payload);
     bytes

@@ -19,6 +19,7 @@
 mod act;
 mod envelope;
 mod judge;
+pub mod oms;
 mod record;
 mod rules;
 mod statement;

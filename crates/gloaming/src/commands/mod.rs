@@ -1,5 +1,6 @@
 //! What each subcommand does.
 
+pub mod card;
 pub mod component;
 pub mod demo;
 pub mod doctor;

@@ -1,0 +1,295 @@
+//! `gloaming model card` and `gloaming model sign`: what a model is, for people; and that a folder is what it was.
+//!
+//! The card has the parts of Mitchell and others 2019, "Model Cards for Model Reporting", as far as manifest and evidence
+//! say them; what nobody said is said to be missing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use gloaming_behavior::Definition;
+use gloaming_behavior::definitions::DESCRIPTIONS;
+use gloaming_model::{Manifest, Model};
+use gloaming_policy::author::PublicKey;
+use gloaming_policy::gate::oms::{self, Bundle};
+use gloaming_policy::gate::{Fairness, Interval, Rows, Said, SplitBy, Statement};
+use gloaming_signal::hash;
+use serde_json::Value;
+
+use crate::files;
+
+/// Most files of a model's folder that are signed.
+const FILES: usize = 1_024;
+
+/// A part of a card.
+enum Block {
+    Heading(String),
+    Text(String),
+    Table(Vec<&'static str>, Vec<Vec<String>>),
+}
+
+/// Writes the card of a model: Markdown or HTML, by the ending of `out`.
+///
+/// # Errors
+/// When the model does not agree with its manifest, or a statement is of another model.
+pub fn card(manifest: &Path, evidence: Option<&Path>, out: &Path) -> Result<()> {
+    let (bytes, onnx) = (files::read(manifest)?, files::read(&manifest.with_file_name("model.onnx"))?);
+    let model = Model::load(&bytes, &onnx).with_context(|| manifest.display().to_string())?;
+    let value: Value = serde_json::from_slice(&bytes)?;
+    let beside = manifest.with_file_name("evidence");
+    let folder = evidence.or(beside.is_dir().then_some(beside.as_path()));
+    let statements = folder.map_or(Ok(Vec::new()), |folder| statements(folder, &hash::sha256(&bytes)))?;
+    let blocks = blocks(model.manifest(), &value, &statements, &hash::sha256(&bytes));
+    let title = format!("{}, version {}", model.manifest().id, model.manifest().version);
+    let text = match out.extension().and_then(|ending| ending.to_str()) {
+        Some("html") => html(&title, &blocks),
+        Some("md") => markdown(&title, &blocks),
+        _ => bail!("{}: a card is written as .md or as .html", out.display()),
+    };
+    files::replace(out, text.as_bytes()).with_context(|| out.display().to_string())?;
+    println!("wrote {}, with {} statements of evidence", out.display(), statements.len());
+    Ok(())
+}
+
+fn statements(folder: &Path, manifest: &[u8; 32]) -> Result<Vec<Said>> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .map(|file| file.map(|file| file.path()))
+        .collect::<Result<_, _>>()?;
+    names.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
+    names.sort();
+    let mut found = Vec::new();
+    for path in names {
+        let statement = Statement::read(&files::read(&path)?).with_context(|| path.display().to_string())?;
+        if statement.manifest() != hash::hex(manifest) {
+            bail!("{} is about another manifest; `gloaming model evaluate` makes it anew", path.display());
+        }
+        found.push(statement.said);
+    }
+    Ok(found)
+}
+
+fn shown(interval: &Interval) -> String {
+    format!("{:.4} [{:.4}, {:.4}]", interval.value, interval.low, interval.high)
+}
+
+/// A value of the manifest, as a reader wants it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| format!("{key}: {}", plain(value))).collect::<Vec<_>>().join("; ")
+        }
+        Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn blocks(manifest: &Manifest, value: &Value, statements: &[Said], sha256: &[u8; 32]) -> Vec<Block> {
+    let missing = || "not said".to_owned();
+    let said = |key: &str| value.get(key).map_or_else(missing, plain);
+    let mut blocks = vec![
+        Block::Text(format!("The score is the {}.", manifest.output.meaning)),
+        Block::Heading("Details".into()),
+        Block::Table(
+            vec!["What", "As it is"],
+            vec![
+                vec!["Owner".into(), said("owner")],
+                vec!["Next review".into(), said("next_review")],
+                vec!["Licence".into(), said("licence")],
+                vec!["Manifest, SHA-256".into(), hash::hex(sha256)],
+                vec!["File".into(), format!("{} bytes, SHA-256 {}", manifest.onnx.bytes, manifest.onnx.sha256)],
+                vec!["Operators".into(), manifest.onnx.ops.join(", ")],
+                vec![
+                    "Reference rows".into(),
+                    format!("{}, which it agrees with here", manifest.reference.inputs.len()),
+                ],
+            ],
+        ),
+        Block::Heading("Use".into()),
+        Block::Text(format!("For: {}", said("intended_use"))),
+        Block::Text(format!("Not for: {}", said("not_for"))),
+        Block::Heading("Inputs".into()),
+    ];
+    let input = |name: &String| {
+        let meaning = Definition::find(name).and_then(|at| DESCRIPTIONS.get(at));
+        let (text, source) = meaning.map_or(("no device computes it", ""), |m| (m.text, m.source));
+        vec![name.clone(), text.to_owned(), source.to_owned()]
+    };
+    let inputs = manifest.input.features.iter().map(input).collect();
+    blocks.push(Block::Table(vec!["Feature", "Meaning", "Definition"], inputs));
+    blocks.push(Block::Heading("What it learnt from".into()));
+    match value.get("training").and_then(Value::as_object) {
+        Some(training) => {
+            let rows = training.iter().map(|(key, value)| vec![key.clone(), plain(value)]).collect();
+            blocks.push(Block::Table(vec!["What", "As it was said"], rows));
+        }
+        None => blocks.push(Block::Text("Its manifest does not say.".into())),
+    }
+    blocks.push(Block::Heading("Evidence".into()));
+    if statements.is_empty() {
+        blocks.push(Block::Text("There is none. A model without evidence acts on nobody.".into()));
+    } else {
+        let rows = statements.iter().flat_map(figures).collect();
+        blocks.push(Block::Table(vec!["Kind", "Figure", "Value, with its 95 % interval", "On"], rows));
+    }
+    blocks
+}
+
+fn on(rows: &Rows) -> String {
+    let split = match rows.split {
+        SplitBy::Time => "later in time",
+        SplitBy::Source => "another source",
+        SplitBy::Group => "other people",
+        SplitBy::Random => "set aside by lot, which is no evidence",
+    };
+    format!(
+        "{} rows, {} with the outcome: {} ({split}; trained on {})",
+        rows.rows, rows.positives, rows.tested, rows.trained
+    )
+}
+
+/// Lines of the evidence table: kind, figure, value, rows.
+fn figures(said: &Said) -> Vec<Vec<String>> {
+    let kind = said.kind().map_or("approval", |kind| kind.name());
+    let place = said.rows().map_or_else(String::new, on);
+    let line = |what: &str, value: String| vec![kind.to_owned(), what.to_owned(), value, place.clone()];
+    match said {
+        Said::HeldOut(s) => vec![
+            line("area under the ROC curve", shown(&s.auc)),
+            line("average precision", shown(&s.average_precision)),
+            line("Brier score", shown(&s.brier)),
+        ],
+        Said::Calibration(s) => vec![
+            line("calibration error", shown(&s.error)),
+            line("mean score and base rate", format!("{:.4} and {:.4}", s.mean_score, s.base_rate)),
+        ],
+        Said::Fairness(Fairness { none: Some(why), .. }) => vec![line("no groups compared", why.clone())],
+        Said::Fairness(s) => {
+            s.by.iter()
+                .flat_map(|a| {
+                    [
+                        line(&format!("selection gap by {}", a.name), shown(&a.selection_gap)),
+                        line(&format!("odds gap by {}", a.name), shown(&a.odds_gap)),
+                    ]
+                })
+                .collect()
+        }
+        Said::Parity(s) => s
+            .runtimes
+            .iter()
+            .map(|r| {
+                line(&format!("largest difference, {}", r.name), format!("{:.1e} over {} rows", r.largest, s.rows))
+            })
+            .collect(),
+        Said::Experiment(s) => vec![line(&format!("lift of {}", s.metric), shown(&s.lift))],
+        Said::Ethics(s) => {
+            let word = if s.accepted { "accepted" } else { "refused" };
+            vec![line(&format!("{word} by {}", s.by), s.conclusion.clone())]
+        }
+        Said::Approval(s) => vec![line(&format!("by {}", s.role), format!("to become {}", s.to.name()))],
+    }
+}
+
+fn markdown(title: &str, blocks: &[Block]) -> String {
+    let cell = |text: &String| text.replace('|', "\\|").replace('\n', " ");
+    let mut out = format!("# Model card: {title}\n");
+    for block in blocks {
+        match block {
+            Block::Heading(text) => drop(write!(out, "\n## {text}\n")),
+            Block::Text(text) => drop(write!(out, "\n{text}\n")),
+            Block::Table(heads, rows) => {
+                let _ = write!(out, "\n| {} |\n|{}\n", heads.join(" | "), "---|".repeat(heads.len()));
+                for row in rows {
+                    let _ = writeln!(out, "| {} |", row.iter().map(cell).collect::<Vec<_>>().join(" | "));
+                }
+            }
+        }
+    }
+    out
+}
+
+const STYLE: &str = "body{font:16px/1.6 system-ui,sans-serif;color:#22272b;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1.2rem}h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #d5dade;overflow-wrap:anywhere}th{font-size:.88rem;color:#51595f}";
+
+fn html(title: &str, blocks: &[Block]) -> String {
+    let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let title = safe(title);
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Model card: {title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>Model card: {title}</h1>\n"
+    );
+    for block in blocks {
+        match block {
+            Block::Heading(text) => drop(writeln!(out, "<h2>{}</h2>", safe(text))),
+            Block::Text(text) => drop(writeln!(out, "<p>{}</p>", safe(text))),
+            Block::Table(heads, rows) => {
+                let head: String = heads.iter().map(|head| format!("<th scope=\"col\">{}</th>", safe(head))).collect();
+                let _ = writeln!(out, "<table>\n<thead><tr>{head}</tr></thead>\n<tbody>");
+                for row in rows {
+                    let cells: String = row.iter().map(|cell| format!("<td>{}</td>", safe(cell))).collect();
+                    let _ = writeln!(out, "<tr>{cells}</tr>");
+                }
+                out.push_str("</tbody>\n</table>\n");
+            }
+        }
+    }
+    out + "</body>\n</html>\n"
+}
+
+/// Every file of a model's folder by its path, with its SHA-256; the signature itself excepted.
+fn digests(root: &Path) -> Result<BTreeMap<String, [u8; 32]>> {
+    let (mut found, mut open) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            let name = path.strip_prefix(root)?.to_string_lossy().replace('\\', "/");
+            if kind.is_dir() {
+                open.push(path);
+            } else if kind.is_symlink() {
+                bail!("{name} is a link; a signature is over files");
+            } else if name != oms::FILE {
+                found.insert(name, hash::sha256(&files::read(&path)?));
+            }
+            if found.len() > FILES {
+                bail!(
+                    "{} has more than {FILES} files; a model's folder holds the model and what is said of it",
+                    root.display()
+                );
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Signs a model's folder.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sign(folder: &Path, key: &Path) -> Result<()> {
+    let manifest = Manifest::parse(&files::read(&folder.join("manifest.json"))?)?;
+    let (digests, key) = (digests(folder)?, files::key(key)?);
+    let out = folder.join(oms::FILE);
+    files::replace(&out, Bundle::sign(&manifest.id, &digests, &key).as_bytes())?;
+    println!("signed {} files of {}: {}", digests.len(), manifest.id, out.display());
+    println!(
+        "check it with `gloaming model check {} --key {}`",
+        folder.join("manifest.json").display(),
+        key.public().to_text()
+    );
+    Ok(())
+}
+
+/// Checks the signature of the folder that a manifest lies in.
+///
+/// # Errors
+/// When it is not signed by `key`, or is not what was signed.
+pub fn check(manifest: &Path, key: &str) -> Result<()> {
+    let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let path = folder.join(oms::FILE);
+    let bundle = Bundle::read(&files::read(&path)?).with_context(|| path.display().to_string())?;
+    let digests = digests(folder)?;
+    bundle.verify(&PublicKey::from_text(key)?, &digests).with_context(|| path.display().to_string())?;
+    println!("{} files are as they were signed", digests.len());
+    Ok(())
+}
