@@ -8,10 +8,11 @@ use gloaming_behavior::{Config, Tracker};
 use gloaming_collector::device::{Device, Setup};
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, Signed, compile, template};
-use gloaming_signal::cbor;
+use gloaming_policy::gate::{Action, Envelope, Parity, Record, Runtime, Said, Statement, oms};
 use gloaming_signal::fold::ROW;
 use gloaming_signal::relay::{Head, Parcel, Relayed, load, unload};
 use gloaming_signal::{Contribution, Event, EventKind, Reason, Row, SealedBatch, Submission, Verdict};
+use gloaming_signal::{cbor, hash};
 use gloaming_worker::core::Worker;
 
 /// A target: its name, what it does with bytes, and inputs to begin with.
@@ -25,7 +26,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "submission", run: submission, seeds: || vec![cbor::to_vec(&a_submission())] },
     Target { name: "parcel", run: parcel, seeds: || vec![a_load()] },
     Target { name: "policy", run: policy, seeds: || vec![a_policy().to_bytes()] },
@@ -36,10 +37,13 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "batch", run: batch, seeds: || vec![cbor::to_vec(&a_batch())] },
     Target { name: "device-state", run: device_state, seeds: || vec![a_device(&[]).prepare(TIME).sent] },
     Target { name: "manifest", run: manifest, seeds: || vec![MANIFEST.to_vec()] },
+    Target { name: "onnx", run: onnx, seeds: onnx_files },
+    Target { name: "gate", run: gate, seeds: gate_lines },
 ];
 
 const MANIFEST: &[u8] = include_bytes!("../../../models/purchase-intent/manifest.json");
 const ONNX: &[u8] = include_bytes!("../../../models/purchase-intent/model.onnx");
+const FOREST: &[u8] = include_bytes!("../../exporters/fixtures/random-forest.onnx");
 /// 2026-11-24, as edge time.
 const TIME: u64 = 20_781 * 86_400_000 + 1_000;
 
@@ -216,6 +220,73 @@ fn device_state(bytes: &[u8]) {
         assert!(cost <= policy.budget.micro());
     }
     let _ = (device.status(), device.ledger(), Event::new(TIME, EventKind::PageView, 0));
+}
+
+/// A perceptron, and a forest as scikit-learn exports one.
+fn onnx_files() -> Vec<Vec<u8>> {
+    vec![ONNX.to_vec(), FOREST.to_vec()]
+}
+
+/// A model file from anywhere: lowered or refused; and, with a manifest that vouches for it, loaded or refused.
+fn onnx(bytes: &[u8]) {
+    let _ = gloaming_model::lower(bytes, &gloaming_model::Choice::default());
+    let manifest = String::from_utf8_lossy(MANIFEST)
+        .replace(&hash::hex(&hash::sha256(ONNX)), &hash::hex(&hash::sha256(bytes)))
+        .into_bytes();
+    if let Ok(model) = gloaming_model::Model::load(&manifest, bytes) {
+        let row = vec![1.0; model.manifest().input.features.len()];
+        let explained = model.explain(&row).expect("a reason");
+        assert_eq!(explained.values.len(), row.len());
+    }
+}
+
+/// What an owner of this site and two roles may write into a record, a line each.
+fn gate_lines() -> Vec<Vec<u8>> {
+    let [data, law] = [2, 3].map(|seed| Key::from_seed(&[seed; 32]));
+    let step = |more: &str| {
+        format!(
+            "{{\"evidence\":[\"held-out\",\"parity\"{more}],\"approved_by\":[\"data\",\"law\"],\"auc\":0.6,\"calibration_error\":{},\"group_gap\":null,\"lift\":{}}}",
+            if more.is_empty() { "null" } else { "0.1" },
+            if more.is_empty() { "null" } else { "0.0" },
+        )
+    };
+    let (data_key, law_key) = (data.public().to_text(), law.public().to_text());
+    let rules = format!(
+        "{{\"kind\":\"rules\",\"rules\":{{\"max_age_days\":90,\"model_bytes\":9000,\"roles\":{{\"data\":[\"{data_key}\"],\"law\":[\"{law_key}\"]}},\"experiment\":{},\"live\":{}}}}}",
+        step(""),
+        step(",\"calibration\",\"experiment\"")
+    );
+    let manifest = hash::hex(&[1; 32]);
+    let model = format!(
+        "{{\"kind\":\"model\",\"facts\":{{\"id\":\"m\",\"version\":1,\"manifest\":\"{manifest}\",\"onnx\":\"{manifest}\",\"bytes\":9,\"features\":[\"pages@1\"],\"owner\":\"o\",\"next_review\":\"2027-06-01\"}}}}"
+    );
+    let runtimes = vec![Runtime { name: "native".into(), largest: 0.0 }];
+    let parity = Said::Parity(Parity { day: "2026-11-24".into(), rows: 9, runtimes });
+    let envelope = Statement::of("m", &[1; 32], parity).sign(&data).to_json();
+    let said = format!("{{\"kind\":\"statement\",\"envelope\":{envelope}}}");
+    let go = |from: &str, to: &str| {
+        format!(
+            "{{\"kind\":\"move\",\"manifest\":\"{manifest}\",\"from\":\"{from}\",\"to\":\"{to}\",\"because\":\"x\"}}"
+        )
+    };
+    let lines = [rules, model, said, go("draft", "shadow"), go("shadow", "quarantined"), go("shadow", "experiment")];
+    vec![lines.join("\n").into_bytes()]
+}
+
+/// Lines that the owner tries to write: what is written reads back the same, and no model acts, for in no order of these
+/// was there ever evidence of anything but parity.
+fn gate(bytes: &[u8]) {
+    let _ = (Record::read(bytes), Envelope::read(bytes), Statement::read(bytes), oms::Bundle::read(bytes).map(drop));
+    let mut record = Record::begin("app.example", &a_key(), 20_781).expect("a record");
+    for line in bytes.split(|byte| *byte == b'\n').take(64) {
+        let Ok(action) = serde_json::from_slice::<Action>(line) else { continue };
+        let before = record.clone();
+        if record.append(action, &a_key(), 20_781).is_err() {
+            assert_eq!(record, before, "what is refused changes nothing");
+        }
+    }
+    assert_eq!(Record::read(record.bytes()).as_ref(), Ok(&record));
+    assert!(record.models().iter().all(|standing| !standing.stage.acts()));
 }
 
 fn manifest(bytes: &[u8]) {

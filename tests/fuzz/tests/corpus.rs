@@ -47,7 +47,7 @@ fn no_input_of_the_corpus_nor_near_it_breaks_a_reader() {
             inputs.extend(paths.iter().map(|path| fs::read(path).unwrap()));
         }
         // Loading a model costs a thousand times what the others do.
-        let mutations = if target.name == "manifest" { MUTATIONS / 10 } else { MUTATIONS };
+        let mutations = if ["manifest", "onnx"].contains(&target.name) { MUTATIONS / 10 } else { MUTATIONS };
         let mut state = 1;
         for input in &inputs {
             (target.run)(input);
