@@ -68,14 +68,19 @@ fn config() -> Config {
     }
 }
 
-/// Features by the tests' wasm module, which is the collector's tracker behind two exports.
-fn under_wasmtime(recording: &[u8]) -> Vec<u8> {
+/// The tests' wasm module, which is the collector's tracker behind two exports.
+fn tracker() -> wasmtime::Module {
     let assets = assets::find(None).unwrap();
-    let engine = wasmtime::Engine::default();
-    let module = wasmtime::Module::new(&engine, assets.bytes("test/parity.wasm").unwrap()).unwrap();
+    let module =
+        wasmtime::Module::new(&wasmtime::Engine::default(), assets.bytes("test/parity.wasm").unwrap()).unwrap();
     assert_eq!(module.imports().len(), 0);
-    let mut store = wasmtime::Store::new(&engine, ());
-    let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+    module
+}
+
+/// Features by it.
+fn under_wasmtime(module: &wasmtime::Module, recording: &[u8]) -> Vec<u8> {
+    let mut store = wasmtime::Store::new(module.engine(), ());
+    let instance = wasmtime::Instance::new(&mut store, module, &[]).unwrap();
     let memory = instance.get_memory(&mut store, "memory").unwrap();
     let room = instance.get_typed_func::<u32, u32>(&mut store, "room").unwrap();
     let run = instance.get_typed_func::<(u32, u32), u64>(&mut store, "run").unwrap();
@@ -89,11 +94,12 @@ fn under_wasmtime(recording: &[u8]) -> Vec<u8> {
 
 #[test]
 fn features_under_wasmtime_are_bit_for_bit_the_native_ones() {
-    for seed in 0..20 {
-        let bytes = cbor::to_vec(&(config(), recording(seed, 400)));
+    let tracker = tracker();
+    for seed in 0..1_000 {
+        let bytes = cbor::to_vec(&(config(), recording(seed, if seed < 20 { 400 } else { 60 })));
         let native = gloaming_parity::features(&bytes).unwrap();
         assert!(native.len() > 60);
-        assert_eq!(under_wasmtime(&bytes), native, "recording {seed}");
+        assert_eq!(under_wasmtime(&tracker, &bytes), native, "recording {seed}");
     }
 }
 
@@ -105,19 +111,20 @@ const unbase64 = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
 const bytes = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer())
 onmessage = async ({ data: { policy, setup, streams, rows, model } }) => {
   await initCollector({ module_or_path: fetch('/g/collector.wasm') })
-  const features = streams.map((events) => {
+  const inputs = [], features = streams.map((events) => {
     const collector = new Collector(unbase64(policy), setup, new Uint8Array())
     collector.page(events[0][0], 0, '/p/dusk-lamp', 'www.google.com', 'autumn')
     collector.push_batch(Float64Array.from(events.flat()))
     collector.custom(events[events.length - 1][0], 'no-such-event')
     collector.feature_number(events[events.length - 1][0], 'cart-value', 12.345)
+    inputs.push(Array.from(collector.model_inputs(0)))
     return btoa(String.fromCharCode(...collector.feature_bytes()))
   })
   await initScorer({ module_or_path: fetch('/g/scorer.wasm') })
   const scorer = new Scorer(await bytes(`/g/models/${model[0]}`), await bytes(`/g/models/${model[1]}`))
   const refused = []
   for (const row of [[1, 2], [0, 0, 0, 0, 0, 0, 0, NaN]]) try { scorer.score(row) } catch (error) { refused.push(String(error)) }
-  postMessage({ features, scores: rows.map((row) => scorer.score(row)), refused })
+  postMessage({ features, scores: rows.map((row) => scorer.score(row)), inputs, sessions: inputs.map((row) => scorer.score(row)), refused })
 }";
 
 fn script() -> Router {
@@ -135,7 +142,8 @@ fn setup() -> Setup {
 async fn features_and_scores_in_chromium_are_the_native_ones() {
     let stage = Stage::start(Setting { more: script(), ..Setting::default() }).await.unwrap();
     let policy = stage.demo.policy.to_bytes();
-    let streams: Vec<Vec<Event>> = (100..120).map(|seed| recording(seed, 300)).collect();
+    let streams: Vec<Vec<Event>> =
+        (0..1_000).map(|seed| recording(100 + seed, if seed < 20 { 300 } else { 60 })).collect();
     let assets = assets::find(None).unwrap();
     let (manifest, onnx) = (
         assets.bytes("models/purchase-intent/manifest.json").unwrap(),
@@ -167,6 +175,7 @@ async fn features_and_scores_in_chromium_are_the_native_ones() {
     });
     let answer: Value = page.ask_worker("/parity-worker.js", &input).await.unwrap();
 
+    let mut worst = 0f64;
     for (index, events) in streams.iter().enumerate() {
         let mut device = Device::new(&policy, setup(), &[], &[1; 32]).unwrap();
         device.page(events[0].at_ms, 0, "/p/dusk-lamp", "www.google.com", "autumn");
@@ -177,7 +186,19 @@ async fn features_and_scores_in_chromium_are_the_native_ones() {
         assert!(!device.custom(last, "no-such-event"));
         assert!(device.feature(last, "cart-value", |feature| feature.steps(12.345)));
         assert_eq!(answer["features"][index], STANDARD.encode(device.feature_bytes()), "recording {index}");
+        // What the model is given, bit for bit, and what it says of it.
+        let given: Vec<f32> =
+            answer["inputs"][index].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
+        let own = device.model_inputs(0);
+        assert_eq!(
+            given.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+            own.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        );
+        let score = f64::from(model.score(&own).unwrap());
+        worst = worst.max((score - answer["sessions"][index].as_f64().unwrap()).abs());
     }
+    println!("{} sessions: features bit for bit, scores differ by {worst:e} at most", streams.len());
+    assert!(worst <= 1e-6, "{worst}");
     let mut worst = 0f64;
     for (row, found) in rows.iter().zip(answer["scores"].as_array().unwrap()) {
         let native = f64::from(model.score(row).unwrap());

@@ -204,7 +204,12 @@ impl Device {
             return Vec::new();
         }
         let features = self.tracker.features(false);
-        model.inputs.iter().map(|input| features.model_input(*input as usize)).collect()
+        model
+            .inputs
+            .iter()
+            .map(|input| self.policy.model_input(&features, *input))
+            .collect::<Option<_>>()
+            .unwrap_or_default()
     }
 
     /// See [`crate::Collector::set_score`].

@@ -11,7 +11,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use gloaming_behavior::Config;
+use gloaming_behavior::{Config, Features, NONE};
 use gloaming_privacy::{Charge, Mechanism, Rho, Scale, scale};
 use gloaming_signal::cbor::{self, Cbor, Error, Reader, Writer};
 use gloaming_signal::{cbor_enum, cbor_record, hash, limits};
@@ -307,6 +307,9 @@ impl ModelState {
     }
 }
 
+/// The model input that is the first page-given feature.
+pub const PAGE_INPUT: u32 = 1 << 16;
+
 /// A model in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
@@ -320,7 +323,7 @@ pub struct Model {
     pub manifest_sha256: [u8; 32],
     /// SHA-256 of the ONNX file.
     pub onnx_sha256: [u8; 32],
-    /// Features it takes, in order: indices into the definitions.
+    /// Features it takes, in order: indices into the definitions; from [`PAGE_INPUT`] on, into the page-given ones.
     pub inputs: Vec<u32>,
     /// Interior edges of its score bins, millionths, increasing.
     pub score_edges: Vec<u32>,
@@ -439,6 +442,21 @@ impl Policy {
     #[must_use]
     pub fn declared(&self) -> Rho {
         self.metrics.iter().fold(Rho::default(), |sum, m| sum.plus(m.rho.times(u64::from(m.per_day))))
+    }
+
+    /// What a model is given for one of its inputs: a number in its unit, a category as its index. `None` for a
+    /// page-given feature that the page did not give; a model is not run on what nobody said.
+    #[must_use]
+    pub fn model_input(&self, features: &Features, input: u32) -> Option<f32> {
+        let Some(page) = input.checked_sub(PAGE_INPUT) else { return Some(features.model_input(input as usize)) };
+        let steps = features.page_feature(page as usize);
+        if steps == NONE {
+            return None;
+        }
+        Some(match self.page_features.get(page as usize)?.kind {
+            PageFeatureKind::Number { min, .. } => ((min as f64 + f64::from(steps)) / 100.0) as f32,
+            PageFeatureKind::Category(_) => steps as f32,
+        })
     }
 
     /// The delta that epsilon is printed at.

@@ -28,6 +28,7 @@ pub mod gate;
 
 pub use bins::{Cell, Scores, score_steps};
 pub use document::{
-    Axis, Bins, Metric, Model, ModelState, PageFeature, PageFeatureKind, PageGroup, Policy, Purpose, Source, grace_ms,
+    Axis, Bins, Metric, Model, ModelState, PAGE_INPUT, PageFeature, PageFeatureKind, PageGroup, Policy, Purpose,
+    Source, grace_ms,
 };
 pub use pages::{campaign_of, group_of, referrer_class};

@@ -2,7 +2,7 @@
 
 use gloaming_signal::limits;
 
-use crate::document::{Axis, Bins, Metric, Policy, Source};
+use crate::document::{Axis, Bins, Metric, PAGE_INPUT, Policy, Source};
 
 /// The longest window there is, ms.
 const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -43,7 +43,12 @@ impl Policy {
             let here = self.metrics.iter().filter(|m| m.span_ms == metric.span_ms);
             here.fold(0u32, |sum, m| sum.saturating_add(m.cells())) <= limits::WINDOW_CELLS
         };
+        let input = |input: &u32| match input.checked_sub(PAGE_INPUT) {
+            Some(page) => points(page, self.page_features.len()),
+            None => points(*input, gloaming_behavior::definitions::DEFINITIONS.len()),
+        };
         self.site.len() <= limits::SITE_BYTES
+            && self.models.iter().all(|m| m.inputs.iter().all(input))
             && self.metrics.len() <= limits::METRICS
             && self.metrics.is_sorted_by(|a, b| a.id < b.id)
             && self.metrics.iter().all(metric)

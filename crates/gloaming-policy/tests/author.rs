@@ -6,7 +6,7 @@ use gloaming_policy::author::{
     Key, ManifestFacts, SignError, Signed, TEMPLATES, announced, announcement, batch_signature, compile, diff,
     template, verify_batch,
 };
-use gloaming_policy::{Bins, Cell, Policy, group_of, score_steps};
+use gloaming_policy::{Bins, Cell, PAGE_INPUT, Policy, group_of, score_steps};
 use gloaming_signal::{Event, EventKind, Reason};
 
 const TODAY: u64 = 20_781;
@@ -50,6 +50,35 @@ fn every_template_compiles_and_comes_back_from_its_bytes() {
         assert!(policy.declared() <= policy.budget);
     }
     assert!(template("bank", "a", "b", "c").is_none());
+}
+
+#[test]
+fn a_model_takes_what_the_page_gives() {
+    let with = |input: &'static str| {
+        move |path: &str| {
+            manifest(path).map(|facts| ManifestFacts { inputs: vec!["pages@1".into(), input.into()], ..facts })
+        }
+    };
+    let text = shop();
+    assert!(text.contains("id = \"cart-value\""), "the shop's template has a page-given feature");
+    let policy = compile(&text, TODAY, &with("page:cart-value")).unwrap();
+    let input = policy.models[0].inputs[1];
+    assert_eq!(input, PAGE_INPUT);
+    assert_eq!(Policy::from_bytes(&policy.to_bytes()).unwrap(), policy);
+    let problems = compile(&text, TODAY, &with("page:cart-valeu")).unwrap_err();
+    assert!(
+        problems[0].cause.contains("`page:cart-valeu`, which no [[feature]] of this policy declares"),
+        "{problems:?}"
+    );
+    let mut tracker = Tracker::new(policy.behavior.clone());
+    tracker.push(Event::new(1, EventKind::PageView, 0));
+    assert_eq!(policy.model_input(&tracker.features(false), input), None, "a page that gives nothing");
+    tracker.push(Event { at_ms: 2, kind: EventKind::PageFeature, a: 0, b: 12_345, c: 0 });
+    assert_eq!(policy.model_input(&tracker.features(false), input), Some(123.45));
+    // Bytes that point at a feature that is not there are no policy.
+    let mut broken = policy.clone();
+    broken.models[0].inputs[1] += 1;
+    assert!(Policy::from_bytes(&broken.to_bytes()).is_err());
 }
 
 #[test]

@@ -363,7 +363,7 @@ fn document(
     let campaigns = root.get("campaigns").map_or_else(Vec::new, |v| v.texts());
     let events = root.get("events").map_or_else(Vec::new, |v| v.texts());
     let page_features = page_features(root, &purposes);
-    let models = model::models(root, &purposes, manifests, (record, expires_day));
+    let models = model::models(root, &purposes, &page_features, manifests, (record, expires_day));
     let mut policy = Policy {
         site,
         version: u32::try_from(version).unwrap_or(1),

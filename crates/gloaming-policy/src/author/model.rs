@@ -8,7 +8,7 @@ use gloaming_behavior::Definition;
 
 use super::table::{Problem, Source, Table, nearest};
 use super::{ManifestFacts, Manifests, need_name, purpose_of};
-use crate::document::{Model, ModelState, Purpose};
+use crate::document::{Model, ModelState, PAGE_INPUT, PageFeature, Purpose};
 use crate::gate::{Kind, Record, Rules, Stage, Step};
 
 /// The states that a policy may give a model, with their words.
@@ -45,6 +45,7 @@ fn state(table: &Table<'_>) -> ModelState {
 pub(super) fn models(
     root: &Table<'_>,
     purposes: &[Purpose],
+    given: &[PageFeature],
     manifests: Manifests<'_>,
     (record, expires_day): (Option<&Record>, u64),
 ) -> Vec<Model> {
@@ -77,8 +78,17 @@ pub(super) fn models(
         }
         let mut inputs = Vec::new();
         for input in &facts.inputs {
-            match Definition::find(input) {
-                Some(index) => inputs.push(u32::try_from(index).unwrap_or(u32::MAX)),
+            let page = input.strip_prefix("page:").map(|page| given.iter().position(|feature| feature.id == page));
+            let index = match page {
+                None => Definition::find(input).and_then(|index| u32::try_from(index).ok()),
+                Some(page) => page.and_then(|index| PAGE_INPUT.checked_add(u32::try_from(index).ok()?)),
+            };
+            match index {
+                Some(index) => inputs.push(index),
+                None if page.is_some() => table.problem(
+                    format!("model `{id}` takes `{input}`, which no [[feature]] of this policy declares"),
+                    "declare it, and give it on the pages where the model is to score",
+                ),
                 None => table.problem(
                     format!("model `{id}` takes `{input}`, which this release does not compute"),
                     "train it on features this release defines (`gloaming policy features` lists them)",

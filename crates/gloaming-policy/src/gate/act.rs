@@ -65,7 +65,12 @@ impl Record {
                 "review it, and bring a version of its manifest with a later next_review",
             );
         }
-        if let Some(unknown) = facts.features.iter().find(|feature| Definition::find(feature).is_none()) {
+        // What the page gives is the policy's to declare: it is looked for when the policy is compiled.
+        let known = |feature: &&String| match feature.strip_prefix("page:") {
+            Some(given) => is_name(given),
+            None => Definition::find(feature).is_some(),
+        };
+        if let Some(unknown) = facts.features.iter().find(|feature| !known(feature)) {
             return refuse(
                 format!("{} takes `{unknown}`, which devices do not compute in that version", facts.id),
                 "train it on features that `gloaming policy features` lists",

@@ -114,7 +114,8 @@ fn blocks(manifest: &Manifest, value: &Value, statements: &[Said], sha256: &[u8;
     ];
     let input = |name: &String| {
         let meaning = Definition::find(name).and_then(|at| DESCRIPTIONS.get(at));
-        let (text, source) = meaning.map_or(("no device computes it", ""), |m| (m.text, m.source));
+        let otherwise = if name.starts_with("page:") { "given by the page" } else { "no device computes it" };
+        let (text, source) = meaning.map_or((otherwise, ""), |m| (m.text, m.source));
         vec![name.clone(), text.to_owned(), source.to_owned()]
     };
     let inputs = manifest.input.features.iter().map(input).collect();

@@ -86,7 +86,8 @@ fn manifest(mut said: Map<String, Value>, lowered: &gloaming_model::Lowered) -> 
 
 /// A device computes these features, in these versions, and no others.
 fn known(manifest: &Manifest) -> Result<()> {
-    for feature in &manifest.input.features {
+    // What pages give is declared in the policy, and looked for when that is compiled.
+    for feature in manifest.input.features.iter().filter(|feature| !feature.starts_with("page:")) {
         let (name, version) = feature.split_once('@').unwrap_or((feature, ""));
         match DEFINITIONS.iter().find(|definition| definition.name == name) {
             Some(definition) if definition.version.to_string() == version => {}
