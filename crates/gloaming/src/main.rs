@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use gloaming::commands::{card, component, demo, doctor, evaluate, gate, model, plan, policy, service, site};
+use gloaming::commands::{card, component, demo, doctor, evaluate, gate, model, plan, policy, rows, service, site};
 use gloaming::config::EXAMPLE;
 use gloaming::files;
 use gloaming_policy::gate::Stage;
@@ -321,6 +321,21 @@ enum ModelCommand {
         #[arg(long)]
         key: PathBuf,
     },
+    /// Turn an event log into a table of features, by the code that devices run: for training, and for `evaluate`.
+    #[command(after_help = ROWS)]
+    Rows {
+        /// The log, one JSON object a line.
+        events: PathBuf,
+        /// The policy: it names page groups, campaigns, events and page-given features.
+        #[arg(long, default_value = "policy.toml")]
+        policy: PathBuf,
+        /// Folder to look for models in, when they are not beside the policy.
+        #[arg(long, value_name = "FOLDER")]
+        models: Option<PathBuf>,
+        /// Where to write the table.
+        #[arg(long, default_value = "rows.csv")]
+        out: PathBuf,
+    },
     /// Say how good a model is on rows it has not seen, as statements that a role can sign.
     #[command(after_help = EVALUATE)]
     Evaluate(Evaluate),
@@ -397,6 +412,17 @@ struct Which {
     models: Option<PathBuf>,
 }
 
+/// What `model rows` reads.
+const ROWS: &str = "A line for each event, for each device in the order of time; a row comes out for each session:
+
+  {\"device\":\"d1\",\"at_ms\":1795430000000,\"event\":\"page_view\",\"path\":\"/p/lamp\",\"referrer\":\"www.google.com\",\"hour\":20}
+  {\"device\":\"d1\",\"at_ms\":1795430030000,\"event\":\"add_to_cart\",\"value\":89.0}
+  {\"device\":\"d1\",\"at_ms\":1795430031000,\"event\":\"feature\",\"feature\":\"cart-value\",\"value\":89.0}
+
+Events have GA4's names where GA4 has one, or are the policy's own. A page_view takes path, referrer, campaign, device_class
+(0 phone, 1 tablet, 2 desktop), width, weekday (0 Monday) and hour. Such a log says what people did: keep it as you keep
+people's data, and delete it when the model is trained.";
+
 /// What `model evaluate` wants.
 const EVALUATE: &str = "ROWS.csv has a header: a column for each feature of the model, named as in its manifest
 (`pages-product@1`), one for the outcome (0 or 1), and one for each attribute that groups are compared by.
@@ -470,6 +496,7 @@ fn gated(command: ModelCommand) -> Result<()> {
             model::check(&manifest)?;
             key.map_or(Ok(()), |key| card::check(&manifest, &key))
         }
+        ModelCommand::Rows { events, policy, models, out } => rows::run(&events, &policy, models.as_deref(), &out),
         ModelCommand::Card { manifest, evidence, out } => card::card(&manifest, evidence.as_deref(), &out),
         ModelCommand::Sign { folder, key } => card::sign(&folder, &key),
         ModelCommand::Evaluate(Evaluate {

@@ -9,5 +9,6 @@ pub mod gate;
 pub mod model;
 pub mod plan;
 pub mod policy;
+pub mod rows;
 pub mod service;
 pub mod site;

@@ -1,0 +1,185 @@
+//! `gloaming model rows`: an event log as a table of features, by the code that devices run.
+//!
+//! One JSON object a line, in the order of time for each device:
+//! ```json
+//! {"device":"d1","at_ms":1795430000000,"event":"page_view","path":"/p/lamp","referrer":"www.google.com","hour":20}
+//! {"device":"d1","at_ms":1795430030000,"event":"add_to_cart","value":89.0}
+//! {"device":"d1","at_ms":1795430031000,"event":"feature","feature":"cart-value","value":89.0}
+//! ```
+//! `device` tells devices of the log apart and is only copied. A row is one session, as a device would have it when it is
+//! left. Numbers come out as a model is given them, so that training and serving cannot differ.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use gloaming_behavior::definitions::DEFINITIONS;
+use gloaming_behavior::{Features, Tracker};
+use gloaming_policy::{PAGE_INPUT, Policy, campaign_of, group_of, referrer_class};
+use gloaming_signal::{Event, EventKind};
+use serde::Deserialize;
+
+use crate::files;
+
+/// Longest line, bytes.
+const LINE: usize = 16 * 1024;
+/// Most devices of a log: each has a tracker.
+const DEVICES: usize = 200_000;
+
+/// One line.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    device: String,
+    at_ms: u64,
+    event: String,
+    path: Option<String>,
+    referrer: Option<String>,
+    campaign: Option<String>,
+    device_class: Option<u32>,
+    width: Option<u32>,
+    weekday: Option<u32>,
+    hour: Option<u32>,
+    value: Option<f64>,
+    feature: Option<String>,
+    word: Option<String>,
+    a: Option<u32>,
+    b: Option<u32>,
+    c: Option<u32>,
+}
+
+/// What a line is as events, or why it is none.
+fn events(policy: &Policy, host: &str, line: &Line) -> Result<Vec<Event>, String> {
+    let at_ms = line.at_ms;
+    let one = |kind, a, b, c| Event { at_ms, kind, a, b, c };
+    let word = |text: &Option<String>| text.clone().unwrap_or_default();
+    let numbers = |a: u32| (line.a.unwrap_or(a), line.b.unwrap_or(0), line.c.unwrap_or(0));
+    if line.event == EventKind::PageView.name() {
+        let path = line.path.as_deref().ok_or("a page_view without a path")?;
+        // As a device has it; see `Device::page` of the collector.
+        let viewport = [576, 768, 992, 1200].iter().filter(|edge| line.width.unwrap_or(1_280) >= **edge).count();
+        let (weekday, hour) = (line.weekday.unwrap_or(0).min(6), line.hour.unwrap_or(12).min(23));
+        let class = line.device_class.unwrap_or(2).min(3) + 16 * u32::try_from(viewport).unwrap_or(0);
+        let when = campaign_of(policy, &word(&line.campaign)) << 8 | weekday << 5 | hour;
+        let visit = one(EventKind::Visit, referrer_class(&word(&line.referrer), host), class, when);
+        return Ok(vec![visit, one(EventKind::PageView, group_of(policy, path), line.b.unwrap_or(0), 0)]);
+    }
+    if line.event == "feature" {
+        let id = line.feature.as_deref().ok_or("a feature without a name")?;
+        let index = policy.page_features.iter().position(|feature| feature.id == id);
+        let index = index.ok_or_else(|| format!("no [[feature]] called `{id}`"))?;
+        let feature = &policy.page_features[index];
+        let steps = match (line.value, &line.word) {
+            (Some(value), _) => feature.steps(value),
+            (None, Some(word)) => feature.word(word),
+            _ => None,
+        };
+        let steps = steps.ok_or_else(|| format!("no value that `{id}` may have"))?;
+        return Ok(vec![one(EventKind::PageFeature, u32::try_from(index).unwrap_or(u32::MAX), steps, 0)]);
+    }
+    if let Some(index) = policy.events.iter().position(|name| *name == line.event) {
+        return Ok(vec![one(EventKind::Custom, u32::try_from(index).unwrap_or(u32::MAX), 0, 0)]);
+    }
+    let kinds = EventKind::ALL.iter().filter(|kind| !matches!(kind, EventKind::Custom | EventKind::PageFeature));
+    let kind = kinds.copied().find(|kind| kind.name() == line.event);
+    let kind = kind.ok_or_else(|| format!("no event called `{}`", line.event))?;
+    // What things cost comes in units and is kept in hundredths.
+    let hundredths = line.value.map_or(0, |value| (value * 100.0).round().clamp(0.0, f64::from(u32::MAX)) as u32);
+    let (a, b, c) = numbers(hundredths);
+    Ok(vec![one(kind, a, b, c)])
+}
+
+/// A session as a line of the table.
+fn row(policy: &Policy, device: &str, started_ms: u64, features: &Features) -> Vec<String> {
+    let pages = (0..policy.page_features.len()).map(|page| PAGE_INPUT + u32::try_from(page).unwrap_or(0));
+    let inputs = (0..u32::try_from(DEFINITIONS.len()).unwrap_or(0)).chain(pages);
+    let shown = |input| policy.model_input(features, input).map_or_else(String::new, |value| value.to_string());
+    [device.to_owned(), started_ms.to_string()].into_iter().chain(inputs.map(shown)).collect()
+}
+
+/// Reads a log and writes its table.
+///
+/// # Errors
+/// When the policy does not compile, or a line is none: then all reasons are said with how often each occurs.
+pub fn run(events_in: &Path, policy: &Path, models: Option<&Path>, out: &Path) -> Result<()> {
+    let (policy, _) = files::compile_policy(policy, models)?;
+    let host = policy.site.clone();
+    let text = files::read_text(events_in)?;
+    let mut wrong: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let (mut devices, mut order) = (BTreeMap::<String, (Tracker, u64)>::new(), Vec::new());
+    let (mut rows, mut lines) = (Vec::new(), 0);
+    for (at, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
+        lines += 1;
+        let mut note = |why: String| wrong.entry(why).or_insert((0, at + 1)).0 += 1;
+        if text.len() > LINE {
+            note(format!("more than {LINE} bytes"));
+            continue;
+        }
+        let line: Line = match serde_json::from_str(text) {
+            Ok(line) => line,
+            Err(error) => {
+                note(format!("no event: {}", error.to_string().split(" at line").next().unwrap_or_default()));
+                continue;
+            }
+        };
+        let events = match events(&policy, &host, &line) {
+            Ok(events) => events,
+            Err(why) => {
+                note(why);
+                continue;
+            }
+        };
+        if !devices.contains_key(&line.device) {
+            if devices.len() >= DEVICES {
+                bail!("{} has more than {DEVICES} devices; split it", events_in.display());
+            }
+            order.push(line.device.clone());
+            devices.insert(line.device.clone(), (Tracker::new(policy.behavior.clone()), 0));
+        }
+        let Some((tracker, last_ms)) = devices.get_mut(&line.device) else { continue };
+        if line.at_ms < *last_ms {
+            note("a time before the same device's last".to_owned());
+            continue;
+        }
+        *last_ms = line.at_ms;
+        events.into_iter().for_each(|event| tracker.push(event));
+        for finished in tracker.finished() {
+            rows.push((line.device.clone(), finished.started_ms, finished.features));
+            tracker.forget_finished(finished.started_ms);
+        }
+    }
+    if !wrong.is_empty() {
+        let mut said = String::new();
+        for (why, (count, first)) in wrong {
+            let _ = write!(said, "\n  {count} lines with {why} (the first is line {first})");
+        }
+        bail!("{}: nothing was written, for{said}", events_in.display());
+    }
+    for device in &order {
+        if let Some((tracker, _)) = devices.get(device)
+            && let Some(started_ms) = tracker.session_started_ms()
+        {
+            rows.push((device.clone(), started_ms, tracker.features(true)));
+        }
+    }
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let names = DEFINITIONS.iter().map(|definition| format!("{}@{}", definition.name, definition.version));
+    let pages = policy.page_features.iter().map(|feature| format!("page:{}", feature.id));
+    let head: Vec<String> =
+        ["device".to_owned(), "started_ms".to_owned()].into_iter().chain(names).chain(pages).collect();
+    writer.write_record(&head)?;
+    for (device, started_ms, features) in &rows {
+        writer.write_record(row(&policy, device, *started_ms, features))?;
+    }
+    let bytes = writer.into_inner().context("a table in memory")?;
+    files::replace(out, &bytes).with_context(|| out.display().to_string())?;
+    println!(
+        "{} sessions of {} devices, from {lines} events, with {} columns: {}",
+        rows.len(),
+        order.len(),
+        head.len(),
+        out.display()
+    );
+    Ok(())
+}
