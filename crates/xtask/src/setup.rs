@@ -5,7 +5,7 @@
 //! (`-Zbuild-std`). Either way nothing is downloaded but from the package managers.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -132,6 +132,26 @@ pub(crate) fn programs(context: &Context, wanted: &[(&str, &str)]) -> Result<()>
     }
     println!("==> {} is missing", missing.join(", "));
     apt(context, &missing)
+}
+
+/// A Python with what the training kit needs, in versions that are pinned; made anew when they change.
+pub(crate) fn kit(context: &Context) -> Result<PathBuf> {
+    let (venv, wanted) = (context.target.join("kit-python"), context.root.join("models/kit/tests/requirements.txt"));
+    let (python, stamp) = (venv.join("bin/python"), venv.join("requirements.txt"));
+    let text = std::fs::read(&wanted)?;
+    if std::fs::read(&stamp).is_ok_and(|made| made == text) {
+        return Ok(python);
+    }
+    println!("==> Python packages for the training kit");
+    if output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_err() {
+        apt(context, &["python3", "python3-venv"])?;
+    }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+        .arg(&wanted))?;
+    std::fs::write(stamp, text)?;
+    Ok(python)
 }
 
 /// PostgreSQL's programs, for tests and `simulate`, which start servers of their own.

@@ -16,6 +16,7 @@ pub(crate) fn run(context: &Context, filter: Option<&str>) -> Result<()> {
     setup::chromium(context)?;
     setup::postgres(context)?;
     setup::programs(context, &[setup::NGINX])?;
+    let python = setup::kit(context)?;
     if filter.is_none() {
         step("lints (first time 4 min)", || {
             exec::run(context.cargo().args([
@@ -33,7 +34,10 @@ pub(crate) fn run(context: &Context, filter: Option<&str>) -> Result<()> {
     // Not a step: the last lines are the runner's own.
     println!("==> tests (first time 10 min, most of it compiling)");
     let mut command = context.cargo();
-    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).env("GLOAMING_ASSETS", &folder);
+    command
+        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+        .env("GLOAMING_ASSETS", &folder)
+        .env("GLOAMING_KIT_PYTHON", &python);
     if let Some(filter) = filter {
         command.arg("--").arg(filter);
     }

@@ -249,7 +249,9 @@ fn fingerprint(key: &PublicKey) -> String {
 mod tests {
     use super::*;
 
-    fn files() -> BTreeMap<String, [u8; 32]> {
+    type Files = BTreeMap<String, [u8; 32]>;
+
+    fn files() -> Files {
         [("manifest.json", 1), ("model.onnx", 2), ("evidence/parity.json", 3)].map(|(n, d)| (n.into(), [d; 32])).into()
     }
 
@@ -262,7 +264,7 @@ mod tests {
         };
         verify(&text, &key, &files()).unwrap();
         assert!(matches!(verify(&text, &other, &files()), Err(GateError::Unsigned(_))));
-        let with = |change: &dyn Fn(&mut BTreeMap<String, [u8; 32]>)| {
+        let with = |change: &dyn Fn(&mut Files)| {
             let mut files = files();
             change(&mut files);
             verify(&text, &key, &files).unwrap_err().to_string()

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""The kit from a log to evidence, on visits that are made up; the argument is the `gloaming` command."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from gloaming_kit import Table, bring, read, split_at_random, split_by_group, split_by_source, split_by_time  # noqa: E402
+
+GLOAMING = str(Path(sys.argv[1]).resolve())
+START, DAY = 1_795_430_000_000, 86_400_000
+FEATURES = ["pages@1", "engaged-time@1", "returning@1", "max-scroll@1"]
+
+
+def log(path: Path) -> None:
+    """400 people, 3 visits each: who looks at more pages for longer buys more often, on a later page."""
+    rng = np.random.default_rng(1)
+    events = []
+    for person in range(400):
+        keen = rng.random()
+        for visit in range(3):
+            at = START + int(rng.integers(0, 9 * DAY)) + visit * 10 * DAY
+            for page in range(1 + rng.poisson(4 * keen)):
+                line = {"device": f"d{person}", "at_ms": at, "event": "page_view", "path": f"/docs/{page}"}
+                events += [line, {"device": f"d{person}", "at_ms": at + 900, "event": "user_engagement", "a": int(2000 + 9000 * keen * rng.random())}]
+                events.append({"device": f"d{person}", "at_ms": at + 950, "event": "scroll", "a": int(rng.integers(10, 100))})
+                at += 5_000
+    events.sort(key=lambda event: (event["device"], event["at_ms"]))
+    path.write_text("\n".join(map(json.dumps, events)))
+
+
+def gloaming(*arguments: str, cwd: Path) -> str:
+    return subprocess.run([GLOAMING, *arguments], cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
+def refused(what, words: str) -> None:
+    try:
+        what()
+    except (ValueError, KeyError, RuntimeError) as error:
+        assert words in str(error), f"{words!r} is not in {error}"
+    else:
+        raise AssertionError(f"not refused: {words}")
+
+
+with tempfile.TemporaryDirectory() as name:
+    folder = Path(name)
+    gloaming("policy", "new", "--template", "docs", "--site", "docs.example", cwd=folder)
+    log(folder / "events.ndjson")
+    print(gloaming("model", "rows", "events.ndjson", cwd=folder).strip())
+    table = read(folder / "rows.csv")
+    # What happened later, which the log of a real site would say: made up, too.
+    rng = np.random.default_rng(2)
+    pages = table.numbers(["pages@1"])[:, 0]
+    came = (rng.random(len(table)) < 1 / (1 + np.exp(2.2 - 0.45 * pages))).astype(int)
+    region = rng.choice(["north", "south"], len(table))
+    table = Table({**table.columns, "signed-up": [str(v) for v in came], "region": list(region)})
+
+    said = dict(
+        features=FEATURES, outcome="signed-up", meaning="probability that somebody signs up later", owner="data@docs.example",
+        next_review="2099-01-01", groups=["region"], gloaming=GLOAMING,
+    )
+    for number, (model, split) in enumerate([
+        (make_pipeline(StandardScaler(), LogisticRegression()), split_by_time(table, START + 20 * DAY)),
+        (GradientBoostingClassifier(n_estimators=20, max_depth=2), split_by_group(table)),
+    ]):
+        brought = bring(model, split, name=f"signup-{number}", version=1, out=folder / f"models/signup-{number}", **said)
+        held = json.loads((brought.evidence / "held-out.json").read_text())["predicate"]
+        own = roc_auc_score(split.test.outcome("signed-up"), model.predict_proba(split.test.numbers(FEATURES))[:, 1])
+        assert abs(held["auc"]["value"] - own) < 1e-6, (held["auc"], own)
+        assert held["on"]["split"] == split.by and held["on"]["rows"] == len(split.test)
+        print(f"{type(model).__name__} by {split.by}: AUC {own:.4f} here, {held['auc']['value']:.4f} by gloaming")
+        assert {p.name for p in brought.evidence.iterdir()} == {"held-out.json", "calibration.json", "parity.json", "fairness.json"}
+    lot = bring(LogisticRegression(), split_at_random(table), name="lot", version=1, out=folder / "models/lot", **said)
+    assert "no gate takes them for evidence" in lot.printed
+
+    refused(lambda: split_by_time(table, 0), "nothing to learn from")
+    refused(lambda: split_by_source(table, "region", ["east"]), "nothing to report on")
+    refused(lambda: split_by_source(table, "shop", ["a"]), "no column 'shop'")
+    assert split_by_source(table, "region", ["north"]).by == "source"
+    bad = dict(said, features=["pages@2"])
+    refused(lambda: bring(LogisticRegression(), split_by_group(table), name="x", version=1, out=folder / "x", **bad), "no column 'pages@2'")
+    refused(lambda: bring(LogisticRegression(), split_by_group(table), name="signup-0", version=1, out=folder / "models/signup-0", **said), "holds version 1 already")
+    refused(lambda: table.outcome("region"), "an outcome is 0 or 1")
+    print("the kit works, from a log to evidence")
