@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use gloaming_policy::author::{Key, PublicKey, announced};
+use gloaming_signal::relay::Head;
 use gloaming_signal::{Reason, hash, limits};
 use gloaming_window::{Answer, open_load};
 use http::{HeaderValue, StatusCode, header};
@@ -95,11 +96,17 @@ pub(crate) async fn relayed(State(context): State<Arc<Context>>, request: Reques
         mixed.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     };
     let relayed = parcels.into_iter().flat_map(|parcel| parcel.relayed);
-    let bodies = relayed.map(|one| (Bytes::from(one.body), one.network.map(network))).collect();
+    let bodies: Vec<_> = relayed.map(|one| (Bytes::from(one.body), one.network.map(network))).collect();
+    // Versions above the newest one here may still come; those below are over for good.
+    let may_come = |body: &Bytes| {
+        Head::of(body)
+            .is_ok_and(|head| context.engine.version(&head.site).is_none_or(|here| head.policy_version > here))
+    };
+    let to_come: Vec<bool> = bodies.iter().map(|(body, _)| may_come(body)).collect();
     let (mut counts, mut come_again, mut full) = (BTreeMap::<&str, u64>::new(), false, false);
     // A relay may have a policy before its home edge has: what it took under it is not to be lost for that.
     let mut not_yet = false;
-    for answer in in_turns(&context, bodies).await {
+    for (answer, to_come) in in_turns(&context, bodies).await.into_iter().zip(to_come) {
         let Ok(answer) = answer else {
             come_again = true;
             continue;
@@ -107,7 +114,7 @@ pub(crate) async fn relayed(State(context): State<Arc<Context>>, request: Reques
         let alone = [answer.whole];
         for reason in if answer.whole == Reason::Accepted { &answer.each[..] } else { &alone[..] } {
             full |= *reason == Reason::Busy;
-            not_yet |= matches!(reason, Reason::UnknownSite | Reason::UnknownPolicy);
+            not_yet |= to_come && matches!(reason, Reason::UnknownSite | Reason::UnknownPolicy);
             *counts.entry(reason.word()).or_default() += 1;
         }
     }

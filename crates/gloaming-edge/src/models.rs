@@ -72,6 +72,14 @@ impl Models {
             held.add(read(folder)?);
         }
         if let Ok(mut place) = self.held.write() {
+            // A file that was overwritten or taken away may still be named by the policy in force, or by one that a page
+            // holds: it is served until this edge ends, as far as there is room.
+            let gone = place.places.iter().filter(|(hash, _)| !held.places.contains_key(*hash));
+            let kept = gone.filter_map(|(hash, (set, name))| {
+                Some((format!("models/before/{}", hash::hex(hash)), place.sets.get(*set)?.bytes(name)?.clone()))
+            });
+            let kept = Assets::from_files(kept.take(FILES).collect::<Vec<_>>());
+            held.add(kept);
             *place = held;
         }
         Ok(())
@@ -147,7 +155,10 @@ fn read(folder: &Path) -> io::Result<Assets> {
                 continue;
             }
             let path = format!("models/{}/{name}", model.file_name().to_string_lossy());
-            files.push((path, Bytes::from(std::fs::read(file.path())?)));
+            match std::fs::read(file.path()) {
+                Ok(bytes) => files.push((path, Bytes::from(bytes))),
+                Err(error) => tracing::error!(path = %file.path().display(), %error, "a model's file is not served"),
+            }
         }
     }
     Ok(Assets::from_files(files))
@@ -178,5 +189,10 @@ mod tests {
         std::fs::write(one.join("next.onnx"), "second").unwrap();
         models.renew().unwrap();
         assert_eq!([b"first".as_slice(), b"second"].map(status), [200, 200]);
+        // A version that overwrites another takes nothing from who holds the one before.
+        std::fs::write(one.join("model.onnx"), "third").unwrap();
+        models.renew().unwrap();
+        models.renew().unwrap();
+        assert_eq!([b"first".as_slice(), b"second", b"third"].map(status), [200, 200, 200]);
     }
 }

@@ -119,6 +119,23 @@ pub(crate) async fn leave_moved(
     refused
 }
 
+/// What moved while this edge was stopped: a site whose next policy has another home leaves, as at a reload; one that came
+/// home is relayed no more, for a restart is the end of what pages hold under its policy of before.
+///
+/// # Errors
+/// When a store failed.
+pub(crate) async fn settle(engine: &Engine, relay: &Relays) -> Result<(), EngineError> {
+    if let Some(error) = leave_moved(engine, relay, relay.sites().into_iter()).await.into_iter().next() {
+        return Err(error);
+    }
+    for site in relay.sites() {
+        if engine.version(&site) > relay.version(&site) {
+            relay.forget(&site).await?;
+        }
+    }
+    Ok(())
+}
+
 /// The newest version of a site among those that are served.
 pub(crate) fn version(served: &RwLock<Vec<Served>>, site: &str) -> Option<u32> {
     served.read().ok()?.iter().find(|own| own.site == site).map(|own| own.version)

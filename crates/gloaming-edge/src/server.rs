@@ -27,7 +27,7 @@ use crate::deliver::{deliver, hand_on};
 use crate::engine::{Engine, EngineError, Reload, Served};
 use crate::home;
 use crate::models::Models;
-use crate::relay::{Relays, Sites, apart, is_for_relay, leave_moved, relayed_site};
+use crate::relay::{Relays, Sites, apart, is_for_relay, leave_moved, relayed_site, settle};
 
 /// Edge time in answers, ms since 1970: devices name windows by it.
 static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
@@ -177,7 +177,6 @@ pub async fn start(
         tracing::error!(%error, "a policy is not loaded");
     }
     let start = move || {
-        let mut config = config;
         let (policies, relayed) = apart(&config.name, &config.homes, std::mem::take(&mut config.policies));
         config.policies = policies;
         let sites = Sites { pins: config.pins.clone(), policies: relayed };
@@ -188,16 +187,7 @@ pub async fn start(
     };
     let (engine, relay) = tokio::task::spawn_blocking(start).await.map_err(|_| EngineError::Busy)??;
     if let Some(relay) = &relay {
-        // As at a reload: a site whose next policy has another home while this edge was stopped is home there.
-        if let Some(error) = leave_moved(&engine, relay, relay.sites().into_iter()).await.into_iter().next() {
-            return Err(error);
-        }
-        // And one that came home is relayed no more: a restart is the end of what was built under its policy of before.
-        for site in relay.sites() {
-            if engine.version(&site) > relay.version(&site) {
-                relay.forget(&site).await?;
-            }
-        }
+        settle(&engine, relay).await?;
     }
     let turned_away = public.turned_away();
     let context =

@@ -12,6 +12,8 @@ const DRAWS: usize = 2_000;
 pub const ROWS: usize = 200_000;
 /// A group with fewer rows has no rates worth comparing.
 pub const GROUP_ROWS: u64 = 30;
+/// And one with fewer of either outcome has no rate of right or wrong alarms.
+pub const GROUP_OUTCOMES: u64 = 5;
 
 /// Why nothing can be said.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +30,11 @@ pub enum EvaluateError {
     /// Groups.
     #[error("the group `{0}` has {1} rows, fewer than {GROUP_ROWS}; merge it with another, or leave its rows out")]
     Group(String, u64),
+    /// A group without rates.
+    #[error(
+        "{1} of the {2} rows of the group `{0}` have the outcome; both kinds must occur, {GROUP_OUTCOMES} times each at least: merge it with another, or leave its rows out"
+    )]
+    GroupOutcomes(String, u64, u64),
     /// One group.
     #[error("all rows are of one group; there is nothing to compare")]
     OneGroup,
@@ -248,6 +255,10 @@ pub fn gaps(
     }
     if let Some((name, count)) = names.iter().zip(&all).find(|(_, count)| count[0] < GROUP_ROWS) {
         return Err(EvaluateError::Group((*name).clone(), count[0]));
+    }
+    let few = |count: &[u64; 4]| count[1].min(count[0] - count[1]) < GROUP_OUTCOMES;
+    if let Some((name, count)) = names.iter().zip(&all).find(|(_, count)| few(count)) {
+        return Err(EvaluateError::GroupOutcomes((*name).clone(), count[1], count[0]));
     }
     let spread = |rates: &mut dyn Iterator<Item = (u64, u64)>| {
         let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);

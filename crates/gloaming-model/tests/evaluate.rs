@@ -92,8 +92,12 @@ fn what_says_nothing_is_refused() {
         scores[3] = bad;
         assert!(matches!(performance(&scores, &some(60), &[0.5], 1), Err(EvaluateError::Score(3, _))));
     }
-    let groups = |few: usize| (0..120).map(|row| if row < few { "few" } else { "many" }.to_owned()).collect::<Vec<_>>();
+    let groups =
+        |few: usize| (0..120).map(|row| if row >= 120 - few { "few" } else { "many" }.to_owned()).collect::<Vec<_>>();
     assert_eq!(gaps(&scores, &some(60), &groups(29), 0.5, 1), Err(EvaluateError::Group("few".into(), 29)));
     assert_eq!(gaps(&scores, &some(60), &groups(0), 0.5, 1), Err(EvaluateError::OneGroup));
-    assert!(gaps(&scores, &some(60), &groups(30), 0.5, 1).is_ok());
+    let few = |of: usize| (0..120).map(|row| if row < 90 { row % 2 == 0 } else { row < 90 + of }).collect::<Vec<_>>();
+    let nobody = Err(EvaluateError::GroupOutcomes("few".into(), 4, 30));
+    assert_eq!(gaps(&scores, &few(4), &groups(30), 0.5, 1), nobody);
+    assert!(gaps(&scores, &few(5), &groups(30), 0.5, 1).is_ok());
 }

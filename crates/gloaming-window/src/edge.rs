@@ -141,6 +141,9 @@ impl<S: Storage> Edge<S> {
             }
             _ => {}
         }
+        if self.newest(&site).is_some_and(|held| !policy.models.is_empty() && !signed.follows(&held.signed)) {
+            return Err(LoadPolicyError::RecordCut(version));
+        }
         if self.aside.contains(&site) {
             return Err(EdgeError::Unreadable(format!("policies of {site}")).into());
         }

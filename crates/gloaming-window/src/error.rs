@@ -79,6 +79,11 @@ pub enum LoadPolicyError {
     /// The version in force with other bytes.
     #[error("ALARM: another policy bears version {0} already; raise the version, and find out who signed twice")]
     SameVersion(u32),
+    /// A gate's record that does not go on where the one in force ended.
+    #[error(
+        "the record of the gate in version {0} is not the one in force with more behind it: entries were left out or changed; bring back the gate.ndjson that the version before was signed with"
+    )]
+    RecordCut(u32),
     /// For another edge.
     #[error("the policy's home edges are {0}; this edge is not among them")]
     NotHome(String),

@@ -1,15 +1,17 @@
 //! The `gloaming` command.
 #![forbid(unsafe_code)]
 
+mod model_cli;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use gloaming::commands::{card, component, demo, doctor, evaluate, gate, model, plan, policy, rows, service, site};
+use gloaming::commands::{component, demo, doctor, gate, plan, policy, service, site};
 use gloaming::config::EXAMPLE;
-use gloaming::files;
-use gloaming_policy::gate::Stage;
+
+use model_cli::ModelCommand;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -261,263 +263,6 @@ enum ComponentCommand {
     Show(OfEdge),
 }
 
-/// What `model add` wants to be told.
-const ADD: &str = "The file of --says:
-
-  { \"id\": \"churn\", \"version\": 1,
-    \"input\": { \"features\": [\"pages-product@1\", \"returning@1\"] },
-    \"output\": { \"meaning\": \"probability that nobody comes back within 30 days\" },
-    \"score_edges\": [19 growing numbers: the edges of 20 bins with as many people in each],
-    \"reference\": { \"inputs\": [[3, 1], …], \"outputs\": [0.25, …] } }
-
-`reference` holds 8 rows at least and what onnxruntime computes from them with the exported file. Anything else in it
-(training, evidence, owner, licence) goes into the manifest as it is. `docs/models.md` says what runs.";
-
-#[derive(Subcommand)]
-enum ModelCommand {
-    /// Take a model that scikit-learn, LightGBM, XGBoost or PyTorch exported, rewrite it into what devices run, and
-    /// prove it against rows that its trainer computed.
-    #[command(after_help = ADD)]
-    Add {
-        /// The exported file.
-        onnx: PathBuf,
-        /// What the trainer says of it, as JSON.
-        #[arg(long)]
-        says: PathBuf,
-        /// The output that holds the score, where it cannot be guessed.
-        #[arg(long)]
-        output: Option<String>,
-        /// The column of it, from 0; the second of two when nothing is said.
-        #[arg(long)]
-        column: Option<usize>,
-        /// The folder for `model.onnx` and `manifest.json`.
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Load a model as devices do: hash, op set, names, shapes, reference rows.
-    Check {
-        /// Its manifest; `model.onnx` lies beside it.
-        manifest: PathBuf,
-        /// Also check that this public key signed the folder (`gloaming model sign`).
-        #[arg(long)]
-        key: Option<String>,
-    },
-    /// Write a model card from manifest and evidence, as Markdown or HTML.
-    Card {
-        /// The manifest; `model.onnx` lies beside it.
-        manifest: PathBuf,
-        /// Folder of statements; `evidence` beside the manifest when nothing is said.
-        #[arg(long, value_name = "FOLDER")]
-        evidence: Option<PathBuf>,
-        /// Where to write it; the ending says how.
-        #[arg(long, default_value = "card.html")]
-        out: PathBuf,
-    },
-    /// Sign a model's folder, every file of it, as an OpenSSF Model Signing bundle in model.sig.
-    Sign {
-        /// The folder with `manifest.json` and `model.onnx`.
-        folder: PathBuf,
-        /// The key.
-        #[arg(long)]
-        key: PathBuf,
-    },
-    /// Turn an event log into a table of features, by the code that devices run: for training, and for `evaluate`.
-    #[command(after_help = ROWS)]
-    Rows {
-        /// The log, one JSON object a line.
-        events: PathBuf,
-        /// The policy: it names page groups, campaigns, events and page-given features.
-        #[arg(long, default_value = "policy.toml")]
-        policy: PathBuf,
-        /// Folder to look for models in, when they are not beside the policy.
-        #[arg(long, value_name = "FOLDER")]
-        models: Option<PathBuf>,
-        /// Where to write the table.
-        #[arg(long, default_value = "rows.csv")]
-        out: PathBuf,
-    },
-    /// Say how good a model is on rows it has not seen, as statements that a role can sign.
-    #[command(after_help = EVALUATE)]
-    Evaluate(Evaluate),
-    /// Move a model towards pages: to shadow, experiment or live, when it has shown what the policy's [gate] asks for.
-    /// Says what is missing when it has not.
-    Promote {
-        #[command(flatten)]
-        which: Which,
-        /// The site's key.
-        #[arg(long)]
-        key: PathBuf,
-        /// Why, for the record.
-        #[arg(long, default_value = "it has shown what was asked")]
-        because: String,
-        /// Why visitors should load a file that is larger than model_bytes.
-        #[arg(long, value_name = "REASON")]
-        oversize: Option<String>,
-    },
-    /// Move a model away from pages, at once and for no more than a reason: to experiment, shadow, quarantined or
-    /// retired.
-    Withdraw {
-        #[command(flatten)]
-        which: Which,
-        /// The site's key.
-        #[arg(long)]
-        key: PathBuf,
-        /// Why, for the record.
-        #[arg(long)]
-        because: String,
-    },
-    /// Add evidence and approvals to the record beside a policy.
-    Evidence {
-        /// Statements: signed ones, or what `gloaming model evaluate` wrote.
-        #[arg(required = true)]
-        statements: Vec<PathBuf>,
-        /// The policy's TOML; the record is gate.ndjson beside it.
-        #[arg(long, default_value = "policy.toml")]
-        policy: PathBuf,
-        /// The site's key, which signs the record's entries.
-        #[arg(long)]
-        key: PathBuf,
-        /// Key of the role that answers for statements that nobody signed yet.
-        #[arg(long)]
-        signer: Option<PathBuf>,
-    },
-    /// Say yes to a move, in a role, having seen what is there.
-    Approve {
-        #[command(flatten)]
-        which: Which,
-        /// The role, as in [gate].
-        #[arg(long)]
-        role: String,
-        /// Its key.
-        #[arg(long)]
-        signer: PathBuf,
-        /// Where to write the approval.
-        #[arg(long, default_value = "approval.json")]
-        out: PathBuf,
-    },
-}
-
-#[derive(Args)]
-struct Which {
-    /// The model's name in the policy.
-    id: String,
-    /// The stage.
-    #[arg(long, value_name = "STAGE")]
-    to: Stage,
-    /// The policy's TOML; the record is gate.ndjson beside it.
-    #[arg(long, default_value = "policy.toml")]
-    policy: PathBuf,
-    /// Folder to look for models in, when they are not beside the policy.
-    #[arg(long, value_name = "FOLDER")]
-    models: Option<PathBuf>,
-}
-
-/// What `model rows` reads.
-const ROWS: &str = "A line for each event, for each device in the order of time; a row comes out for each session:
-
-  {\"device\":\"d1\",\"at_ms\":1795430000000,\"event\":\"page_view\",\"path\":\"/p/lamp\",\"referrer\":\"www.google.com\",\"hour\":20}
-  {\"device\":\"d1\",\"at_ms\":1795430030000,\"event\":\"add_to_cart\",\"value\":89.0}
-  {\"device\":\"d1\",\"at_ms\":1795430031000,\"event\":\"feature\",\"feature\":\"cart-value\",\"value\":89.0}
-
-Events have GA4's names where GA4 has one, or are the policy's own. A page_view takes path, referrer, campaign, device_class
-(0 phone, 1 tablet, 2 desktop), width, weekday (0 Monday) and hour. Such a log says what people did: keep it as you keep
-people's data, and delete it when the model is trained.";
-
-/// What `model evaluate` wants.
-const EVALUATE: &str = "ROWS.csv has a header: a column for each feature of the model, named as in its manifest
-(`pages-product@1`), one for the outcome (0 or 1), and one for each attribute that groups are compared by.
-
-  gloaming model evaluate models/churn/manifest.json --rows march.csv --outcome left \\
-    --split time --trained 'to February' --tested March --group gender
-
-writes held-out.json, calibration.json, fairness.json and parity.json. Rows that were set aside by lot make evidence
-that no gate takes: a random split tells how well a model remembers, and not how well it will do.";
-
-#[derive(Args)]
-struct Evaluate {
-    /// The manifest; `model.onnx` lies beside it.
-    manifest: PathBuf,
-    /// Rows that the model has not seen.
-    #[arg(long, value_name = "FILE.csv")]
-    rows: PathBuf,
-    /// Column of the outcome.
-    #[arg(long)]
-    outcome: String,
-    /// How the rows were kept apart: time, source, group or random.
-    #[arg(long)]
-    split: String,
-    /// What the model learnt from, in words.
-    #[arg(long)]
-    trained: String,
-    /// What the rows are, in words.
-    #[arg(long)]
-    tested: String,
-    /// Column of an attribute to compare groups by; may be given again.
-    #[arg(long)]
-    group: Vec<String>,
-    /// Why there is no attribute to compare groups by.
-    #[arg(long, value_name = "REASON", conflicts_with = "group")]
-    no_group: Option<String>,
-    /// Score from which a person counts as selected; the manifest's 70th percentile when nothing is said.
-    #[arg(long)]
-    threshold: Option<f64>,
-    /// Folder for the statements.
-    #[arg(long, default_value = "evidence")]
-    out: PathBuf,
-}
-
-fn gated(command: ModelCommand) -> Result<()> {
-    let beside = |which: &Which| (which.policy.clone(), which.models.clone());
-    match command {
-        ModelCommand::Promote { which, key, because, oversize } => {
-            let (policy, models) = beside(&which);
-            let beside = gate::Beside { policy: &policy, models: models.as_deref() };
-            gate::promote(&beside, &which.id, which.to, &files::key(&key)?, &because, oversize.as_deref())
-        }
-        ModelCommand::Withdraw { which, key, because } => {
-            let (policy, models) = beside(&which);
-            let beside = gate::Beside { policy: &policy, models: models.as_deref() };
-            gate::withdraw(&beside, &which.id, which.to, &files::key(&key)?, &because)
-        }
-        ModelCommand::Approve { which, role, signer, out } => {
-            let (policy, models) = beside(&which);
-            let beside = gate::Beside { policy: &policy, models: models.as_deref() };
-            gate::approve(&beside, &which.id, which.to, &role, &files::key(&signer)?, &out)
-        }
-        ModelCommand::Evidence { statements, policy, key, signer } => {
-            let signer = signer.map(|path| files::key(&path)).transpose()?;
-            let beside = gate::Beside { policy: &policy, models: None };
-            gate::evidence(&beside, &statements, &files::key(&key)?, signer.as_ref())
-        }
-        ModelCommand::Add { onnx, says, output, column, out } => {
-            model::add(&onnx, &says, &gloaming_model::Choice { output, column }, &out)
-        }
-        ModelCommand::Check { manifest, key } => {
-            model::check(&manifest)?;
-            key.map_or(Ok(()), |key| card::check(&manifest, &key))
-        }
-        ModelCommand::Rows { events, policy, models, out } => rows::run(&events, &policy, models.as_deref(), &out),
-        ModelCommand::Card { manifest, evidence, out } => card::card(&manifest, evidence.as_deref(), &out),
-        ModelCommand::Sign { folder, key } => card::sign(&folder, &key),
-        ModelCommand::Evaluate(Evaluate {
-            manifest,
-            rows,
-            outcome,
-            split,
-            trained,
-            tested,
-            group,
-            no_group,
-            threshold,
-            out,
-        }) => {
-            let split = evaluate::Split { by: evaluate::split(&split)?, trained, tested };
-            let groups = evaluate::Groups { columns: group, none: no_group, threshold };
-            evaluate::run(&manifest, &evaluate::Labelled { rows, outcome }, split, groups, &out)
-        }
-    }
-}
-
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
     let runtime = match tokio::runtime::Runtime::new() {
@@ -575,7 +320,7 @@ async fn run(arguments: Arguments) -> Result<()> {
             };
             component::run(&edge.config, assets, &step)
         }
-        Command::Model(command) => gated(command),
+        Command::Model(command) => model_cli::run(command),
         Command::Verify { file, key, head } => gate::verify(&file, key.as_deref(), head.as_deref()),
         Command::Doctor { config } => doctor::run(&config, assets).await,
     }

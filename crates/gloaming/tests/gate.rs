@@ -139,6 +139,12 @@ fn a_model_is_evaluated_approved_promoted_signed_for_and_withdrawn() {
     assert!(said.contains("purchase-intent: compliance approves experiment"), "{said}");
     let said = folder.says(&["verify", "gate.ndjson", "--key", &key]);
     let head = said.split("head ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    // A second version is known as a draft: what is withdrawn is what acts.
+    let manifest = fs::read_to_string(folder.path(&format!("{MODEL}/manifest.json"))).unwrap();
+    fs::write(folder.path(&format!("{MODEL}/manifest.json")), manifest.replace("\"version\": 1", "\"version\": 2"))
+        .unwrap();
+    folder.refuses(&go("shadow"));
+    fs::write(folder.path(&format!("{MODEL}/manifest.json")), manifest).unwrap();
     // Down is free; up again is not, and live has not been earned.
     let down = ["model", "withdraw", "purchase-intent", "--to", "quarantined", "--key", "owner.key"];
     folder.says(&[&down[..], &["--because", "it sends everybody to the checkout"]].concat());
@@ -147,6 +153,24 @@ fn a_model_is_evaluated_approved_promoted_signed_for_and_withdrawn() {
     let words = folder.refuses(&go("live"));
     assert!(words.contains("cannot become live; from there it goes to shadow, retired"), "{words}");
     folder.says(&["verify", "gate.ndjson", "--head", &head]);
+    // A record that forgets the quarantine signs nothing where the one before was signed.
+    let whole = fs::read(folder.path("gate.ndjson")).unwrap();
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    folder.edit("policy.toml", "state = \"experiment\"", "state = \"quarantined\"");
+    folder.edit("policy.toml", "version = 2 ", "version = 3 ");
+    folder.says(&["policy", "sign", "policy.toml", "--key", "owner.key"]);
+    fs::write(folder.path("gate.ndjson"), lines[..lines.len() - 1].concat()).unwrap();
+    folder.edit("policy.toml", "state = \"quarantined\"", "state = \"experiment\"");
+    folder.edit("policy.toml", "version = 3 ", "version = 4 ");
+    let words = folder.refuses(&["policy", "sign", "policy.toml", "--key", "owner.key"]);
+    assert!(words.contains("edges refuse a record that forgets"), "{words}");
+    fs::write(folder.path("gate.ndjson"), &whole).unwrap();
+    // The site's next key takes over, and signs policies and entries.
+    folder.says(&["policy", "key", "--out", "next.key"]);
+    folder.says(&["model", "rotate", "--key", "owner.key", "--next", "next.key"]);
+    folder.edit("policy.toml", "state = \"experiment\"", "state = \"quarantined\"");
+    folder.says(&["policy", "sign", "policy.toml", "--key", "owner.key", "--key", "next.key"]);
+    folder.says(&["policy", "sign", "policy.toml", "--key", "next.key", "--out", "next.signed"]);
     // One byte of the past, and the record is none.
     let mut bytes = fs::read(folder.path("gate.ndjson")).unwrap();
     let at = bytes.len() / 2;

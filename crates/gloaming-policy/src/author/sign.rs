@@ -12,13 +12,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use gloaming_behavior::Definition;
 use gloaming_signal::cbor::{self, Bytes, Cbor, Error, Reader, Writer};
 use gloaming_signal::{cbor_record, hash, limits};
 use serde::Serialize;
 
 use super::date_of;
-use crate::Policy;
 use crate::gate::{GateError, RECORD_BYTES, Record};
+use crate::{Model, PAGE_INPUT, Policy};
 
 const POLICY: &[u8] = b"gloaming policy 1\n";
 /// The loader prepends the same line.
@@ -300,16 +301,23 @@ impl Signed {
         if policy.expires_day <= today {
             return Err(SignError::Expired(date_of(policy.expires_day)));
         }
-        signed.gate(&policy, pinned)?;
+        signed.gate(&policy, pinned, today)?;
         Ok((signed, policy))
     }
 
     /// Replays the record, and asks it for every model.
-    fn gate(&self, policy: &Policy, pinned: &PublicKey) -> Result<(), GateError> {
+    fn gate(&self, policy: &Policy, pinned: &PublicKey, today: u64) -> Result<(), GateError> {
         let record = self.record()?;
+        // A day's grace for clocks; none is asked where the date is not.
+        if let Some(record) = record.as_ref().filter(|record| today > 0 && record.day() > today + 1) {
+            return Err(GateError::Other(format!("is dated {}, which has not come", date_of(record.day()))));
+        }
         for model in &policy.models {
             match &record {
-                Some(record) => record.permits(&model.manifest_sha256, model.state, policy.expires_day)?,
+                Some(record) => {
+                    record.permits(&model.manifest_sha256, model.state, policy.expires_day)?;
+                    same_model(record, policy, model)?;
+                }
                 None if model.state.acts() => {
                     return Err(GateError::refused(
                         format!("{} acts, and there is no record", model.id),
@@ -328,6 +336,13 @@ impl Signed {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the record goes on where another bundle's ended: nothing that was recorded is left out. A policy without
+    /// models needs none.
+    #[must_use]
+    pub fn follows(&self, before: &Self) -> bool {
+        self.record.starts_with(&before.record)
     }
 
     /// The record, replayed; `None` when there is none.
@@ -373,6 +388,27 @@ impl Signed {
             .collect();
         serde_json::json!({ "payload": STANDARD.encode(&self.notice), "signatures": signatures }).to_string()
     }
+}
+
+/// What acts is what was judged: name, file and inputs too, not the manifest's hash alone.
+fn same_model(record: &Record, policy: &Policy, model: &Model) -> Result<(), GateError> {
+    let Some(standing) = record.standing(&model.manifest_sha256).filter(|_| model.state.acts()) else { return Ok(()) };
+    let facts = &standing.facts;
+    let input = |feature: &String| match feature.strip_prefix("page:") {
+        Some(page) => {
+            let at = policy.page_features.iter().position(|given| given.id == page)?;
+            PAGE_INPUT.checked_add(u32::try_from(at).ok()?)
+        }
+        None => Definition::find(feature).and_then(|at| u32::try_from(at).ok()),
+    };
+    let inputs: Option<Vec<u32>> = facts.features.iter().map(input).collect();
+    if facts.id == model.id && facts.onnx == hash::hex(&model.onnx_sha256) && inputs.as_ref() == Some(&model.inputs) {
+        return Ok(());
+    }
+    Err(GateError::refused(
+        format!("{} has another name, file or other inputs than the record knows under its manifest", model.id),
+        "sign the policy with `gloaming policy sign`, which takes them from the manifest",
+    ))
 }
 
 /// A sealed batch's bytes as they are delivered: with the edge's signature.

@@ -22,6 +22,9 @@ impl Record {
                 if self.knows(&key) {
                     return Err(GateError::refused("that was the site's key before", "make a new one"));
                 }
+                if self.rules().is_some_and(|rules| rules.keys().any(|role| role == key)) {
+                    return Err(GateError::refused("that is a role's key", "who decides must not be who approves"));
+                }
                 self.keys.push(key);
                 Ok(())
             }
@@ -65,17 +68,6 @@ impl Record {
                 "review it, and bring a version of its manifest with a later next_review",
             );
         }
-        // What the page gives is the policy's to declare: it is looked for when the policy is compiled.
-        let known = |feature: &&String| match feature.strip_prefix("page:") {
-            Some(given) => is_name(given),
-            None => Definition::find(feature).is_some(),
-        };
-        if let Some(unknown) = facts.features.iter().find(|feature| !known(feature)) {
-            return refuse(
-                format!("{} takes `{unknown}`, which devices do not compute in that version", facts.id),
-                "train it on features that `gloaming policy features` lists",
-            );
-        }
         let excused = facts.oversize.as_ref().is_some_and(|why| why.trim().len() >= 10);
         if facts.bytes > rules.model_bytes && !excused {
             return refuse(
@@ -90,7 +82,14 @@ impl Record {
                 "raise the manifest's version above it: two models never share one",
             );
         }
-        self.models.push(Standing { facts, stage: Stage::Draft, held: Vec::new(), since: 0, judged_by: usize::MAX });
+        self.models.push(Standing {
+            facts,
+            stage: Stage::Draft,
+            held: Vec::new(),
+            since: (0, 0),
+            moved_at: 0,
+            judged_by: usize::MAX,
+        });
         Ok(())
     }
 
@@ -125,7 +124,27 @@ impl Record {
             ));
         }
         let manifest = statement.manifest().to_owned();
-        let known = &self.known(&manifest)?.facts.id;
+        let standing = self.known(&manifest)?;
+        let known = &standing.facts.id;
+        let digest = hash::sha256(&envelope.unverified()?);
+        if self.said.contains(&digest) {
+            return Err(GateError::refused(
+                "that statement is in the record already",
+                "make a new one: what was said once does not become newer",
+            ));
+        }
+        let (made, kind) = (day_of(statement.said.day()), statement.said.kind());
+        let newest = standing.held.iter().filter(|held| held.statement.said.kind() == kind);
+        let newest = newest.filter_map(|held| day_of(held.statement.said.day())).max();
+        if kind.is_some() && made < newest.max(Some(standing.since.1)) {
+            return Err(GateError::refused(
+                format!(
+                    "the statement is of {}, older than what is there or than the model's quarantine",
+                    statement.said.day()
+                ),
+                "evaluate again: an older figure does not take the place of a newer one",
+            ));
+        }
         if known != statement.model() {
             return Err(GateError::refused(
                 format!("the statement is of `{}`, and that manifest is of `{known}`", statement.model()),
@@ -134,6 +153,7 @@ impl Record {
         }
         if let Some(standing) = self.models.iter_mut().find(|standing| standing.facts.manifest == manifest) {
             standing.held.push(Held { at, key_id, statement });
+            self.said.insert(digest);
         }
         Ok(())
     }
@@ -163,14 +183,30 @@ impl Record {
         }
         let (rules_at, earned) = (self.rules_at(), from.must_earn(to));
         if let Some(standing) = self.models.iter_mut().find(|standing| standing.facts.manifest == manifest) {
-            standing.stage = to;
+            (standing.stage, standing.moved_at) = (to, at);
             if to == Stage::Quarantined {
-                standing.since = at;
+                standing.since = (at, day);
             }
             if earned {
                 standing.judged_by = rules_at;
             }
         }
         Ok(())
+    }
+}
+
+/// Whether devices of this release compute what a model takes: asked when it is brought, and not of history, which later
+/// releases read too. What the page gives is the policy's to declare, and looked for when that is compiled.
+pub(super) fn computed_here(facts: &Facts) -> Result<(), GateError> {
+    let known = |feature: &&String| match feature.strip_prefix("page:") {
+        Some(given) => is_name(given),
+        None => Definition::find(feature).is_some(),
+    };
+    match facts.features.iter().find(|feature| !known(feature)) {
+        None => Ok(()),
+        Some(unknown) => Err(GateError::refused(
+            format!("{} takes `{unknown}`, which devices do not compute in that version", facts.id),
+            "train it on features that `gloaming policy features` lists",
+        )),
     }
 }

@@ -229,6 +229,9 @@ fn approval(
     };
     let asked = |kind: Option<Kind>| kind.is_some_and(|kind| step.evidence.contains(&kind));
     let later = standing.counting().any(|held| held.at > seen && asked(held.statement.said.kind()));
+    if seen < standing.moved_at {
+        return Finding::unmet(need, "given for an earlier move", ask);
+    }
     if later || record.rules_at() > seen {
         return Finding::unmet(need, "given before the newest evidence or rules", ask);
     }

@@ -139,7 +139,9 @@ pub enum GateError {
     #[error("it does not follow the entry before it: one was changed, left out or put in")]
     Chain,
     /// Full.
-    #[error("the record would be longer than {RECORD_BYTES} bytes; begin a new one, and keep this one beside it")]
+    #[error(
+        "the record is full ({RECORD_BYTES} bytes); put one version of the policy without models in force, keep this record aside, and begin a new one"
+    )]
     Full,
     /// The record of another site, or under another key.
     #[error("the record {0}")]

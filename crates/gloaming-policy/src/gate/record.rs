@@ -9,8 +9,11 @@
 //! signed by the key in force; every action is allowed by what stands before it. Whoever keeps a copy of the last
 //! line's hash notices any change of the past, and entries cut off the end.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use super::act::computed_here;
 use super::judge::judge;
 use super::{Envelope, Finding, GateError, Rules, Stage, Statement};
 use crate::ModelState;
@@ -19,6 +22,9 @@ use gloaming_signal::hash;
 
 /// Longest record, bytes: some forty models brought from draft to live.
 pub const RECORD_BYTES: usize = 512 * 1024;
+
+/// What of it is kept for stopping models.
+const RESERVE: usize = 16 * 1024;
 
 const RECORD_TYPE: &str = "application/vnd.gloaming.record+json";
 
@@ -125,8 +131,10 @@ pub struct Standing {
     pub stage: Stage,
     /// All that was said of it, oldest first.
     pub held: Vec<Held>,
-    /// Entries up to this one do not count: it was quarantined there.
-    pub(super) since: usize,
+    /// Entries up to this one do not count: it was quarantined there, on this day.
+    pub(super) since: (usize, u64),
+    /// The entry of its last move: what was approved before it is used up.
+    pub(super) moved_at: usize,
     /// The entry of the rules by which it was last judged.
     pub(super) judged_by: usize,
 }
@@ -134,7 +142,7 @@ pub struct Standing {
 impl Standing {
     /// Statements that count: those made since it was last quarantined, oldest first.
     pub fn counting(&self) -> impl DoubleEndedIterator<Item = &Held> {
-        self.held.iter().filter(|held| held.at > self.since)
+        self.held.iter().filter(|held| held.at > self.since.0)
     }
 }
 
@@ -148,6 +156,8 @@ pub struct Record {
     pub(super) keys: Vec<PublicKey>,
     pub(super) rules: Option<(usize, Rules)>,
     pub(super) models: Vec<Standing>,
+    /// Hashes of all statements, so that none is said twice.
+    pub(super) said: BTreeSet<[u8; 32]>,
 }
 
 impl Record {
@@ -170,6 +180,7 @@ impl Record {
             keys: Vec::new(),
             rules: None,
             models: Vec::new(),
+            said: BTreeSet::new(),
         }
     }
 
@@ -205,6 +216,18 @@ impl Record {
     #[must_use]
     pub fn head(&self) -> String {
         hash::hex(self.hashes.last().unwrap_or(&[0; 32]))
+    }
+
+    /// The day of the last entry, in days since 1970.
+    #[must_use]
+    pub fn day(&self) -> u64 {
+        self.day
+    }
+
+    /// Whether a statement is in it already.
+    #[must_use]
+    pub fn holds(&self, envelope: &Envelope) -> bool {
+        envelope.unverified().is_ok_and(|payload| self.said.contains(&hash::sha256(&payload)))
     }
 
     /// SHA-256 of an entry's line, hexadecimal.
@@ -283,8 +306,13 @@ impl Record {
         let entry = Entry { seq: self.len(), prev: self.head(), day: date_of(today), action };
         let Ok(payload) = serde_json::to_vec(&entry) else { unreachable!("texts and numbers always serialise") };
         let line = Envelope::sign(RECORD_TYPE, &payload, key).to_json();
-        if self.text.len() + line.len() + 1 > RECORD_BYTES {
+        // There is always room to stop a model.
+        let down = matches!(&entry.action, Action::Move { to, .. } if !to.acts());
+        if self.text.len() + line.len() + 1 > if down { RECORD_BYTES } else { RECORD_BYTES - RESERVE } {
             return Err(GateError::Full);
+        }
+        if let Action::Model { facts } = &entry.action {
+            computed_here(facts)?;
         }
         let mut next = self.clone();
         next.apply(&line)?;

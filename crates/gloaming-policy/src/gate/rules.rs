@@ -125,6 +125,14 @@ impl Rules {
                         "add it to evidence, or take the threshold out",
                     ),
                     Some(value) if !value.is_finite() => say(format!("gate.{name}.{key} = {value}"), "write a number"),
+                    Some(value)
+                        if matches!(kind, Kind::Calibration | Kind::Fairness) && !(0.0..=0.5).contains(&value) =>
+                    {
+                        say(format!("gate.{name}.{key} = {value}"), "allow 0 to 0.5: beyond that everything passes");
+                    }
+                    Some(value) if kind == Kind::Experiment && value < 0.0 => {
+                        say(format!("gate.{name}.lift = {value}"), "ask for 0 or more: less is harm");
+                    }
                     Some(value) if kind == Kind::HeldOut && value <= 0.5 => {
                         say(format!("gate.{name}.auc = {value}"), "ask for more than 0.5: that is what a coin gets")
                     }

@@ -351,9 +351,17 @@ impl Said {
                         && a.groups.iter().all(|g| g.rows > 0 && g.positives <= g.rows && g.selected <= g.rows)
                 };
                 let reason = s.none.as_ref().is_some_and(|why| why.trim().len() >= 20);
-                share(s.threshold) && s.by.iter().all(attribute) && (s.by.is_empty() == reason)
+                // A threshold that nobody reaches, or everybody, tells groups apart by nothing.
+                let selects = |a: &Attribute| {
+                    let (rows, selected) = a.groups.iter().fold((0, 0), |(r, s), g| (r + g.rows, s + g.selected));
+                    0 < selected && selected < rows
+                };
+                share(s.threshold)
+                    && s.by.iter().all(attribute)
+                    && s.by.iter().all(selects)
+                    && (s.by.is_empty() == reason)
             }
-            Self::Parity(s) => s.runtimes.iter().all(|r| r.largest.is_finite() && r.largest >= 0.0),
+            Self::Parity(s) => s.rows >= 8 && s.runtimes.iter().all(|r| r.largest.is_finite() && r.largest >= 0.0),
             Self::Experiment(s) => s.lift.sound() && share(s.sample_ratio_p),
             Self::Ethics(s) => !s.by.trim().is_empty() && !s.conclusion.trim().is_empty(),
             Self::Approval(s) => hash::unhex::<32>(&s.seen).is_some(),

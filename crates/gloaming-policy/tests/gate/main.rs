@@ -83,6 +83,74 @@ fn a_policy_that_lets_a_model_act_is_believed_with_its_record_only() {
     assert!(Signed::verify(&Signed::sign(&plain, &[&rig.owner]).to_bytes(), &rig.owner.public(), TODAY).is_ok());
 }
 
+/// What a reviewer found: the same signed statement, added again, became the newest.
+#[test]
+fn a_statement_is_said_once_and_an_older_one_does_not_come_back() {
+    let mut rig = Rig::shadow();
+    let good =
+        Statement::of("purchase-intent", &MANIFEST, rig.said(Kind::HeldOut, Quality::Good)).sign(&rig.roles["data"]);
+    rig.record.add(good.clone(), &rig.owner, TODAY).unwrap();
+    assert!(rig.record.holds(&good));
+    rig.say(Kind::HeldOut, Quality::Weak).unwrap();
+    let refused = |rig: &mut Rig, envelope: &Envelope, words: &str| {
+        let error = rig.record.add(envelope.clone(), &rig.owner, rig.today).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    refused(&mut rig, &good, "is in the record already");
+    // Signed by another role it says the same.
+    let again = Statement::of("purchase-intent", &MANIFEST, rig.said(Kind::Parity, Quality::Good));
+    rig.record.add(again.sign(&rig.roles["data"]), &rig.owner, TODAY).unwrap();
+    let again = again.sign(&rig.roles["compliance"]);
+    refused(&mut rig, &again, "is in the record already");
+    assert!(rig.say(Kind::HeldOut, Quality::Stale).unwrap_err().to_string().contains("older than what is there"));
+    // After a quarantine, what was made before it is no evidence, whoever signs it.
+    let mut rig = Rig::acting();
+    rig.today += 10;
+    rig.go(Stage::Quarantined).unwrap();
+    let before = rig.said(Kind::Parity, Quality::Good);
+    rig.today -= 1;
+    let earlier = Statement::of("purchase-intent", &MANIFEST, rig.said(Kind::Parity, Quality::Good));
+    rig.today += 1;
+    let earlier = earlier.sign(&rig.roles["data"]);
+    refused(&mut rig, &earlier, "older than what is there or than the model's quarantine");
+    rig.add(before, "data").unwrap();
+}
+
+/// What a reviewer found: an approval served for every later move to the same stage.
+#[test]
+fn an_approval_is_used_up_by_a_move() {
+    let mut rig = Rig::acting();
+    rig.go(Stage::Shadow).unwrap();
+    let GateError::Missing { missing, .. } = rig.go(Stage::Experiment).unwrap_err() else { panic!() };
+    let unmet: Vec<&str> = missing.iter().filter(|f| !f.met).map(|f| f.found.as_str()).collect();
+    assert_eq!(unmet, ["given for an earlier move"]);
+    rig.approve("data", Stage::Experiment).unwrap();
+    rig.go(Stage::Experiment).unwrap();
+}
+
+/// What a reviewer found: only the manifest's hash tied a policy's model to the record.
+#[test]
+fn what_acts_is_what_was_judged_and_a_record_forgets_nothing() {
+    let rig = Rig::acting();
+    let policy = compile_with(&shop(&rig.gate, "experiment"), TODAY, &manifests, Some(&rig.record)).unwrap();
+    let signed = |policy: &gloaming_policy::Policy| Signed::sign(policy, &[&rig.owner]).with_record(&rig.record);
+    let verify = |signed: &Signed, today| Signed::verify(&signed.to_bytes(), &rig.owner.public(), today).map(drop);
+    verify(&signed(&policy), TODAY).unwrap();
+    let changes: [fn(&mut gloaming_policy::Model); 3] =
+        [|model| model.inputs[0] += 1, |model| model.onnx_sha256 = [7; 32], |model| model.id = "churn".into()];
+    for change in changes {
+        let mut other = policy.clone();
+        change(&mut other.models[0]);
+        let error = verify(&signed(&other), TODAY).unwrap_err().to_string();
+        assert!(error.contains("another name, file or other inputs"), "{error}");
+    }
+    let error = verify(&signed(&policy), TODAY - 2).unwrap_err().to_string();
+    assert!(error.contains("is dated 2026-11-24, which has not come"), "{error}");
+    // A record of before, in a later policy: believed alone, and not after what is in force.
+    let before = Signed::sign(&policy, &[&rig.owner]).with_record(&Rig::shadow().record);
+    assert!(signed(&policy).follows(&before) && !before.follows(&signed(&policy)));
+}
+
 #[test]
 fn a_site_hands_its_record_over_to_its_next_key() {
     let mut rig = Rig::acting();
@@ -93,6 +161,8 @@ fn a_site_hands_its_record_over_to_its_next_key() {
     rig.go(Stage::Shadow).unwrap();
     assert!(rig.record.knows(&first.public()) && rig.record.knows(&rig.owner.public()));
     assert_eq!(Record::read(rig.record.bytes()).unwrap(), rig.record);
+    let role = Action::Key { next: rig.roles["data"].public().to_text() };
+    assert!(rig.record.append(role, &rig.owner, TODAY).unwrap_err().to_string().contains("a role's key"));
     let back = Action::Key { next: first.public().to_text() };
     assert!(rig.record.append(back, &rig.owner, TODAY).is_err());
 }

@@ -12,7 +12,7 @@ use super::rig::{MANIFEST, Quality, Rig, TODAY, facts, interval};
 /// Everything is there but `kind`, which is as `said`; the words of the refusal.
 fn refused(said: Said) -> String {
     let mut rig = Rig::shadow();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| Some(*kind) != said.kind() || *kind == Kind::Parity) {
         rig.say(kind, Quality::Good).unwrap();
     }
     rig.add(said, "data").unwrap();

@@ -145,7 +145,8 @@ impl Rig {
             split,
             trained: "February to September".into(),
             tested: "November".into(),
-            rows: 2_998,
+            // No two statements are the same.
+            rows: 2_998 + self.record.len() as u64,
             positives: 760,
         }
     }
@@ -180,12 +181,16 @@ impl Rig {
             }
             Kind::Parity => {
                 let largest = if bad { 2e-5 } else { 3e-8 };
-                Said::Parity(Parity { day, rows: 64, runtimes: vec![Runtime { name: "native".into(), largest }] })
+                Said::Parity(Parity {
+                    day,
+                    rows: 64 + self.record.len() as u64,
+                    runtimes: vec![Runtime { name: "native".into(), largest }],
+                })
             }
             Kind::Experiment => Said::Experiment(Experiment {
                 day,
                 metric: "purchase".into(),
-                exposed: [5_000, 5_020],
+                exposed: [5_000 + self.record.len() as u64, 5_020],
                 lift: if bad { interval(-0.01, 0.05) } else { interval(0.01, 0.05) },
                 sample_ratio_p: 0.84,
                 guardrails: vec![Guardrail { name: "withdrawals".into(), held: true }],
@@ -194,7 +199,7 @@ impl Rig {
                 day,
                 by: "the board".into(),
                 accepted: !bad,
-                conclusion: "no person is worse off for a low score".into(),
+                conclusion: format!("no person is worse off for a low score ({})", self.record.len()),
             }),
         }
     }

@@ -56,6 +56,10 @@ struct Account {
     said: BTreeMap<&'static str, (u64, bool, u64)>,
     approved: BTreeMap<(&'static str, &'static str), (u64, u64)>,
     judged_under: u64,
+    /// The newest day of each kind, whatever became of it.
+    newest_day: BTreeMap<&'static str, u64>,
+    quarantined_day: u64,
+    moved_at: u64,
 }
 
 impl Account {
@@ -74,7 +78,9 @@ impl Account {
             && roles.iter().all(|role| {
                 self.approved
                     .get(&(role, to.name()))
-                    .is_some_and(|(seen, made)| *seen >= newest && *seen >= self.rules_at && fresh(*made))
+                    .is_some_and(|(seen, made)| {
+                        *seen >= newest && *seen >= self.rules_at && *seen >= self.moved_at && fresh(*made)
+                    })
             })
             // The model's review is due on 2027-06-01.
             && day < 20_970
@@ -106,8 +112,14 @@ proptest! {
             account.clock += 1;
             match command {
                 Command::Say(kind, quality) => {
-                    rig.say(kind, quality).unwrap();
                     let made = if quality == Quality::Stale { rig.today - 200 } else { rig.today };
+                    let newest = account.newest_day.get(kind.name()).copied().unwrap_or(0);
+                    let taken = made >= newest && made >= account.quarantined_day;
+                    prop_assert_eq!(rig.say(kind, quality).is_ok(), taken);
+                    if !taken {
+                        continue;
+                    }
+                    account.newest_day.insert(kind.name(), made);
                     account.said.insert(kind.name(), (account.clock, matches!(quality, Quality::Good | Quality::Stale), made));
                 }
                 Command::Approve(role, to, fresh) => {
@@ -115,8 +127,10 @@ proptest! {
                     let seen = if fresh { rig.record.head() } else { earlier.clone() };
                     let yes = Approval { day: date_of(rig.today), role: role.into(), to, seen };
                     let envelope = Statement::of("purchase-intent", &MANIFEST, Said::Approval(yes)).sign(&rig.roles[role]);
-                    rig.record.add(envelope, &rig.owner, rig.today).unwrap();
-                    account.approved.insert((role, to.name()), (if fresh { account.clock } else { 0 }, rig.today));
+                    // What was said in the same words before is not said again.
+                    if rig.record.add(envelope, &rig.owner, rig.today).is_ok() {
+                        account.approved.insert((role, to.name()), (if fresh { account.clock } else { 0 }, rig.today));
+                    }
                 }
                 Command::Wait(days) => rig.today += days,
                 Command::Rules => {
@@ -136,7 +150,9 @@ proptest! {
                             account.judged_under = account.rules_at;
                         }
                         stage = to;
+                        account.moved_at = account.clock;
                         if to == Stage::Quarantined {
+                            account.quarantined_day = rig.today;
                             account.said.clear();
                             account.approved.clear();
                             earlier = rig.record.head();

@@ -202,6 +202,9 @@ impl<S: RelayStore> Relay<S> {
             Some((newest, _)) if newest > version => {
                 return Err(LoadPolicyError::RolledBack { given: version, in_force: newest });
             }
+            Some((newest, held)) if newest < version && !policy.models.is_empty() && !signed.follows(&held.signed) => {
+                return Err(LoadPolicyError::RecordCut(version));
+            }
             None if self.sites().count() >= self.bounds.sites => return Err(EdgeError::Full("sites").into()),
             _ => {}
         }

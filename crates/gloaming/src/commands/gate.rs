@@ -173,11 +173,31 @@ pub fn promote(
 ///
 /// # Errors
 /// When there is no such way, or that would be towards them.
-pub fn withdraw(beside: &Beside<'_>, id: &str, to: Stage, key: &Key, because: &str) -> Result<()> {
+pub fn withdraw(
+    beside: &Beside<'_>,
+    id: &str,
+    version: Option<u32>,
+    to: Stage,
+    key: &Key,
+    because: &str,
+) -> Result<()> {
     let mut record = beside.record()?;
-    let running =
-        record.models().iter().rev().find(|standing| standing.facts.id == id && standing.stage != Stage::Retired);
-    let standing = running.ok_or_else(|| anyhow!("{} knows no model `{id}` in use", beside.path().display()))?;
+    let running = |s: &&Standing| {
+        s.facts.id == id && s.stage != Stage::Retired && version.is_none_or(|version| version == s.facts.version)
+    };
+    let all: Vec<&Standing> = record.models().iter().filter(running).collect();
+    // What acts is what an emergency is about.
+    let acting: Vec<&Standing> = all.iter().copied().filter(|standing| standing.stage.acts()).collect();
+    let standing = match (acting.as_slice(), all.as_slice()) {
+        ([one], _) | ([], [one]) => *one,
+        ([], []) => bail!("{} knows no model `{id}` in use", beside.path().display()),
+        (many, _) => {
+            let many = if many.is_empty() { &all } else { &acting };
+            let known: Vec<String> =
+                many.iter().map(|s| format!("{} is {}", s.facts.version, s.stage.name())).collect();
+            bail!("which version of {id}? {}; say it with --version", known.join(", "))
+        }
+    };
     let (from, what) = (standing.stage, name(standing));
     if from.must_earn(to) {
         bail!("{what} is {}: to become {} it has to be promoted", from.name(), to.name());
@@ -189,6 +209,19 @@ pub fn withdraw(beside: &Beside<'_>, id: &str, to: Stage, key: &Key, because: &s
     let state =
         if to == Stage::Retired { "take it out of".to_owned() } else { format!("state = \"{}\" in", to.name()) };
     println!("next: {state} {}, a higher version, and `gloaming policy sign`", beside.policy.display());
+    Ok(())
+}
+
+/// Hands the record over to the site's next key.
+///
+/// # Errors
+/// When it was the site's key before, or is a role's.
+pub fn rotate(beside: &Beside<'_>, key: &Key, next: &Key) -> Result<()> {
+    let mut record = beside.record()?;
+    record.append(Action::Key { next: next.public().to_text() }, key, files::today())?;
+    beside.keep(&record)?;
+    println!("entries of {} are signed with {} from here on", beside.path().display(), next.public().to_text());
+    println!("next: sign the policy with both keys, and pin the new one when every edge has that version");
     Ok(())
 }
 
@@ -209,6 +242,10 @@ pub fn evidence(beside: &Beside<'_>, statements: &[PathBuf], key: &Key, signer: 
                 bail!("{} is signed by nobody; give the key of a role with --signer", path.display());
             }
         };
+        if record.holds(&envelope) {
+            println!("{} is in the record already", path.display());
+            continue;
+        }
         record.add(envelope, key, files::today()).with_context(at)?;
         println!("added {}", path.display());
     }

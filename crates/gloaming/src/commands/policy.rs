@@ -101,6 +101,16 @@ pub fn sign(path: &Path, models: Option<&Path>, keys: &[impl AsRef<Path>], out: 
     if let Some(record) = &record {
         signed = signed.with_record(record);
     }
+    if let Ok(before) = files::read(out).and_then(|bytes| Ok(Signed::verified_before(&bytes)?.0))
+        && !policy.models.is_empty()
+        && !signed.follows(&before)
+    {
+        bail!(
+            "{} is not the record that {} was signed with and what came since: bring that one back; edges refuse a record that forgets",
+            files::record_path(path).display(),
+            out.display()
+        );
+    }
     // As an edge will read it: what is not believed here is believed nowhere.
     Signed::verify(&signed.to_bytes(), &keys.first().context("a key")?.public(), files::today())?;
     fs::write(out, signed.to_bytes()).with_context(|| out.display().to_string())?;

@@ -198,6 +198,7 @@ lift = 0.0
             Step::Promote => self.promote(&mut inner, today)?,
             Step::Evidence => {
                 self.give(&mut inner, &self.manifest, today)?;
+                self.approve(&mut inner, &self.manifest, today)?;
                 None
             }
             Step::Break => return self.ship_broken(&mut inner, force, today).await,
@@ -259,9 +260,9 @@ lift = 0.0
         let manifest = hash::sha256(whole.as_bytes());
         inner.record.append(Action::Model { facts: facts(whole.as_bytes())? }, &self.owner, today)?;
         self.give(inner, &manifest, today)?;
-        for to in [Stage::Shadow, Stage::Experiment] {
-            inner.record.move_to(&manifest, to, "it learnt from the autumn", &self.owner, today)?;
-        }
+        inner.record.move_to(&manifest, Stage::Shadow, "it learnt from the autumn", &self.owner, today)?;
+        self.approve(inner, &manifest, today)?;
+        inner.record.move_to(&manifest, Stage::Experiment, "it learnt from the autumn", &self.owner, today)?;
         let text = self.next_text(inner, stage);
         let assets = self.assets.with(&name, Bytes::from(whole.clone().into_bytes()));
         let policy = compiled(&text, &assets, Some(&inner.record), today)?;
@@ -279,8 +280,15 @@ lift = 0.0
 
     fn give(&self, inner: &mut Inner, manifest: &[u8; 32], today: u64) -> Result<()> {
         for kind in SHIPPED {
-            inner.record.add(self.shipped(kind, manifest)?.sign(&self.roles["data"]), &self.owner, today)?;
+            let envelope = self.shipped(kind, manifest)?.sign(&self.roles["data"]);
+            if !inner.record.holds(&envelope) {
+                inner.record.add(envelope, &self.owner, today)?;
+            }
         }
+        Ok(())
+    }
+
+    fn approve(&self, inner: &mut Inner, manifest: &[u8; 32], today: u64) -> Result<()> {
         for (role, key) in &self.roles {
             let yes = Approval {
                 day: date_of(today),
