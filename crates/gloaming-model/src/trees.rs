@@ -134,7 +134,7 @@ mod tests {
             ("nodes_falsenodeids", &[9, 0, 0], "leads to a node that is not there"),
             ("nodes_nodeids", &[0, 1, 1], "node 1 of tree 0 is there twice"),
             ("nodes_featureids", &[-1, 0, 0], "asks for feature -1"),
-            ("nodes_treeids", &[0, 0, 1], "leads to a node that is not there"),
+            ("nodes_treeids", &[0, 0, 1], "node 2 of tree 0 has a weight and is no leaf"),
         ] {
             assert!(told(name, numbers).is_some_and(|why| why.contains(words)), "{name}: {:?}", told(name, numbers));
         }
