@@ -102,7 +102,10 @@ impl Running {
     pub async fn reload(&self, reload: Reload) -> Vec<EngineError> {
         let Context { engine, homes, name, relay, models, .. } = &*self.context;
         let Reload { pins, mut policies, quotas } = reload;
-        let mut refused: Vec<EngineError> = models.renew().err().map(EngineError::Models).into_iter().collect();
+        // Files are read and hashed beside the event loop.
+        let context = Arc::clone(&self.context);
+        let renewed = tokio::task::spawn_blocking(move || context.models.renew()).await.unwrap_or(Ok(()));
+        let mut refused: Vec<EngineError> = renewed.err().map(EngineError::Models).into_iter().collect();
         refused.extend(models.sift(&mut policies));
         let Some(relay) = relay else {
             refused.extend(engine.reload(Reload { pins, policies, quotas }).await);

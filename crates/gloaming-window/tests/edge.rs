@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use gloaming_policy::author::Signed;
+use gloaming_policy::author::{Key, Signed};
+use gloaming_policy::gate::{Action, Record};
+use gloaming_policy::{Model, ModelState};
 use gloaming_signal::{Reason, ReleaseState, Submission, cbor, limits};
 use gloaming_window::{Delivered, EdgeError, LoadPolicyError, Opening, WrappingKey};
 use proptest::prelude::*;
@@ -178,6 +180,33 @@ fn the_same_version_with_other_bytes_is_an_alarm() {
         rig.edge.load_policy(&bytes, &rig.key.public(), START, &mut rig.guest),
         Err(LoadPolicyError::NotHome(_))
     ));
+}
+
+/// A record that ends before the one in force, replayed from a backup perhaps, could forget that a model was stopped.
+#[test]
+fn a_record_that_forgets_is_not_put_in_force() {
+    let mut rig = Rig::new();
+    let today = START / DAY;
+    let before = Record::begin(&policy(2).site, &rig.key, today).unwrap();
+    let mut after = before.clone();
+    after.append(Action::Key { next: Key::from_seed(&[9; 32]).public().to_text() }, &rig.key, today).unwrap();
+    let mut put = |version: u32, record: &Record| {
+        let mut policy = policy(version);
+        policy.models.push(Model {
+            id: "intent".into(),
+            state: ModelState::Shadow,
+            purpose: 0,
+            manifest_sha256: [1; 32],
+            onnx_sha256: [2; 32],
+            inputs: vec![0],
+            score_edges: vec![1, 2],
+        });
+        let bytes = Signed::sign(&policy, &[&rig.key]).with_record(record).to_bytes();
+        rig.edge.load_policy(&bytes, &rig.key.public(), START + u64::from(version), &mut rig.guest)
+    };
+    put(2, &after).unwrap();
+    assert!(matches!(put(3, &before), Err(LoadPolicyError::RecordCut(3))));
+    put(3, &after).unwrap();
 }
 
 #[test]

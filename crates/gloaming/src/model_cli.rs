@@ -174,6 +174,12 @@ pub(crate) struct Which {
     models: Option<PathBuf>,
 }
 
+impl Which {
+    fn beside(&self) -> gate::Beside<'_> {
+        gate::Beside { policy: &self.policy, models: self.models.as_deref() }
+    }
+}
+
 /// What `model rows` reads.
 const ROWS: &str = "A line for each event, for each device in the order of time; a row comes out for each session:
 
@@ -229,26 +235,19 @@ pub(crate) struct Evaluate {
 }
 
 pub(crate) fn run(command: ModelCommand) -> Result<()> {
-    let beside = |which: &Which| (which.policy.clone(), which.models.clone());
     match command {
         ModelCommand::Promote { which, key, because, oversize } => {
-            let (policy, models) = beside(&which);
-            let beside = gate::Beside { policy: &policy, models: models.as_deref() };
-            gate::promote(&beside, &which.id, which.to, &files::key(&key)?, &because, oversize.as_deref())
+            gate::promote(&which.beside(), &which.id, which.to, &files::key(&key)?, &because, oversize.as_deref())
         }
         ModelCommand::Rotate { policy, key, next } => {
             let beside = gate::Beside { policy: &policy, models: None };
             gate::rotate(&beside, &files::key(&key)?, &files::key(&next)?)
         }
         ModelCommand::Withdraw { which, version, key, because } => {
-            let (policy, models) = beside(&which);
-            let beside = gate::Beside { policy: &policy, models: models.as_deref() };
-            gate::withdraw(&beside, &which.id, version, which.to, &files::key(&key)?, &because)
+            gate::withdraw(&which.beside(), &which.id, version, which.to, &files::key(&key)?, &because)
         }
         ModelCommand::Approve { which, role, signer, out } => {
-            let (policy, models) = beside(&which);
-            let beside = gate::Beside { policy: &policy, models: models.as_deref() };
-            gate::approve(&beside, &which.id, which.to, &role, &files::key(&signer)?, &out)
+            gate::approve(&which.beside(), &which.id, which.to, &role, &files::key(&signer)?, &out)
         }
         ModelCommand::Evidence { statements, policy, key, signer } => {
             let signer = signer.map(|path| files::key(&path)).transpose()?;

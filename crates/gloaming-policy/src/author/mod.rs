@@ -253,6 +253,25 @@ fn page_features(root: &Table<'_>, purposes: &[Purpose]) -> Vec<PageFeature> {
     features
 }
 
+/// Reads a policy's text; nothing of it when there is a problem.
+fn on_text<T>(text: &str, read: impl FnOnce(&Source<'_>, &Table<'_>) -> T) -> Result<T, Vec<Problem>> {
+    if text.len() > limits::POLICY_BYTES {
+        let cause = format!("the policy is longer than {} bytes", limits::POLICY_BYTES);
+        return Err(vec![Problem { line: 1, cause, remedy: "declare less".into() }]);
+    }
+    let source = Source::new(text);
+    let parsed = match DeTable::parse(text) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let at = error.span().map_or(0, |s| s.start);
+            source.problem(at, format!("not TOML: {}", error.message()), "mend the syntax here");
+            return Err(source.into_problems());
+        }
+    };
+    let found = read(&source, &Table::new(&source, parsed.get_ref(), 0, String::new()));
+    if source.has_problems() { Err(source.into_problems()) } else { Ok(found) }
+}
+
 /// Compiles a policy's TOML by which no model acts. `today` is in days since 1970.
 ///
 /// # Errors
@@ -271,24 +290,7 @@ pub fn compile_with(
     manifests: Manifests<'_>,
     record: Option<&Record>,
 ) -> Result<Policy, Vec<Problem>> {
-    if text.len() > limits::POLICY_BYTES {
-        let cause = format!("the policy is longer than {} bytes", limits::POLICY_BYTES);
-        return Err(vec![Problem { line: 1, cause, remedy: "declare less".into() }]);
-    }
-    let source = Source::new(text);
-    let parsed = match DeTable::parse(text) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            let at = error.span().map_or(0, |s| s.start);
-            source.problem(at, format!("not TOML: {}", error.message()), "mend the syntax here");
-            return Err(source.into_problems());
-        }
-    };
-    let root = Table::new(&source, parsed.get_ref(), 0, String::new());
-    let policy = document(&source, &root, today, (manifests, record));
-    if source.has_problems() {
-        return Err(source.into_problems());
-    }
+    let policy = on_text(text, |source, root| document(source, root, today, (manifests, record)))?;
     if !policy.sound() || policy.to_bytes().len() > limits::POLICY_BYTES {
         let cause = "the compiled policy breaks a limit of its own format".to_owned();
         return Err(vec![Problem {

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use toml::de::DeTable;
-
 use gloaming_behavior::Definition;
 
-use super::table::{Problem, Source, Table, nearest};
-use super::{ManifestFacts, Manifests, need_name, purpose_of};
+use super::table::{Problem, Table, nearest};
+use super::{ManifestFacts, Manifests, need_name, on_text, purpose_of};
 use crate::document::{Model, ModelState, PAGE_INPUT, PageFeature, Purpose};
 use crate::gate::{Kind, Record, Rules, Stage, Step};
 
@@ -40,6 +38,17 @@ fn state(table: &Table<'_>) -> ModelState {
         table.problem(cause, remedy);
     }
     ModelState::Shadow
+}
+
+/// The input that a manifest calls `name@version`, or `page:id` for one that the page gives; `None` when there is none.
+pub(super) fn input_of(name: &str, given: &[PageFeature]) -> Option<u32> {
+    match name.strip_prefix("page:") {
+        Some(page) => {
+            let index = given.iter().position(|feature| feature.id == page)?;
+            PAGE_INPUT.checked_add(u32::try_from(index).ok()?)
+        }
+        None => u32::try_from(Definition::find(name)?).ok(),
+    }
 }
 
 pub(super) fn models(
@@ -78,14 +87,9 @@ pub(super) fn models(
         }
         let mut inputs = Vec::new();
         for input in &facts.inputs {
-            let page = input.strip_prefix("page:").map(|page| given.iter().position(|feature| feature.id == page));
-            let index = match page {
-                None => Definition::find(input).and_then(|index| u32::try_from(index).ok()),
-                Some(page) => page.and_then(|index| PAGE_INPUT.checked_add(u32::try_from(index).ok()?)),
-            };
-            match index {
+            match input_of(input, given) {
                 Some(index) => inputs.push(index),
-                None if page.is_some() => table.problem(
+                None if input.starts_with("page:") => table.problem(
                     format!("model `{id}` takes `{input}`, which no [[feature]] of this policy declares"),
                     "declare it, and give it on the pages where the model is to score",
                 ),
@@ -176,25 +180,12 @@ fn rules(root: &Table<'_>) -> Option<Rules> {
     Some(rules)
 }
 
-fn on_text<T>(text: &str, read: impl FnOnce(&Table<'_>) -> T) -> Result<T, Vec<Problem>> {
-    let source = Source::new(text);
-    let parsed = match DeTable::parse(text) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            source.problem(error.span().map_or(0, |s| s.start), error.message().to_owned(), "mend the syntax here");
-            return Err(source.into_problems());
-        }
-    };
-    let found = read(&Table::new(&source, parsed.get_ref(), 0, String::new()));
-    if source.has_problems() { Err(source.into_problems()) } else { Ok(found) }
-}
-
 /// The rules that a policy's text asks its models to pass; `None` when it has no `[gate]`.
 ///
 /// # Errors
 /// What is wrong with them, by line.
 pub fn gate_rules(text: &str) -> Result<Option<Rules>, Vec<Problem>> {
-    on_text(text, rules)
+    on_text(text, |_, root| rules(root))
 }
 
 /// What a policy's text names, before the gate is asked.
@@ -212,7 +203,7 @@ pub struct Named {
 /// What is wrong with them, by line.
 pub fn named(text: &str) -> Result<Named, Vec<Problem>> {
     let example = "\"models/purchase-intent/manifest.json\"";
-    on_text(text, |root| {
+    on_text(text, |_, root| {
         let of = |table: Table<'_>| (need_name(&table, "id"), table.need_text("manifest", example));
         let site = root.need_text("site", "\"shop.example\"");
         Named { site, models: root.tables("model").into_iter().map(of).collect() }

@@ -12,14 +12,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use gloaming_behavior::Definition;
 use gloaming_signal::cbor::{self, Bytes, Cbor, Error, Reader, Writer};
 use gloaming_signal::{cbor_record, hash, limits};
 use serde::Serialize;
 
 use super::date_of;
+use super::model::input_of;
 use crate::gate::{GateError, RECORD_BYTES, Record};
-use crate::{Model, PAGE_INPUT, Policy};
+use crate::{Model, Policy};
 
 const POLICY: &[u8] = b"gloaming policy 1\n";
 /// The loader prepends the same line.
@@ -394,14 +394,7 @@ impl Signed {
 fn same_model(record: &Record, policy: &Policy, model: &Model) -> Result<(), GateError> {
     let Some(standing) = record.standing(&model.manifest_sha256).filter(|_| model.state.acts()) else { return Ok(()) };
     let facts = &standing.facts;
-    let input = |feature: &String| match feature.strip_prefix("page:") {
-        Some(page) => {
-            let at = policy.page_features.iter().position(|given| given.id == page)?;
-            PAGE_INPUT.checked_add(u32::try_from(at).ok()?)
-        }
-        None => Definition::find(feature).and_then(|at| u32::try_from(at).ok()),
-    };
-    let inputs: Option<Vec<u32>> = facts.features.iter().map(input).collect();
+    let inputs: Option<Vec<u32>> = facts.features.iter().map(|name| input_of(name, &policy.page_features)).collect();
     if facts.id == model.id && facts.onnx == hash::hex(&model.onnx_sha256) && inputs.as_ref() == Some(&model.inputs) {
         return Ok(());
     }

@@ -8,7 +8,9 @@ mod sequences;
 
 use gloaming_policy::ModelState;
 use gloaming_policy::author::{Key, SignError, Signed, compile_with, template};
-use gloaming_policy::gate::{Action, Envelope, GateError, Kind, Record, Stage, Statement};
+use gloaming_policy::gate::{
+    Action, ENVELOPE_BYTES, Envelope, GateError, Kind, RECORD_BYTES, Record, Stage, Statement, oms,
+};
 
 use rig::{MANIFEST, Quality, Rig, TODAY, manifests, shop};
 
@@ -149,6 +151,24 @@ fn what_acts_is_what_was_judged_and_a_record_forgets_nothing() {
     // A record of before, in a later policy: believed alone, and not after what is in force.
     let before = Signed::sign(&policy, &[&rig.owner]).with_record(&Rig::shadow().record);
     assert!(signed(&policy).follows(&before) && !before.follows(&signed(&policy)));
+}
+
+#[test]
+fn what_is_too_long_is_refused_and_a_full_record_still_stops_a_model() {
+    assert!(matches!(Record::read(&vec![b'{'; RECORD_BYTES + 1]), Err(GateError::Full)));
+    assert!(Envelope::read(&vec![b' '; ENVELOPE_BYTES + 1]).unwrap_err().to_string().contains("longer than"));
+    assert!(oms::Bundle::read(&vec![b' '; 1024 * 1024 + 1]).is_err());
+    let mut rig = Rig::acting();
+    let gate = rig.gate.clone();
+    let full = loop {
+        if let Err(error) = rig.rules(&gate) {
+            break error;
+        }
+    };
+    assert_eq!(full, GateError::Full);
+    assert_eq!(rig.say(Kind::Parity, Quality::Good), Err(GateError::Full));
+    rig.go(Stage::Quarantined).unwrap();
+    assert_eq!(Record::read(rig.record.bytes()).unwrap(), rig.record);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use gloaming_model::Model;
+use gloaming_model::{Manifest, Model};
 use gloaming_policy::author::{Key, Named, PublicKey, Signed, date_of, gate_rules, named};
 use gloaming_policy::gate::{
     Action, Approval, Envelope, Facts, Finding, Record, Rules, Said, Stage, Standing, Statement,
@@ -24,6 +24,27 @@ pub struct Beside<'a> {
 struct Found {
     facts: Facts,
     manifest: [u8; 32],
+}
+
+/// What the gate knows of the model with this manifest.
+///
+/// # Errors
+/// When nobody answers for it, or nobody says when it is looked at again.
+pub fn facts(described: &Manifest, sha256: &[u8; 32], oversize: Option<&str>) -> Result<Facts> {
+    let lacks = |key: &str, example: &str| {
+        anyhow!("the manifest names no `{key}`; add \"{key}\": \"{example}\" and raise its version")
+    };
+    Ok(Facts {
+        id: described.id.clone(),
+        version: described.version,
+        manifest: hash::hex(sha256),
+        onnx: described.onnx.sha256.clone(),
+        bytes: described.onnx.bytes,
+        features: described.input.features.clone(),
+        owner: described.owner.clone().ok_or_else(|| lacks("owner", "who answers for it"))?,
+        next_review: described.next_review.clone().ok_or_else(|| lacks("next_review", "2027-05-01"))?,
+        oversize: oversize.map(str::to_owned),
+    })
 }
 
 impl Beside<'_> {
@@ -55,22 +76,8 @@ impl Beside<'_> {
         let path = files::beside(path, self.policy, self.models).map_err(|why| anyhow!(why))?;
         let (manifest, onnx) = (files::read(&path)?, files::read(&path.with_file_name("model.onnx"))?);
         let model = Model::load(&manifest, &onnx).with_context(|| path.display().to_string())?;
-        let described = model.manifest();
-        let lacks = |key: &str, example: &str| {
-            anyhow!("{} names no `{key}`; add \"{key}\": \"{example}\" and raise its version", path.display())
-        };
         let hash = hash::sha256(&manifest);
-        let facts = Facts {
-            id: described.id.clone(),
-            version: described.version,
-            manifest: hash::hex(&hash),
-            onnx: described.onnx.sha256.clone(),
-            bytes: described.onnx.bytes,
-            features: described.input.features.clone(),
-            owner: described.owner.clone().ok_or_else(|| lacks("owner", "who answers for it"))?,
-            next_review: described.next_review.clone().ok_or_else(|| lacks("next_review", "2027-05-01"))?,
-            oversize: oversize.map(str::to_owned),
-        };
+        let facts = facts(model.manifest(), &hash, oversize).with_context(|| path.display().to_string())?;
         Ok(Found { facts, manifest: hash })
     }
 

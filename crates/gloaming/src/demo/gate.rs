@@ -20,13 +20,14 @@ use gloaming_http::Assets;
 use gloaming_model::Manifest;
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, PublicKey, Signed, compile_with, date_of, gate_rules};
-use gloaming_policy::gate::{Action, Approval, Facts, Finding, GateError, Kind, Record, Said, Stage, Statement};
+use gloaming_policy::gate::{Action, Approval, Finding, GateError, Kind, Record, Said, Stage, Statement};
 use gloaming_signal::hash;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::SITE;
+use crate::commands::gate::facts;
 use crate::files;
 
 /// The model that the shop uses.
@@ -130,7 +131,8 @@ lift = 0.0
             key("compliance")
         );
         let bytes = assets.bytes(&format!("{FOLDER}/manifest.json")).context("the assets lack the model's manifest")?;
-        let (facts, manifest) = (facts(bytes)?, hash::sha256(bytes));
+        let manifest = hash::sha256(bytes);
+        let facts = facts(&Manifest::parse(bytes)?, &manifest, None)?;
         let today = clock() / DAY_MS;
         let mut record = Record::begin(SITE, &owner, today)?;
         let rules = gate_rules(&text).map_err(|problems| shown(&problems))?.context("the rules above")?;
@@ -258,7 +260,8 @@ lift = 0.0
         let whole =
             String::from_utf8(first.to_vec())?.replacen("\"version\": 1", &format!("\"version\": {version}"), 1);
         let manifest = hash::sha256(whole.as_bytes());
-        inner.record.append(Action::Model { facts: facts(whole.as_bytes())? }, &self.owner, today)?;
+        let facts = facts(&Manifest::parse(whole.as_bytes())?, &manifest, None)?;
+        inner.record.append(Action::Model { facts }, &self.owner, today)?;
         self.give(inner, &manifest, today)?;
         inner.record.move_to(&manifest, Stage::Shadow, "it learnt from the autumn", &self.owner, today)?;
         self.approve(inner, &manifest, today)?;
@@ -343,22 +346,6 @@ async fn go(State((gate, force)): State<(Arc<Gate>, Force)>, Path(word): Path<St
         Ok(view) => Json(view).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response(),
     }
-}
-
-/// What the gate knows of the model with this manifest.
-fn facts(manifest: &[u8]) -> Result<Facts> {
-    let described = Manifest::parse(manifest)?;
-    Ok(Facts {
-        id: described.id,
-        version: described.version,
-        manifest: hash::hex(&hash::sha256(manifest)),
-        onnx: described.onnx.sha256,
-        bytes: described.onnx.bytes,
-        features: described.input.features,
-        owner: described.owner.unwrap_or_default(),
-        next_review: described.next_review.unwrap_or_default(),
-        oversize: None,
-    })
 }
 
 fn shown(problems: &[gloaming_policy::author::Problem]) -> anyhow::Error {
