@@ -88,13 +88,23 @@ impl Browser {
     /// # Errors
     /// When there is none or it does not start.
     pub async fn launch() -> Result<Self> {
+        Self::speaking("en-GB").await
+    }
+
+    /// The same, with a person before it whose language this is.
+    ///
+    /// # Errors
+    /// When it is not there, or does not start.
+    pub async fn speaking(language: &str) -> Result<Self> {
         let profile = tempfile::tempdir()?;
         let agent =
             "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
         let mut child = Command::new(program()?)
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--mute-audio"])
-            .args(["--disable-blink-features=AutomationControlled", "--remote-debugging-port=0", "--lang=en-GB"])
+            .args(["--disable-blink-features=AutomationControlled", "--remote-debugging-port=0"])
+            .arg(format!("--lang={language}"))
+            .arg(format!("--accept-lang={language}"))
             .args(["--disable-background-timer-throttling", "--disable-renderer-backgrounding"])
             .args(["--disable-backgrounding-occluded-windows", "--window-size=1280,900"])
             .arg(format!("--user-agent={agent}"))

@@ -53,6 +53,9 @@ export interface Status {
   features?: Feature[]
   /** Probabilities; `shown` tells whether the page's callback gets them. */
   scores?: { model: string; score: number; shown: boolean }[]
+  /** The models agreed to: what the last score took, whether it waits for a pause because that was over its budget,
+   *  why it was given up, and how often another spoke for it. */
+  models?: { id: string; ms?: number; idle: boolean; failed?: string; stoodIn?: number }[]
   /** Failures in wasm that were caught. */
   traps?: number
 }
@@ -75,8 +78,15 @@ export interface LedgerLine {
 
 export interface Score {
   model: string
+  /** The model whose score this is: `model` itself, or the fallback that the policy names, when that has none. */
+  by: string
   /** Probability, 0 to 1. */
   score: number
+  /** What moved it most, three at most, the weightiest first: `adds` is above zero where it raised the score; `text` is
+   *  in the browser's language where that is English, German, French or Spanish, and in English elsewhere. */
+  reasons: { feature: string; adds: number; text: string }[]
+  /** Whether the reasons are exact, or sampled. */
+  exact: boolean
 }
 
 /** Events with a meaning of their own; any other name must be declared in the policy. */
@@ -89,7 +99,7 @@ export interface Gloaming {
   (command: 'track', name: KnownEvent | (string & {}), props?: { value?: number }): Promise<void>
   /** A feature that the page knows and the policy declares. */
   (command: 'feature', id: string, value: number | string): Promise<void>
-  /** Called with each score that the policy lets this page see (models in an experiment). */
+  /** Called with each score that the policy lets this page see (models in an experiment, or live). */
   (command: 'on', event: 'score', callback: (score: Score) => void): Promise<void>
   (command: 'status'): Promise<Status>
   (command: 'ledger'): Promise<LedgerLine[]>

@@ -11,7 +11,7 @@ const base = new URL('.', self.location)
 const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
 /** @type {Collector} */
 let collector
-let page, edge, fetched, n = 0, models = [], traps = 0, check, judge, again, coarse, answers = []
+let page, edge, fetched, n = 0, models = [], traps = 0, instances = 0, resting, check, judge, again, coarse, answers = []
 
 // Kinds of gloaming-signal's events.
 const ENGAGED = 2, CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22
@@ -110,30 +110,67 @@ const checkNow = async (submission) => {
   answers = [{ at: edgeNow(), status: response.status, answer: await response.json() }]
 }
 
-/** Scores with every model the person agreed to; a model that fails is dropped, counted, and silent. */
-const score = () => {
+/**
+ * A model that failed is computed no more, and what speaks for it, if anything, is the one that the policy names. A
+ * trap takes the instance with it: the others are loaded into a new one.
+ */
+const fail = (model, why) => {
+  model.failed = String(why?.message || why)
+  model.scorer = 0
+  traps++
+  if (!(why instanceof WebAssembly.RuntimeError)) return
+  for (const other of models) other.scorer = 0
+  reload()
+  return 1
+}
+const reload = () => loadScorer().catch((error) => models.map((model) => model.failed ||= (traps++, String(error))))
+
+/**
+ * Scores with every model the person agreed to, in order, and tells the page what it may hear, with reasons. A model
+ * that was slower than its budget three times running is scored when nothing has happened for a second.
+ */
+const score = (idle) => {
   for (const model of models) {
-    const inputs = model.scorer ? collector.model_inputs(model.index) : []
-    if (!inputs.length) continue
-    try {
-      const value = model.scorer.score(inputs)
-      if (collector.set_score(model.index, value)) postMessage({ t: 'score', model: model.id, score: value })
-    } catch { model.scorer = null; traps++ }
+    model.said = 0
+    model.silent = model.failed
+    if (!model.scorer || !model.idle == !!idle) continue
+    const inputs = collector.model_inputs(model.index), from = performance.now()
+    if (!(model.silent = !inputs.length)) {
+      try {
+        const value = model.scorer.score(inputs)
+        if (collector.set_score(model.index, value)) model.said = { score: value, ...model.scorer.reasons(inputs, navigator.language) }
+      } catch (error) { model.silent = 1; fail(model, error) }
+      model.ms = performance.now() - from
+      model.slow = model.ms > model.budget && (model.slow | 0) + 1
+      model.idle ||= model.slow > 2
+    }
+  }
+  for (const model of models) {
+    const by = model.silent ? models.find(({ index }) => index == model.fallback) : model
+    if (!model.speaks || !by?.said) continue
+    if (by != model) model.stoodIn = (model.stoodIn | 0) + 1
+    postMessage({ t: 'score', model: model.id, by: by.id, ...by.said })
   }
 }
 
-const quietNow = () => { try { score(); prepare() } catch (error) { trap(error) } }
+const quietNow = (idle) => {
+  clearTimeout(resting)
+  try {
+    score(idle === 1)
+    prepare()
+    if (idle !== 1 && models.some((model) => model.idle)) resting = setTimeout(quietNow, 1e3, 1)
+  } catch (error) { trap(error) }
+}
 
+/** Each call has an instance of its own: one that trapped is not to be trusted with any model. */
 const loadScorer = async () => {
-  models = JSON.parse(collector.models())
-  if (!models.length) return
-  const { default: init, Scorer } = await import('./scorer.js')
+  const { default: init, Scorer } = await import('./scorer.js' + (instances++ ? '?' + instances : ''))
   await init({ module_or_path: fetch(base + 'scorer.wasm', { ...quiet, integrity: '@SCORER_INTEGRITY@' }) })
-  for (const model of models) {
-    const get = async (hash) => new Uint8Array(await (await fetch(`${base}models/${hash}`, { ...quiet, integrity: sri(hash) })).arrayBuffer())
+  const get = async (hash) => new Uint8Array(await (await fetch(`${base}models/${hash}`, { ...quiet, integrity: sri(hash) })).arrayBuffer())
+  for (const model of models.filter(({ failed }) => !failed)) {
     try {
       model.scorer = new Scorer(await get(model.manifest), await get(model.onnx))
-    } catch { traps++ }
+    } catch (error) { if (fail(model, error)) return }
   }
   quietNow()
 }
@@ -166,7 +203,8 @@ const begin = async ({ notice, record, href, size: [width, ...screen], ...more }
     weekday: (local.getDay() + 6) % 7, hour: local.getHours(), nowMs: Date.now()
   }, unbase64(!check && record.s || ''))
   collector.on_quiet(quietNow)
-  setTimeout(() => loadScorer().catch(() => traps++), 300)
+  models = JSON.parse(collector.models())
+  if (models.length) setTimeout(reload, 300)
 }
 
 const heard = async (data) => {
@@ -180,7 +218,7 @@ const heard = async (data) => {
   if (first?.[4].startsWith(page.origin)) page = address(first[4])
   n = data.n
   take(data.entries)
-  if (data.ask == 'status') postMessage({ t: 'answer', value: { ...JSON.parse(collector.status()), traps, answers } })
+  if (data.ask == 'status') postMessage({ t: 'answer', value: { ...JSON.parse(collector.status()), models: models.map(({ id, ms, idle, failed, stoodIn }) => ({ id, ms, idle: !!idle, failed, stoodIn })), traps, answers } })
   if (data.ask == 'ledger') postMessage({ t: 'answer', value: JSON.parse(collector.ledger()) })
   const submission = data.notice || data.ask || judge ? prepare() : 0
   if (judge && submission) checkNow(submission).catch(() => traps++)

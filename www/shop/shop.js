@@ -140,7 +140,7 @@ const draw = () => {
 
 // What the shop does with a guess, once its policy lets it see one: a line that fits, and why it is there.
 const HINTS = { likely: 'Ready when you are: an order takes three fields and no account.', unlikely: 'Take your time: everything can be sent back, whenever you like.' }
-const hint = ({ score }) => {
+const hint = ({ score, reasons }) => {
   const line = document.getElementById('hint') || document.createElement('aside')
   line.id = 'hint'
   line.textContent = `${score >= 0.2 ? HINTS.likely : HINTS.unlikely} `
@@ -148,6 +148,11 @@ const hint = ({ score }) => {
   why.href = '/gate'
   why.textContent = `Chosen by a guess made on your device (${(100 * score).toFixed(1)} %)`
   line.append(why)
+  if (reasons.length) {
+    const because = document.createElement('small')
+    because.textContent = reasons.map(({ text }) => text).join(' · ')
+    line.append(because)
+  }
   main.before(line)
 }
 window.gloaming('on', 'score', hint).catch(() => {})

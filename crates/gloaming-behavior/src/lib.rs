@@ -30,6 +30,7 @@ mod detect;
 mod features;
 mod session;
 mod tracker;
+pub mod words;
 
 pub use config::{Config, GroupKind, MAX_FUNNELS, MAX_GROUPS, MAX_PAGE_FEATURES, MAX_STEPS, OTHER_GROUP, Step};
 pub use definitions::{Category, Definition, Number};

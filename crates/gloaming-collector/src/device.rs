@@ -239,13 +239,21 @@ impl Device {
     /// See [`crate::Collector::models`].
     #[must_use]
     pub fn models(&self) -> String {
-        let wanted = |model: &&gloaming_policy::Model| {
+        let all = &self.policy.models;
+        let wanted = |(_, model): &(usize, &gloaming_policy::Model)| {
             model.state != ModelState::Off && self.granted.get(model.purpose as usize) == Some(&true)
         };
-        let listed = self.policy.models.iter().filter(wanted).map(|model| {
-            let index = self.policy.models.iter().position(|m| m.id == model.id).unwrap_or(0);
+        let listed = all.iter().enumerate().filter(wanted).map(|(index, model)| {
             let (manifest, onnx) = (hash::hex(&model.manifest_sha256), hash::hex(&model.onnx_sha256));
-            format!("{{\"index\":{index},\"id\":\"{}\",\"manifest\":\"{manifest}\",\"onnx\":\"{onnx}\"}}", model.id)
+            // A model that stands in for another speaks in that one's place, and not beside it.
+            let spare = all.iter().any(|other| other.state.acts() && other.fallback == Some(index as u32));
+            let speaks = model.state.acts() && !spare;
+            format!(
+                "{{\"index\":{index},\"id\":\"{}\",\"manifest\":\"{manifest}\",\"onnx\":\"{onnx}\",\"budget\":{},\"speaks\":{speaks},\"fallback\":{}}}",
+                model.id,
+                model.budget_ms,
+                model.fallback.map_or(-1, i64::from)
+            )
         });
         format!("[{}]", listed.collect::<Vec<_>>().join(","))
     }

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use gloaming_collector::device::{Device, Setup};
-use gloaming_policy::Policy;
 use gloaming_policy::author::{compile, template};
+use gloaming_policy::{ModelState, Policy};
 use gloaming_signal::{EventKind, Submission, cbor};
 use proptest::prelude::*;
 
@@ -205,6 +205,34 @@ fn scores_outlive_neither_their_session_nor_their_purpose() {
     later.commit_sent();
     let next = cells(&mut later, NOW + 2 * HOUR + 1);
     assert!(next.iter().all(|cell| !with.contains(cell) || cell.0 == 1), "{next:?} after {with:?}");
+}
+
+/// One that stands in for another that acts does not speak beside it.
+#[test]
+fn the_worker_is_told_who_speaks_and_for_whom() {
+    let facts = |path: &str| {
+        Ok(gloaming_policy::author::ManifestFacts {
+            manifest_sha256: [1; 32],
+            onnx_sha256: [2; 32],
+            id: if path == "small.json" { "small" } else { "purchase-intent" }.into(),
+            inputs: vec!["pages@1".into()],
+            score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        })
+    };
+    let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap()
+        + "fallback = \"small\"\n[[model]]\nid = \"small\"\nmanifest = \"small.json\"\nstate = \"shadow\"\npurpose = \"prediction\"\n";
+    let policy = compile(&text, 20_781, &facts).unwrap();
+    let said = |first: ModelState, second: ModelState| {
+        let mut policy = policy.clone();
+        (policy.models[0].state, policy.models[1].state) = (first, second);
+        let device = Device::new(&policy.to_bytes(), setup(&["prediction"]), &[], &[7; 32]).unwrap();
+        let models: serde_json::Value = serde_json::from_str(&device.models()).unwrap();
+        let of = |model: &serde_json::Value| (model["speaks"] == true, model["fallback"].as_i64().unwrap());
+        models.as_array().unwrap().iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(said(ModelState::Shadow, ModelState::Shadow), [(false, 1), (false, -1)]);
+    assert_eq!(said(ModelState::Live, ModelState::Live), [(true, 1), (false, -1)]);
+    assert_eq!(said(ModelState::Off, ModelState::Live), [(true, -1)], "what is quarantined has no voice to take over");
 }
 
 #[test]

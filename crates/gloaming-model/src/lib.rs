@@ -21,7 +21,7 @@ mod model;
 mod node;
 mod trees;
 
-pub use explain::{Explanation, Scale};
+pub use explain::{Explanation, Reason, Scale};
 #[cfg(feature = "lower")]
 pub use lower::{Choice, INPUT, LowerError, Lowered, OUTPUT, lower};
 pub use manifest::{Manifest, ManifestError};

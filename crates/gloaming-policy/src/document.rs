@@ -305,6 +305,12 @@ impl ModelState {
     pub fn acts(self) -> bool {
         matches!(self, Self::Experiment | Self::Live)
     }
+
+    /// Whether a model in this state may speak to pages in the place of one in that state: it must have come as far.
+    #[must_use]
+    pub fn may_stand_in_for(self, other: Self) -> bool {
+        self == other || self == Self::Live || !other.acts()
+    }
 }
 
 /// The model input that is the first page-given feature.
@@ -327,9 +333,13 @@ pub struct Model {
     pub inputs: Vec<u32>,
     /// Interior edges of its score bins, millionths, increasing.
     pub score_edges: Vec<u32>,
+    /// What a score may take, ms; a model that needs longer waits until nothing happens on the page.
+    pub budget_ms: u32,
+    /// The model that speaks to pages in its place when it has no score: index into [`Policy::models`].
+    pub fallback: Option<u32>,
 }
 
-cbor_record!(Model { id, state, purpose, manifest_sha256, onnx_sha256, inputs, score_edges });
+cbor_record!(Model { id, state, purpose, manifest_sha256, onnx_sha256, inputs, score_edges, budget_ms, fallback });
 
 /// The whole document.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use gloaming_signal::limits;
 
-use crate::document::{Axis, Bins, Metric, PAGE_INPUT, Policy, Source};
+use crate::document::{Axis, Bins, Metric, Model, PAGE_INPUT, Policy, Source};
 
 /// The longest window there is, ms.
 const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -47,7 +47,15 @@ impl Policy {
             Some(page) => points(page, self.page_features.len()),
             None => points(*input, gloaming_behavior::definitions::DEFINITIONS.len()),
         };
+        let stands_in = |(index, model): (usize, &Model)| {
+            model.fallback.is_none_or(|place| {
+                let other = self.models.get(place as usize).filter(|_| place as usize != index);
+                other.is_some_and(|o| o.purpose == model.purpose && o.state.may_stand_in_for(model.state))
+            })
+        };
         self.site.len() <= limits::SITE_BYTES
+            && self.models.len() <= limits::MODELS
+            && self.models.iter().enumerate().all(stands_in)
             && self.models.iter().all(|m| m.inputs.iter().all(input))
             && self.metrics.len() <= limits::METRICS
             && self.metrics.is_sorted_by(|a, b| a.id < b.id)

@@ -6,7 +6,7 @@ use gloaming_policy::author::{
     Key, ManifestFacts, SignError, Signed, TEMPLATES, announced, announcement, batch_signature, compile, diff,
     template, verify_batch,
 };
-use gloaming_policy::{Bins, Cell, PAGE_INPUT, Policy, group_of, score_steps};
+use gloaming_policy::{Bins, Cell, ModelState, PAGE_INPUT, Policy, group_of, score_steps};
 use gloaming_signal::{Event, EventKind, Reason};
 
 const TODAY: u64 = 20_781;
@@ -79,6 +79,65 @@ fn a_model_takes_what_the_page_gives() {
     let mut broken = policy.clone();
     broken.models[0].inputs[1] += 1;
     assert!(Policy::from_bytes(&broken.to_bytes()).is_err());
+}
+
+/// The shop's policy, with a second model and these lines on the first.
+fn two_models(lines: &str, purpose: &str) -> Result<Policy, String> {
+    let first = "state = \"shadow\" ";
+    assert_eq!(shop().matches(first).count(), 1);
+    let second = "\n[[model]]\nid = \"small\"\nmanifest = \"small.json\"\nstate = \"shadow\"\npurpose = ";
+    let text = shop().replace(first, &format!("{lines}\n{first}")) + second + &format!("\"{purpose}\"\n");
+    let both = |path: &str| match path {
+        "small.json" => {
+            let facts = manifest("models/purchase-intent/manifest.json")?;
+            Ok(ManifestFacts { id: "small".into(), manifest_sha256: [3; 32], ..facts })
+        }
+        _ => manifest(path),
+    };
+    let read = compile(&text, TODAY, &both);
+    read.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn a_model_may_have_one_that_stands_in_for_it() {
+    let policy = two_models("fallback = \"small\"\nbudget_ms = 7", "prediction").unwrap();
+    assert_eq!((policy.models[0].fallback, policy.models[0].budget_ms), (Some(1), 7));
+    assert_eq!((policy.models[1].fallback, policy.models[1].budget_ms), (None, 20));
+    assert_eq!(Policy::from_bytes(&policy.to_bytes()).unwrap(), policy);
+    for (lines, purpose, wanted) in [
+        ("fallback = \"smal\"", "prediction", "did you mean `small`?"),
+        ("fallback = \"purchase-intent\"", "prediction", "cannot stand in for itself"),
+        ("fallback = \"small\"", "measurement", "serves another purpose than `purchase-intent`"),
+        ("budget_ms = 0", "prediction", "must be a whole number from 1 to 1000"),
+    ] {
+        let said = two_models(lines, purpose).unwrap_err();
+        assert!(said.contains(wanted), "{said}\n  lacks: {wanted}");
+    }
+}
+
+/// Whoever signs such bytes: pages would be told scores of a model that has not come so far.
+#[test]
+fn a_model_that_acts_has_no_stand_in_that_may_not() {
+    let policy = two_models("fallback = \"small\"", "prediction").unwrap();
+    let with = |first: ModelState, second: ModelState, fallback: u32| {
+        let mut policy = policy.clone();
+        (policy.models[0].state, policy.models[1].state) = (first, second);
+        policy.models[0].fallback = Some(fallback);
+        Policy::from_bytes(&policy.to_bytes()).is_ok()
+    };
+    use ModelState::{Experiment, Live, Off, Shadow};
+    for (first, second, stands) in [
+        (Shadow, Shadow, true),
+        (Experiment, Shadow, false),
+        (Experiment, Off, false),
+        (Experiment, Experiment, true),
+        (Live, Experiment, false),
+        (Live, Live, true),
+        (Experiment, Live, true),
+    ] {
+        assert_eq!(with(first, second, 1), stands, "{first:?} {second:?}");
+    }
+    assert!(!with(Live, Live, 0) && !with(Live, Live, 2));
 }
 
 #[test]

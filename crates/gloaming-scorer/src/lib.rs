@@ -4,8 +4,20 @@
 //! numbers and answers with one; it has no storage, no network and no clock.
 #![forbid(unsafe_code)]
 
-use gloaming_model::{Explanation, Model, Scale};
+use gloaming_behavior::words::Language;
+use gloaming_model::{Explanation, Model, Reason, Scale};
+use serde::Serialize;
+use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
+
+/// What a page is told with a score.
+#[derive(Serialize)]
+struct Reasons {
+    /// What moved the score most, first.
+    reasons: Vec<Reason>,
+    /// Whether these are exact, or sampled.
+    exact: bool,
+}
 
 /// A loaded model.
 #[wasm_bindgen]
@@ -42,5 +54,16 @@ impl Scorer {
             self.model.explain(features).map_err(|error| error.to_string())?;
         let head = [f64::from(u8::from(exact)), f64::from(u8::from(scale == Scale::LogOdds)), base];
         Ok(head.into_iter().chain(values).collect())
+    }
+    /// The same in words, for a visitor: `{ reasons: [{ feature, adds, text }], exact }`, three reasons at most, in the
+    /// language of a tag such as `de-AT`, English where it is not one of four.
+    ///
+    /// # Errors
+    /// When the row is not what the model takes.
+    pub fn reasons(&self, features: &[f32], language: &str) -> Result<JsValue, String> {
+        let explanation = self.model.explain(features).map_err(|error| error.to_string())?;
+        let reasons = explanation.reasons(&self.model.manifest().input.features, features, Language::of(language));
+        let told = Reasons { reasons, exact: explanation.exact };
+        serde_wasm_bindgen::to_value(&told).map_err(|error| error.to_string())
     }
 }

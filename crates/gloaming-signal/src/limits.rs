@@ -33,6 +33,10 @@ pub const WINDOW_CELLS: u32 = 65_536;
 /// Metrics one policy may declare; all share one day's budget, so few sites will pass 40.
 pub const METRICS: usize = 256;
 
+/// Models in a policy. Each is loaded into the one worker of a page, a megabyte of memory for a small one; twice as many
+/// would be felt on a phone.
+pub const MODELS: usize = 8;
+
 /// Largest value one contribution may carry (a clipped sum's `max`).
 pub const VALUE: u32 = 1_000_000;
 

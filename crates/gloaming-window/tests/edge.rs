@@ -200,6 +200,8 @@ fn a_record_that_forgets_is_not_put_in_force() {
             onnx_sha256: [2; 32],
             inputs: vec![0],
             score_edges: vec![1, 2],
+            budget_ms: 20,
+            fallback: None,
         });
         let bytes = Signed::sign(&policy, &[&rig.key]).with_record(record).to_bytes();
         rig.edge.load_policy(&bytes, &rig.key.public(), START + u64::from(version), &mut rig.guest)

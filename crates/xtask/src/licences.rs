@@ -41,6 +41,7 @@ const TWICE: [(&str, &str); 30] = [
     ("embedded-io", "postcard, below wasmtime, names two"),
     ("getrandom", "tempfile, uuid"),
     ("gimli", "wasmtime and the backtraces of std's helper crates"),
+    ("glam", "an option of statrs that is not built"),
     ("hashbrown", "wasmtime and indexmap differ"),
     ("itertools", "tract and prost differ"),
     ("memchr", "features only"),

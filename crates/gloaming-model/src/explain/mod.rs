@@ -6,6 +6,7 @@
 //! for a classifier); all others by sampling orders in which features join, in the score itself.
 
 mod affine;
+mod reasons;
 mod trees;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use gloaming_signal::hash;
 use tract_onnx::pb::GraphProto;
 
 use self::affine::{Known, Sum};
+pub use self::reasons::Reason;
 use self::trees::{Compares, Ensemble, Node as Place};
 use crate::model::{Model, ModelError, TOLERANCE};
 use crate::node::Node;

@@ -77,5 +77,15 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<String> {
     let (gone, come) = lists(&old.models, &new.models, model);
     lines.extend(gone.iter().map(|(id, ..)| format!("model `{id}`: this state or file removed")));
     lines.extend(come.iter().map(|(id, ..)| format!("model `{id}`: new state or file")));
+    let spare = |of: &Policy| {
+        let named = |m: &crate::Model| {
+            let spare = of.models.get(m.fallback? as usize)?;
+            Some((m.id.clone(), spare.id.clone()))
+        };
+        of.models.iter().filter_map(named).collect::<Vec<_>>()
+    };
+    let (gone, come) = lists(&spare(old), &spare(new), Clone::clone);
+    lines.extend(gone.iter().map(|(id, by)| format!("model `{id}`: `{by}` no longer stands in for it")));
+    lines.extend(come.iter().map(|(id, by)| format!("model `{id}`: `{by}` stands in for it")));
     lines
 }

@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 
 use gloaming_behavior::Definition;
+use gloaming_signal::limits;
 
 use super::table::{Problem, Table, nearest};
 use super::{ManifestFacts, Manifests, need_name, on_text, purpose_of};
 use crate::document::{Model, ModelState, PAGE_INPUT, PageFeature, Purpose};
 use crate::gate::{Kind, Record, Rules, Stage, Step};
+
+/// What a score may take when a policy does not say, ms: a frame and a bit. The worker that computes it delays no page,
+/// but on a phone of two cores it takes half of what there is.
+const BUDGET_MS: u32 = 20;
 
 /// The states that a policy may give a model, with their words.
 const STATES: [(&str, ModelState); 4] = [
@@ -60,12 +65,22 @@ pub(super) fn models(
 ) -> Vec<Model> {
     let rules = rules(root);
     let mut models: Vec<Model> = Vec::new();
+    let mut fallbacks = Vec::new();
     for table in root.tables("model") {
         let id = need_name(&table, "id");
         let path = table.need_text("manifest", "\"models/purchase-intent/manifest.json\"");
         let state = state(&table);
         let purpose = purpose_of(&table, purposes);
+        let budget_ms =
+            table.get("budget_ms").and_then(|value| value.whole(1..1_001)).map_or(BUDGET_MS, |ms| ms as u32);
+        fallbacks.push(table.get("fallback").and_then(|value| Some((value.text()?, value))));
         table.finish();
+        if models.len() == limits::MODELS {
+            table.problem(
+                format!("more than {} models", limits::MODELS),
+                "take those out that no metric and no page uses",
+            );
+        }
         if models.iter().any(|m| m.id == id) {
             table.problem(format!("model `{id}` is declared twice"), "remove one");
         }
@@ -118,9 +133,56 @@ pub(super) fn models(
             ),
             None => {}
         }
-        models.push(Model { id, state, purpose, manifest_sha256, onnx_sha256, inputs, score_edges });
+        models.push(Model {
+            id,
+            state,
+            purpose,
+            manifest_sha256,
+            onnx_sha256,
+            inputs,
+            score_edges,
+            budget_ms,
+            fallback: None,
+        });
+    }
+    for (index, named) in fallbacks.into_iter().enumerate() {
+        let Some((id, value)) = named else { continue };
+        match stand_in_for(index, &id, &models) {
+            Ok(fallback) => models[index].fallback = Some(fallback),
+            Err((cause, remedy)) => value.problem(cause, remedy),
+        }
     }
     models
+}
+
+/// The model that may speak in another's place. Pages are told by it what they are told by the other, so it must have
+/// come as far through the gate, and be agreed to for the same reason.
+fn stand_in_for(index: usize, id: &str, models: &[Model]) -> Result<u32, (String, String)> {
+    let model = &models[index];
+    let refused = |cause: String, remedy: &str| Err((cause, remedy.to_owned()));
+    let Some(place) = models.iter().position(|other| other.id == id) else {
+        let meant = nearest(id, models.iter().map(|other| other.id.as_str()));
+        let remedy =
+            meant.map_or("declare it as a [[model]] of its own".to_owned(), |m| format!("did you mean `{m}`?"));
+        return Err((format!("the fallback `{id}` is no model of this policy"), remedy));
+    };
+    let other = &models[place];
+    if place == index {
+        return refused(format!("`{id}` cannot stand in for itself"), "name another model, or leave `fallback` out");
+    }
+    if other.purpose != model.purpose {
+        return refused(
+            format!("`{id}` serves another purpose than `{}`, and may not be agreed to", model.id),
+            "use a model of the same purpose",
+        );
+    }
+    if !other.state.may_stand_in_for(model.state) {
+        return refused(
+            format!("`{id}` has not come as far as `{}`, and pages would be told its scores", model.id),
+            "promote it first, or leave `fallback` out",
+        );
+    }
+    u32::try_from(place).map_err(|_| (format!("`{id}` is beyond the number of models"), "use fewer".to_owned()))
 }
 
 /// So that metrics of its score are not reported as well; it compiles to nothing.

@@ -1,0 +1,11 @@
+//! What can be known from released cells, and how surely.
+//!
+//! The centre has nothing but sums with exact noise on them. Everything here is a pure function over such
+//! cells: values and the variance of their noise go in, figures with intervals that include the noise come
+//! out. No clock, no files, no randomness but a stated seed.
+#![forbid(unsafe_code)]
+
+mod cells;
+pub mod draws;
+
+pub use cells::{Cells, CellsError, Estimate};
