@@ -30,7 +30,7 @@ const ALLOWED: [&str; 15] = [
 ];
 
 /// Crates that are here in more than one version, and who keeps the older one.
-const TWICE: [(&str, &str); 30] = [
+const TWICE: [(&str, &str); 31] = [
     ("bit-vec", "an option of rcgen that is not built"),
     ("bitflags", "1"),
     ("block-buffer", "sqlx and sha1 are on digest 0.10"),
