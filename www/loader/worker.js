@@ -123,7 +123,11 @@ const fail = (model, why) => {
   reload()
   return 1
 }
-const reload = () => loadScorer().catch((error) => models.map((model) => model.failed ||= (traps++, String(error))))
+/** What could not be fetched without a network is no model's failure: it is fetched when there is one. */
+const reload = () => loadScorer().catch((error) => {
+  if (!navigator.onLine) return setTimeout(reload, 5e3)
+  for (const model of models) model.failed ||= (traps++, String(error))
+})
 
 /**
  * Scores with every model the person agreed to, in order, and tells the page what it may hear, with reasons. A model
@@ -133,6 +137,7 @@ const score = (idle) => {
   for (const model of models) {
     model.said = 0
     model.silent = model.failed
+    if (model.failed) collector.fared(model.index, 3)
     if (!model.scorer || !model.idle == !!idle) continue
     const inputs = collector.model_inputs(model.index), from = performance.now()
     if (!(model.silent = !inputs.length)) {
@@ -144,6 +149,7 @@ const score = (idle) => {
       model.slow = model.ms > model.budget && (model.slow | 0) + 1
       model.idle ||= model.slow > 2
     }
+    collector.fared(model.index, model.failed ? 3 : model.silent ? 0 : model.slow ? 2 : 1)
   }
   for (const model of models) {
     const by = model.silent ? models.find(({ index }) => index == model.fallback) : model
@@ -167,10 +173,13 @@ const loadScorer = async () => {
   const { default: init, Scorer } = await import('./scorer.js' + (instances++ ? '?' + instances : ''))
   await init({ module_or_path: fetch(base + 'scorer.wasm', { ...quiet, integrity: '@SCORER_INTEGRITY@' }) })
   const get = async (hash) => new Uint8Array(await (await fetch(`${base}models/${hash}`, { ...quiet, integrity: sri(hash) })).arrayBuffer())
-  for (const model of models.filter(({ failed }) => !failed)) {
+  for (const model of models.filter(({ failed, scorer }) => !failed && !scorer)) {
     try {
       model.scorer = new Scorer(await get(model.manifest), await get(model.onnx))
-    } catch (error) { if (fail(model, error)) return }
+    } catch (error) {
+      if (!navigator.onLine) throw error
+      if (fail(model, error)) return
+    }
   }
   quietNow()
 }
@@ -218,9 +227,10 @@ const heard = async (data) => {
   if (first?.[4].startsWith(page.origin)) page = address(first[4])
   n = data.n
   take(data.entries)
+  // An answer comes after what it answers about is at hand.
+  const submission = data.notice || data.ask || judge ? prepare() : 0
   if (data.ask == 'status') postMessage({ t: 'answer', value: { ...JSON.parse(collector.status()), models: models.map(({ id, ms, idle, failed, stoodIn }) => ({ id, ms, idle: !!idle, failed, stoodIn })), traps, answers } })
   if (data.ask == 'ledger') postMessage({ t: 'answer', value: JSON.parse(collector.ledger()) })
-  const submission = data.notice || data.ask || judge ? prepare() : 0
   if (judge && submission) checkNow(submission).catch(() => traps++)
 }
 

@@ -2,7 +2,7 @@
 
 use gloaming_behavior::definitions::{DEFINITIONS, Kind};
 use gloaming_behavior::{Features, NONE, Tracker};
-use gloaming_policy::{ModelState, PageFeature, Policy, campaign_of, group_of, referrer_class, score_steps};
+use gloaming_policy::{ModelState, PageFeature, Policy, Score, campaign_of, group_of, referrer_class, score_steps};
 use gloaming_privacy::{DAY_MS, DeviceAccountant};
 use gloaming_signal::cbor::{self, Bytes};
 use gloaming_signal::{Contribution, Event, EventKind, Submission, hash, insertion_sort, limits};
@@ -118,7 +118,7 @@ impl Device {
                 self.tracker.rewind(self.setup.now_ms as u64);
             }
             let models = self.policy.models.len();
-            if state.scores.len() <= SCORES && state.scores.iter().all(|scores| scores.steps.len() == models) {
+            if state.scores.len() <= SCORES && state.scores.iter().all(|scores| scores.by_model.len() == models) {
                 self.scores = state.scores;
             }
             self.forget_ungranted();
@@ -134,7 +134,7 @@ impl Device {
         let granted = |purpose: u32| self.granted.get(purpose as usize) == Some(&true);
         for (index, model) in self.policy.models.iter().enumerate() {
             if !granted(model.purpose) {
-                self.scores.iter_mut().for_each(|scores| scores.steps[index] = NONE);
+                self.scores.iter_mut().for_each(|scores| scores.by_model[index] = Score::NONE);
             }
         }
         for (index, feature) in self.policy.page_features.iter().enumerate() {
@@ -214,26 +214,37 @@ impl Device {
 
     /// See [`crate::Collector::set_score`].
     pub fn set_score(&mut self, model: usize, score: f32) -> bool {
-        let session = self.tracker.session_started_ms().unwrap_or(0);
+        let (steps, acts) = (score_steps(score), self.policy.models.get(model).is_some_and(|model| model.state.acts()));
+        let Some(slot) = self.slot(model) else { return false };
+        slot.steps = steps.unwrap_or(NONE);
+        steps.is_some() && acts
+    }
+
+    /// See [`crate::Collector::fared`].
+    pub fn fared(&mut self, model: usize, how: u32) {
+        if let Some(slot) = self.slot(model).filter(|_| how < 4) {
+            slot.take(how);
+        }
+    }
+
+    /// Where the running session keeps what a model made of it; `None` without consent to its purpose.
+    fn slot(&mut self, model: usize) -> Option<&mut Score> {
+        let session = self.tracker.session_started_ms()?;
         if self.scores.last().is_none_or(|scores| scores.session != session) {
             self.scores.push(Scores::none(session, self.policy.models.len()));
             if self.scores.len() > SCORES {
                 self.scores.remove(0);
             }
         }
-        let slot = self.scores.last_mut().and_then(|scores| scores.steps.get_mut(model));
-        let Some((declared, slot)) = self.policy.models.get(model).zip(slot) else { return false };
-        if self.granted.get(declared.purpose as usize) != Some(&true) {
-            return false;
-        }
-        *slot = score_steps(score).unwrap_or(NONE);
-        *slot != NONE && declared.state.acts()
+        let declared = self.policy.models.get(model)?;
+        let granted = self.granted.get(declared.purpose as usize) == Some(&true);
+        self.scores.last_mut()?.by_model.get_mut(model).filter(|_| granted)
     }
 
     /// A session's scores: those that were made of its own features, and no others.
-    fn scores_of(&self, session: u64) -> Vec<u32> {
+    fn scores_of(&self, session: u64) -> Vec<Score> {
         let of = self.scores.iter().find(|scores| scores.session == session);
-        of.map_or_else(|| vec![NONE; self.policy.models.len()], |scores| scores.steps.clone())
+        of.map_or_else(|| vec![Score::NONE; self.policy.models.len()], |scores| scores.by_model.clone())
     }
 
     /// See [`crate::Collector::models`].
@@ -412,11 +423,11 @@ impl Device {
             }
         });
         let current = self.scores_of(self.tracker.session_started_ms().unwrap_or(0));
-        let scores = self.policy.models.iter().zip(&current).filter(|(_, s)| **s != NONE).map(|(model, steps)| {
+        let scores = self.policy.models.iter().zip(&current).filter(|(_, s)| s.steps != NONE).map(|(model, score)| {
             format!(
                 "{{\"model\":\"{}\",\"score\":0.{:06},\"shown\":{}}}",
                 model.id,
-                (*steps).min(999_999),
+                score.steps.min(999_999),
                 model.state.acts()
             )
         });

@@ -135,6 +135,11 @@ impl Collector {
         self.device.set_score(model, score)
     }
 
+    /// Takes how a model fared: 0 it had nothing to score, 1 it scored, 2 it scored after its time, 3 it was given up.
+    pub fn fared(&mut self, model: usize, how: u32) {
+        self.device.fared(model, how);
+    }
+
     /// What to keep and what to send, were the page left at this edge time.
     pub fn prepare(&mut self, edge_ms: f64) -> Prepared {
         let device::Prepared { kept, sent, submission, until_ms } = self.device.prepare(edge_ms as u64);

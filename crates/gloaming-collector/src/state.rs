@@ -1,6 +1,6 @@
 //! What the device keeps, and the ledger's words.
 
-use gloaming_behavior::NONE;
+use gloaming_policy::Score;
 use gloaming_privacy::DeviceAccountant;
 use gloaming_signal::cbor::{Bytes, Cbor, Error, Reader, Writer};
 use gloaming_signal::cbor_record;
@@ -20,20 +20,20 @@ pub(crate) struct Line {
 
 cbor_record!(Line { at_ms, metric, window, cell, value });
 
-/// Scores of one session, by model; [`NONE`] where a model did not score.
+/// Scores of one session, by model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scores {
     /// The session's start, ms.
     pub(crate) session: u64,
-    pub(crate) steps: Vec<u32>,
+    pub(crate) by_model: Vec<Score>,
 }
 
-cbor_record!(Scores { session, steps });
+cbor_record!(Scores { session, by_model });
 
 impl Scores {
     /// None yet.
     pub(crate) fn none(session: u64, models: usize) -> Self {
-        Self { session, steps: vec![NONE; models] }
+        Self { session, by_model: vec![Score::NONE; models] }
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct State {
 impl Cbor for State {
     fn encode(&self, writer: &mut Writer) {
         writer.list(8);
-        2u8.encode(writer);
+        3u8.encode(writer);
         self.policy_hash.encode(writer);
         self.tracker.encode(writer);
         self.account.encode(writer);
@@ -66,7 +66,7 @@ impl Cbor for State {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.record(8, |reader| {
-            if u8::decode(reader)? != 2 {
+            if u8::decode(reader)? != 3 {
                 return Err(reader.limit());
             }
             Ok(Self {

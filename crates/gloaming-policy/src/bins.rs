@@ -1,7 +1,7 @@
 //! From features to cells: the arithmetic a device does before it contributes.
 
 use gloaming_behavior::{Category, Features, NONE, definitions};
-use gloaming_signal::limits;
+use gloaming_signal::{cbor_record, limits};
 
 use crate::document::{Axis, Bins, Metric, PageFeature, PageFeatureKind, Source};
 
@@ -14,8 +14,29 @@ pub fn score_steps(score: f32) -> Option<u32> {
     (!score.is_nan()).then(|| (f64::from(score.clamp(0.0, 1.0)) * 1e6) as u32)
 }
 
-/// Scores of the policy's models in millionths, by model index; [`NONE`] where there is none.
-pub type Scores = [u32];
+/// A visit's score by each of the policy's models, by index.
+pub type Scores = [Score];
+
+/// What one model made of a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Score {
+    /// In millionths; [`NONE`] where there is none.
+    pub steps: u32,
+    /// How it fared: 0 nothing to score, 1 scored, 2 scored after its time, 3 given up; [`NONE`] before it was tried.
+    pub fared: u32,
+}
+
+impl Score {
+    /// Not tried yet.
+    pub const NONE: Self = Self { steps: NONE, fared: NONE };
+
+    /// Takes what one scoring came to; of a visit's several, the worst is told.
+    pub fn take(&mut self, fared: u32) {
+        self.fared = if self.fared == NONE { fared } else { self.fared.max(fared) };
+    }
+}
+
+cbor_record!(Score { steps, fared });
 
 /// Where one contribution goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +51,8 @@ impl Axis {
     fn value(&self, features: &Features, scores: &Scores) -> u32 {
         match self.source {
             Source::Feature(index) => features.value(index as usize),
-            Source::Score(index) => scores.get(index as usize).copied().unwrap_or(NONE),
+            Source::Score(index) => scores.get(index as usize).map_or(NONE, |score| score.steps),
+            Source::Fared(index) => scores.get(index as usize).map_or(NONE, |score| score.fared),
             Source::Page(index) => features.page_feature(index as usize),
             Source::Funnel(index) => features.funnel(index as usize),
         }

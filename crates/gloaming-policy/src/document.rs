@@ -106,6 +106,8 @@ pub enum Source {
     Page(u32),
     /// Steps reached of a funnel: index into the behaviour config's funnels.
     Funnel(u32),
+    /// How a model fared in the visit: index into [`Policy::models`].
+    Fared(u32),
 }
 
 impl Cbor for Source {
@@ -115,6 +117,7 @@ impl Cbor for Source {
             Self::Score(i) => (1, i),
             Self::Page(i) => (2, i),
             Self::Funnel(i) => (3, i),
+            Self::Fared(i) => (4, i),
         };
         pair.encode(writer);
     }
@@ -126,6 +129,7 @@ impl Cbor for Source {
             1 => Ok(Self::Score(index)),
             2 => Ok(Self::Page(index)),
             3 => Ok(Self::Funnel(index)),
+            4 => Ok(Self::Fared(index)),
             _ => Err(reader.limit()),
         }
     }

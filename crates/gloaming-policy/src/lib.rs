@@ -26,7 +26,7 @@ pub mod author;
 #[cfg(feature = "author")]
 pub mod gate;
 
-pub use bins::{Cell, Scores, score_steps};
+pub use bins::{Cell, Score, Scores, score_steps};
 pub use document::{
     Axis, Bins, Metric, Model, ModelState, PAGE_INPUT, PageFeature, PageFeatureKind, PageGroup, Policy, Purpose,
     Source, grace_ms,

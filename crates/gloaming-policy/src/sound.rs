@@ -16,7 +16,7 @@ impl Policy {
         let points = |index: u32, len: usize| (index as usize) < len;
         let sources = |source: &Source| match *source {
             Source::Feature(i) => points(i, gloaming_behavior::definitions::DEFINITIONS.len()),
-            Source::Score(i) => points(i, self.models.len()),
+            Source::Score(i) | Source::Fared(i) => points(i, self.models.len()),
             Source::Page(i) => points(i, self.page_features.len()),
             Source::Funnel(i) => points(i, self.behavior.funnels.len()),
         };

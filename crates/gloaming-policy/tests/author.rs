@@ -6,7 +6,7 @@ use gloaming_policy::author::{
     Key, ManifestFacts, SignError, Signed, TEMPLATES, announced, announcement, batch_signature, compile, diff,
     template, verify_batch,
 };
-use gloaming_policy::{Bins, Cell, ModelState, PAGE_INPUT, Policy, group_of, score_steps};
+use gloaming_policy::{Bins, Cell, ModelState, PAGE_INPUT, Policy, Score, group_of, score_steps};
 use gloaming_signal::{Event, EventKind, Reason};
 
 const TODAY: u64 = 20_781;
@@ -140,6 +140,56 @@ fn a_model_that_acts_has_no_stand_in_that_may_not() {
     assert!(!with(Live, Live, 0) && !with(Live, Live, 2));
 }
 
+/// Watching is declared like all else: each cell of it stands in the policy, is paid, and keeps its number.
+#[test]
+fn a_monitor_is_written_out_as_metrics() {
+    let policy = compiled(&shop());
+    let watched = |policy: &Policy| {
+        let own = policy.metrics.iter().filter(|metric| metric.id >= 1_000_000_000);
+        let mut told: Vec<_> =
+            own.map(|m| (m.name.replace("purchase-intent-", ""), m.of.clone(), m.cells(), m.rho.micro())).collect();
+        told.sort_unstable();
+        told
+    };
+    let line = |name: &str, of: &str, cells, rho| (name.to_owned(), of.to_owned(), cells, rho);
+    let wanted = [
+        line("fared", "fared:purchase-intent", 4, 6_666),
+        line("in-pages", "feature:pages@1", 8, 6_666),
+        line("in-returning", "feature:returning@1", 2, 6_666),
+    ];
+    assert_eq!(watched(&policy), wanted);
+    let counts = policy.metrics.iter().find(|metric| metric.name == "purchase-intent-in-pages").unwrap();
+    assert_eq!(counts.labels(), ["0-1", "1-2", "2-3", "3-5", "5-9", "9-17", "17-33", "33+"]);
+    assert_eq!((counts.purpose, counts.per_day, counts.k), (policy.models[0].purpose, 1, 100));
+    let ids = |policy: &Policy| policy.metrics.iter().map(|m| m.id).collect::<Vec<_>>();
+    let next = shop().replacen("version = 1 ", "version = 2 ", 1).replacen("rho = 0.05", "rho = 0.04", 1);
+    assert_eq!(ids(&policy), ids(&compiled(&next)), "numbers stay over versions");
+
+    let with = |lines: &str| {
+        let text = shop();
+        let (before, after) = text.split_once("window = \"week\"\nrho = 0.02 ").unwrap();
+        compile(&format!("{before}window = \"week\"\n{lines}#{after}"), TODAY, &manifest)
+    };
+    let narrow = with("rho = 0.012\noutcome = \"outcome:purchase@1\"\ninputs = [\"pages@1\"]\n").unwrap();
+    let wanted = [
+        line("fared", "fared:purchase-intent", 4, 4_000),
+        line("in-pages", "feature:pages@1", 8, 4_000),
+        line("outcomes", "score:purchase-intent, outcome:purchase@1", 40, 4_000),
+    ];
+    assert_eq!(watched(&narrow), wanted);
+    let twice = "rho = 0.02\nk = 100\n[[monitor]]\nmodel = \"purchase-intent\"\nwindow = \"week\"\nrho = 0.006\n";
+    for (lines, wanted) in [
+        ("rho = 0.02\noutcome = \"outcome:bought@1\"\n", "there is no `outcome:bought@1`"),
+        ("rho = 0.02\ninputs = [\"clicks@1\"]\n", "`clicks@1` is no input of `purchase-intent`"),
+        ("rho = 0.005\n", "name the inputs that matter in `inputs`, 1 at most, or raise rho to 0.006"),
+        (twice, "`purchase-intent` is monitored twice"),
+        ("rho = 0.2\n", "all metrics together cost"),
+    ] {
+        let problems = with(lines).unwrap_err();
+        assert!(problems.iter().any(|p| p.to_string().contains(wanted)), "{problems:?}\n  lack {wanted}");
+    }
+}
+
 #[test]
 fn a_session_finds_its_cells() {
     let policy = compiled(&shop());
@@ -158,6 +208,8 @@ fn a_session_finds_its_cells() {
     });
     let features = tracker.features(true);
     let cell = |name: &str, scores: &[u32]| {
+        let scores: Vec<Score> = scores.iter().map(|steps| Score { steps: *steps, fared: 1 }).collect();
+        let scores = scores.as_slice();
         let metric = policy.metrics.iter().find(|m| m.name == name).unwrap();
         metric.cell_of(&features, scores).map(|c| (metric.labels()[c.cell as usize].clone(), c.value))
     };

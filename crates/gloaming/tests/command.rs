@@ -21,7 +21,7 @@ fn a_policy_is_written_checked_planned_signed_and_compared() {
     assert!(folder.refuses(&unknown).contains("shop, blog, docs, saas"));
     let models = checkout();
     let checked = folder.says(&["policy", "check", "policy.toml", "--models", &models]);
-    assert!(checked.contains("11 metrics, 1 models, 2 purposes") && checked.contains("epsilon"), "{checked}");
+    assert!(checked.contains("20 metrics, 1 models, 2 purposes") && checked.contains("epsilon"), "{checked}");
     assert!(folder.says(&["policy", "features"]).contains("engaged-time@1"));
     let planned = folder.says(&["plan", "policy.toml", "--visits-per-day", "4000", "--models", &models]);
     for word in ["scroll-depth", "sigma", "smallest", "30 days", "year"] {

@@ -7,6 +7,7 @@ use gloaming_behavior::{Definition, MAX_FUNNELS, MAX_STEPS, Step};
 use gloaming_privacy::{Mechanism, Rho};
 use gloaming_signal::{EventKind, limits};
 
+use super::monitor::FARED;
 use super::table::{Source as Text, Table, Value, nearest};
 use super::{is_loopback, need_name, purpose_of};
 use crate::document::{Axis, Bins, Metric, PageFeatureKind, Policy, Source};
@@ -65,7 +66,7 @@ pub(super) fn metrics(source: &Text<'_>, root: &Table<'_>, policy: &mut Policy) 
     policy.metrics = metrics.into_iter().map(|(metric, _)| metric).collect();
 }
 
-fn window(table: &Table<'_>, policy: &Policy) -> u64 {
+pub(super) fn window(table: &Table<'_>, policy: &Policy) -> u64 {
     let word = table.need_text("window", "\"day\"");
     match word.as_str() {
         "hour" => HOUR_MS,
@@ -88,6 +89,11 @@ fn window(table: &Table<'_>, policy: &Policy) -> u64 {
     }
 }
 
+/// The smallest crowd that is told of.
+pub(super) fn crowd(table: &Table<'_>) -> u32 {
+    table.need("k", "50").and_then(|value| value.whole(20..1_000_001)).map_or(20, |k| k as u32)
+}
+
 fn metric(table: &Table<'_>, policy: &mut Policy) -> Option<Metric> {
     let id = table.need("id", "12").and_then(|v| v.whole(1..u64::from(u32::MAX))).unwrap_or(1);
     let name = need_name(table, "name");
@@ -106,7 +112,7 @@ fn metric(table: &Table<'_>, policy: &mut Policy) -> Option<Metric> {
     if price < 2 {
         table.problem("rho = 0.000001 is below what noise can be made for", "use 0.000002 or more");
     }
-    let k = table.need("k", "50").and_then(|v| v.whole(20..1_000_001)).unwrap_or(20);
+    let k = crowd(table);
     let mechanism = match table.get("noise").and_then(|v| v.text()).as_deref() {
         None | Some("gaussian") => Mechanism::Gaussian,
         Some("laplace") => Mechanism::Laplace,
@@ -129,7 +135,7 @@ fn metric(table: &Table<'_>, policy: &mut Policy) -> Option<Metric> {
         span_ms,
         per_day: u32::try_from(per_day).unwrap_or(1),
         rho: Rho::from_micro(price.max(2)),
-        k: u32::try_from(k).unwrap_or(20),
+        k,
         mechanism,
         axes,
     };
@@ -147,7 +153,7 @@ fn metric(table: &Table<'_>, policy: &mut Policy) -> Option<Metric> {
 fn check_purposes(table: &Table<'_>, policy: &Policy, metric: &Metric) {
     for axis in &metric.axes {
         let input = match axis.source {
-            Source::Score(i) => policy.models.get(i as usize).map(|m| (m.purpose, &m.id)),
+            Source::Score(i) | Source::Fared(i) => policy.models.get(i as usize).map(|m| (m.purpose, &m.id)),
             Source::Page(i) => policy.page_features.get(i as usize).map(|f| (f.purpose, &f.id)),
             _ => None,
         };
@@ -215,6 +221,10 @@ fn source_of(of: &Value<'_>, name: &str, policy: &Policy) -> Option<Source> {
             index(policy.models.iter().position(|m| m.id == reference)).map(Source::Score),
             policy.models.iter().map(|m| m.id.clone()).collect(),
         ),
+        "fared" => (
+            index(policy.models.iter().position(|m| m.id == reference)).map(Source::Fared),
+            policy.models.iter().map(|m| m.id.clone()).collect(),
+        ),
         "page" => (
             index(policy.page_features.iter().position(|f| f.id == reference)).map(Source::Page),
             policy.page_features.iter().map(|f| f.id.clone()).collect(),
@@ -246,7 +256,7 @@ fn steps(value: &Value<'_>, source: Source, policy: &Policy) -> Option<(f64, f64
             PageFeatureKind::Category(_) => None,
         },
         Source::Score(_) => Some((0.0, 1e6)),
-        Source::Funnel(_) => None,
+        Source::Funnel(_) | Source::Fared(_) => None,
     }
     .or_else(|| {
         value.problem("this is not a number", "use category for words");
@@ -303,6 +313,7 @@ fn words(value: &Value<'_>, source: Source, policy: &Policy) -> Option<Vec<Strin
             PageFeatureKind::Category(words) => Some(words.clone()),
             PageFeatureKind::Number { .. } => None,
         },
+        Source::Fared(_) => Some(FARED.map(str::to_owned).to_vec()),
         _ => None,
     };
     if fixed.is_none() {
@@ -413,15 +424,22 @@ fn joint(of: &Value<'_>, names: &[String], value: &Value<'_>, policy: &Policy) -
     Some(axes)
 }
 
+/// A model's score, on the bins of its manifest.
+pub(super) fn score_axis(model: u32, policy: &Policy) -> Option<Axis> {
+    let inner = &policy.models.get(model as usize)?.score_edges;
+    let edges: Vec<u32> = [0].into_iter().chain(inner.iter().copied()).chain([1_000_000]).collect();
+    let label = |w: &[u32]| format!("{:.3}-{:.3}", f64::from(w[0]) / 1e6, f64::from(w[1]) / 1e6);
+    let labels = edges.windows(2).map(label).collect();
+    Some(Axis { source: Source::Score(model), bins: Bins::Edges(edges), labels })
+}
+
 /// An axis given by its number of bins: a score's own, or all words of a category.
 fn counted(value: &Value<'_>, source: Source, policy: &Policy) -> Option<Axis> {
     let wanted = value.whole(2..u64::from(limits::CELLS))?;
     let (bins, labels) = match source {
         Source::Score(i) => {
-            let inner = &policy.models.get(i as usize)?.score_edges;
-            let edges: Vec<u32> = [0].into_iter().chain(inner.iter().copied()).chain([1_000_000]).collect();
-            let label = |w: &[u32]| format!("{:.3}-{:.3}", f64::from(w[0]) / 1e6, f64::from(w[1]) / 1e6);
-            (Bins::Edges(edges.clone()), edges.windows(2).map(label).collect::<Vec<_>>())
+            let Axis { bins, labels, .. } = score_axis(i, policy)?;
+            (bins, labels)
         }
         _ => {
             let words = words(value, source, policy)?;

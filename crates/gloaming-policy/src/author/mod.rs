@@ -3,6 +3,7 @@
 mod diff;
 mod metric;
 mod model;
+mod monitor;
 mod sign;
 mod table;
 mod template;
@@ -384,6 +385,7 @@ fn document(
         models,
     };
     metric::metrics(source, root, &mut policy);
+    monitor::monitors(root, &mut policy);
     root.finish();
     if let Some(budget) = &budget {
         let declared = policy.declared();

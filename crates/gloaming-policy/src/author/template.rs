@@ -216,6 +216,12 @@ id = "purchase-intent"
 manifest = "models/purchase-intent/manifest.json"
 state = "shadow"                   # computed and counted; no page sees a score
 purpose = "prediction"
+
+[[monitor]]                        # what shows that it drifts; a model that acts must have one
+model = "purchase-intent"          # all it takes is counted; `inputs = ["pages-product@1"]` would count that alone
+window = "week"
+rho = 0.02                         # shared by its inputs and by how it fares
+k = 100
 "#;
 
 const READING: &str = r#"

@@ -1,6 +1,6 @@
 //! Whether what is there is enough: pure, and says what is missing and how to come by it.
 
-use super::statement::{Attribute, Fairness, Interval};
+use super::statement::{Fairness, Interval};
 use super::{Kind, Record, Rules, Said, SplitBy, Stage, Standing, Step};
 use crate::author::day_of;
 
@@ -80,7 +80,7 @@ fn evidence(rules: &Rules, standing: &Standing, step: &Step, kind: Kind, today: 
     let need = kind.name();
     let make = match kind {
         Kind::HeldOut | Kind::Calibration | Kind::Fairness => "`gloaming model evaluate` makes it from labelled rows",
-        Kind::Parity => "`gloaming model evaluate --parity` makes it",
+        Kind::Parity => "`gloaming model evaluate` makes it from the reference rows",
         Kind::Experiment => "run an experiment with this model and another arm",
         Kind::Ethics => "ask somebody who may say no, and write down the answer",
     };
@@ -118,14 +118,16 @@ fn at_least(what: &str, interval: &Interval, least: f64, remedy: &str) -> Result
     if interval.low >= least {
         return Ok(format!("{what} {}, at least {least} was asked", shown(interval)));
     }
-    Err((format!("{what} {} may be below {least}", shown(interval)), remedy.to_owned()))
+    let is = if interval.high < least { "is" } else { "may be" };
+    Err((format!("{what} {} {is} below {least}", shown(interval)), remedy.to_owned()))
 }
 
 fn at_most(what: &str, interval: &Interval, most: f64, remedy: &str) -> Result<String, (String, String)> {
     if interval.high <= most {
         return Ok(format!("{what} {}, at most {most} was asked", shown(interval)));
     }
-    Err((format!("{what} {} may be above {most}", shown(interval)), remedy.to_owned()))
+    let is = if interval.low > most { "is" } else { "may be" };
+    Err((format!("{what} {} {is} above {most}", shown(interval)), remedy.to_owned()))
 }
 
 fn good(step: &Step, said: &Said) -> Result<String, (String, String)> {
@@ -190,13 +192,20 @@ fn fairness(said: &Fairness, most: f64) -> Result<String, (String, String)> {
     if let Some(why) = &said.none {
         return Ok(format!("no attribute: {why}"));
     }
-    let gap = |attribute: &Attribute| {
-        let name = &attribute.name;
-        let remedy = "find out why the groups differ, and change the model or how it is used";
-        at_most(&format!("selection gap by {name}"), &attribute.selection_gap, most, remedy)?;
-        at_most(&format!("odds gap by {name}"), &attribute.odds_gap, most, remedy)
-    };
-    said.by.iter().try_for_each(|attribute| gap(attribute).map(drop))?;
+    let gaps = said.by.iter().flat_map(|attribute| {
+        let of = |gap: &str| format!("{gap} by {}", attribute.name);
+        [(of("selection gap"), &attribute.selection_gap), (of("odds gap"), &attribute.odds_gap)]
+    });
+    let wide: Vec<(String, &Interval)> =
+        gaps.filter_map(|(what, gap)| Some((at_most(&what, gap, most, "").err()?.0, gap))).collect();
+    if !wide.is_empty() {
+        let remedy = if wide.iter().any(|(_, gap)| gap.value > most) {
+            "find out why the groups differ, and change the model or how it is used"
+        } else {
+            "more rows of the smaller groups: the gaps themselves are within it, their intervals are not"
+        };
+        return Err((wide.into_iter().map(|(what, _)| what).collect::<Vec<_>>().join("; "), remedy.to_owned()));
+    }
     let names: Vec<&str> = said.by.iter().map(|attribute| attribute.name.as_str()).collect();
     Ok(format!("gaps by {} of {most} at most", names.join(", ")))
 }

@@ -1,0 +1,190 @@
+//! `[[monitor]]`: what devices say of a model by themselves, written out as metrics like any other.
+//!
+//! A model that is watched by nobody drifts unseen, so one that acts on people must be watched. The metrics
+//! are paid from the same budget, shown in the same ledger, and serve the model's own purpose.
+
+use gloaming_behavior::Definition;
+use gloaming_behavior::definitions::{DEFINITIONS, Kind, Labels};
+use gloaming_privacy::{Mechanism, Rho};
+use gloaming_signal::limits;
+
+use super::metric;
+use super::table::{Table, nearest};
+use crate::document::{Axis, Bins, Metric, PAGE_INPUT, Policy, Source};
+
+/// A metric that costs less says nothing about a few hundred visits: its noise has a deviation of sixteen.
+const LEAST_MICRO: u64 = 2_000;
+/// Numbers of these metrics begin here; they follow from the names, so that they stay over versions.
+const FIRST_ID: u32 = 1_000_000_000;
+
+/// Bins of counts: each twice as wide as the one before, because most visits are small and some are not.
+const COUNTS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 5.0, 9.0, 17.0, 33.0, 65.0];
+const SECONDS: &[f64] = &[0.0, 1.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1_800.0];
+const PERCENT: &[f64] = &[0.0, 25.0, 50.0, 75.0, 90.0, 101.0];
+/// Web vitals' thresholds are among them.
+const MILLISECONDS: &[f64] = &[0.0, 100.0, 200.0, 500.0, 800.0, 1_800.0, 2_500.0, 4_000.0, 10_000.0];
+const MONEY: &[f64] = &[0.0, 1.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0];
+/// Layout shift: good, and poor, are among them.
+const SHIFT: &[f64] = &[0.0, 0.01, 0.05, 0.1, 0.25, 1.0];
+
+/// How a model fared in a visit, by code: nothing to score, scored, scored after its time, given up.
+pub(super) const FARED: [&str; 4] = ["lacking", "scored", "late", "failed"];
+
+/// Adds the metrics of all `[[monitor]]` to the policy's.
+pub(super) fn monitors(root: &Table<'_>, policy: &mut Policy) {
+    let mut watched = Vec::new();
+    for table in root.tables("monitor") {
+        if let Some(model) = monitor(&table, policy) {
+            if watched.contains(&model) {
+                table.problem(format!("`{}` is monitored twice", policy.models[model].id), "remove one");
+            }
+            watched.push(model);
+        }
+        table.finish();
+    }
+    for (index, model) in policy.models.iter().enumerate() {
+        if model.state.acts() && !watched.contains(&index) {
+            root.problem(
+                format!("`{}` acts on people, and nothing would show that it drifts", model.id),
+                format!("add [[monitor]] with model = \"{}\"", model.id),
+            );
+        }
+    }
+}
+
+/// One model's metrics; its index when there is such a model.
+fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
+    let id = table.need_text("model", "\"purchase-intent\"");
+    let (span_ms, k) = (metric::window(table, policy), metric::crowd(table));
+    let price = table.need("rho", "0.03").and_then(|value| value.micro()).unwrap_or(LEAST_MICRO);
+    let (outcome, only) = (table.get("outcome").and_then(|value| value.text()), table.get("inputs"));
+    let Some(index) = policy.models.iter().position(|model| model.id == id) else {
+        let meant = nearest(&id, policy.models.iter().map(|model| model.id.as_str()));
+        let remedy = meant.map_or("declare it as a [[model]]".to_owned(), |m| format!("did you mean `{m}`?"));
+        table.problem(format!("there is no model `{id}` to monitor"), remedy);
+        return None;
+    };
+    let (place, told) = (u32::try_from(index).ok()?, outcome.is_some());
+    let mut wanted: Vec<(String, &'static str, String, Vec<Axis>)> = Vec::new();
+    if let Some(outcome) = outcome {
+        let found = outcome.strip_prefix("outcome:").and_then(Definition::find);
+        match found.and_then(|feature| axis_of(feature, policy)) {
+            Some(axis) => wanted.push((
+                format!("{id}-outcomes"),
+                "joint",
+                format!("score:{id}, {outcome}"),
+                vec![metric::score_axis(place, policy)?, axis],
+            )),
+            None => table.problem(format!("there is no `{outcome}`"), "as in outcome = \"outcome:purchase@1\""),
+        }
+    }
+    let fared = Axis {
+        source: Source::Fared(place),
+        bins: Bins::Map((0..4).collect()),
+        labels: FARED.map(str::to_owned).to_vec(),
+    };
+    wanted.push((format!("{id}-fared"), "category", format!("fared:{id}"), vec![fared]));
+    let mut inputs: Vec<u32> = policy.models[index].inputs.clone();
+    if let Some(only) = only {
+        let names = only.texts();
+        let of = |name: &String| Definition::find(name).and_then(|feature| u32::try_from(feature).ok());
+        for name in names.iter().filter(|name| of(name).is_none_or(|feature| !inputs.contains(&feature))) {
+            only.problem(format!("`{name}` is no input of `{id}`"), "list features that the model takes");
+        }
+        inputs.retain(|input| names.iter().any(|name| of(name) == Some(*input)));
+    }
+    // What a page gives is declared, bounded and counted by the owner's own metrics, where it matters.
+    for input in inputs.into_iter().filter(|input| *input < PAGE_INPUT) {
+        let definition = DEFINITIONS.get(input as usize)?;
+        let of = format!("feature:{}@{}", definition.name, definition.version);
+        let kind = if matches!(definition.kind, Kind::Number { .. }) { "histogram" } else { "category" };
+        if let Some(axis) = axis_of(input as usize, policy) {
+            wanted.push((format!("{id}-in-{}", definition.name), kind, of, vec![axis]));
+        }
+    }
+    let each = price / wanted.len() as u64;
+    if each < LEAST_MICRO {
+        table.problem(
+            format!(
+                "rho = {} is shared by {} metrics of `{id}`, and {} each says nothing about a few hundred visits",
+                price as f64 / 1e6,
+                wanted.len(),
+                each as f64 / 1e6
+            ),
+            format!(
+                "name the inputs that matter in `inputs`, {} at most, or raise rho to {}",
+                (price / LEAST_MICRO).saturating_sub(1 + u64::from(told)),
+                (LEAST_MICRO * wanted.len() as u64) as f64 / 1e6
+            ),
+        );
+    }
+    let purpose = policy.models[index].purpose;
+    for (name, kind, of, axes) in wanted {
+        let metric = Metric {
+            id: number(&name),
+            name,
+            of,
+            kind: kind.into(),
+            purpose,
+            span_ms,
+            per_day: 1,
+            rho: Rho::from_micro(each.max(2)),
+            k,
+            mechanism: Mechanism::Gaussian,
+            axes,
+        };
+        if let Some(other) = policy.metrics.iter().find(|other| other.id == metric.id || other.name == metric.name) {
+            table.problem(
+                format!("`{}` of the monitor shares its id or its name with the metric `{}`", metric.name, other.name),
+                "call that metric something else",
+            );
+        }
+        policy.metrics.push(metric);
+    }
+    if policy.metrics.len() > limits::METRICS {
+        table.problem(format!("with it there are more than {} metrics", limits::METRICS), "monitor fewer inputs");
+    }
+    policy.metrics.sort_by_key(|metric| metric.id);
+    Some(index)
+}
+
+/// A number of its own for a name: FNV-1a, 32 bits, into a billion.
+fn number(name: &str) -> u32 {
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    FIRST_ID + hash % 1_000_000_000
+}
+
+/// A feature on bins that fit its unit, or on all of its words; `None` for words that are a page's own and many.
+fn axis_of(feature: usize, policy: &Policy) -> Option<Axis> {
+    let source = Source::Feature(u32::try_from(feature).ok()?);
+    let words = |words: Vec<String>| {
+        Some(Axis { source, bins: Bins::Map((0..u32::try_from(words.len()).ok()?).collect()), labels: words })
+    };
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    match DEFINITIONS.get(feature)?.kind {
+        Kind::Number { unit: "yes", .. } => {
+            Some(Axis { source, bins: Bins::Edges(vec![0, 1, 2]), labels: owned(&["no", "yes"]) })
+        }
+        Kind::Number { unit, scale, .. } => {
+            let edges = match unit {
+                "seconds" => SECONDS,
+                "percent" => PERCENT,
+                "ms" => MILLISECONDS,
+                "money" => MONEY,
+                "score" => SHIFT,
+                _ => COUNTS,
+            };
+            let label = |at: usize| match edges.get(at + 2) {
+                Some(_) => format!("{}-{}", edges[at], edges[at + 1]),
+                None => format!("{}+", edges[at]),
+            };
+            let steps = edges.iter().map(|edge| (edge * f64::from(scale)).round() as u32).collect();
+            Some(Axis { source, bins: Bins::Edges(steps), labels: (0..edges.len() - 1).map(label).collect() })
+        }
+        Kind::Category { labels: Labels::Fixed(fixed), .. } => words(owned(fixed)),
+        Kind::Category { labels: Labels::Groups, .. } => {
+            words(policy.groups.iter().map(|group| group.id.clone()).chain(["other".to_owned()]).collect())
+        }
+        Kind::Category { .. } => None,
+    }
+}
