@@ -1,6 +1,12 @@
 //! Sealed batches as many edges would send them, all from a seed.
 
+use std::collections::BTreeMap;
+
+use gloaming_central::{Config, Running, StoreAddress};
+use gloaming_policy::Policy;
+use gloaming_policy::author::{Key, Signed};
 use gloaming_signal::{Release, ReleaseState, SealedBatch, hash};
+use tokio::net::TcpListener;
 
 /// A stream of numbers that is all in its seed (Steele, Lea and Flood's splitmix64).
 #[derive(Clone, Debug)]
@@ -93,4 +99,24 @@ impl Sender {
 #[must_use]
 pub fn digest(batch: &SealedBatch) -> [u8; 32] {
     hash::sha256(format!("{batch:?}").as_bytes())
+}
+
+/// A centre over a store that is filled already, on a port of its own.
+///
+/// # Panics
+/// When it cannot begin: then no test can.
+pub async fn centre(store: StoreAddress, policy: &Policy, key: &Key) -> Running {
+    let config = Config {
+        store,
+        retain_days: None,
+        pins: BTreeMap::from([(policy.site.clone(), key.public())]),
+        policies: vec![Signed::sign(policy, &[key]).to_bytes()],
+        edges: BTreeMap::new(),
+        password: None,
+        assets: gloaming::assets::find(None).expect("assets"),
+        more: axum::Router::new(),
+        clock: gloaming_edge::system_clock(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    gloaming_central::start(config, listener).await.expect("a centre")
 }

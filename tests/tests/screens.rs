@@ -2,19 +2,18 @@
 //! a name and room for a finger, text can be read. With `GLOAMING_PICTURES` set, pictures of all go there.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gloaming_central::{Arrived, Running, Store, StoreAddress};
-use gloaming_e2e::batches::{Dice, Sender, digest};
+use gloaming_e2e::batches::{Dice, Sender, centre, digest};
 use gloaming_e2e::browser::Browser;
 use gloaming_e2e::look::look;
 use gloaming_e2e::persona::linger;
 use gloaming_e2e::stage::{Setting, Stage, settle};
-use gloaming_policy::author::{Key, Signed, compile, date_of, template};
+use gloaming_policy::Source;
+use gloaming_policy::author::{Key, ManifestFacts, compile, date_of, template};
 use gloaming_signal::{Release, ReleaseState};
-use tokio::net::TcpListener;
 
 async fn visit(stage: &Stage, browser: &Browser, phone: bool) {
     let at = if phone { "phone" } else { "wide" };
@@ -122,18 +121,7 @@ async fn troubled(folder: &Path) -> Running {
     }
     store.put(&[Arrived { batch: &batch, digest: [0; 32] }], 1).await.unwrap();
     store.close().await;
-    let config = gloaming_central::Config {
-        store: address,
-        retain_days: None,
-        pins: BTreeMap::from([("blog.example".to_owned(), key.public())]),
-        policies: vec![Signed::sign(&policy, &[&key]).to_bytes()],
-        edges: BTreeMap::new(),
-        password: None,
-        assets: gloaming::assets::find(None).unwrap(),
-        more: axum::Router::new(),
-        clock: gloaming_edge::system_clock(),
-    };
-    gloaming_central::start(config, TcpListener::bind("127.0.0.1:0").await.unwrap()).await.unwrap()
+    centre(address, &policy, &key).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,6 +142,71 @@ async fn what_is_wrong_is_seen_at_the_centre() {
         for words in ["Alarm", "another batch bears this number", "Sudden growth", "source: social at edge-1"] {
             assert!(facts.contains(words), "{words:?} is not in {facts}");
         }
+        look(&page, name, true).await;
+    }
+    running.stop().await;
+}
+
+/// Eight weeks of a model's cells. In the last of them visits are longer, and one in ten devices gives the model up.
+async fn drifted(folder: &Path) -> Running {
+    let key = Key::from_seed(&[1; 32]);
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let facts = ManifestFacts {
+        manifest_sha256: [1; 32],
+        onnx_sha256: [2; 32],
+        id: "purchase-intent".into(),
+        inputs: ["pages-product@1", "time-product@1", "returning@1", "weekend@1"].map(str::to_owned).to_vec(),
+        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+    };
+    let text = template("shop", "shop.example", "https://shop.example", &date_of(today + 60)).unwrap();
+    let policy = compile(&text, today, &|_| Ok(facts.clone())).unwrap();
+    let address = StoreAddress::Sqlite(folder.join("central.sqlite"));
+    let store = Store::open(&address).await.unwrap();
+    let mut dice = Dice(11);
+    let mut batch = Sender::new("shop.example", "edge-1", today - 60).batch(0);
+    batch.span_ms = 7 * 86_400_000;
+    for week in 0..8 {
+        (batch.seq, batch.window) = (week, today / 7 - 8 + week);
+        let watched = policy.metrics.iter().filter(|metric| metric.span_ms == batch.span_ms);
+        let release = |metric: &gloaming_policy::Metric| {
+            let (cells, last) = (i64::from(metric.cells()), week == 7);
+            let usual = |cell: i64| match metric.axes[0].source {
+                // Score bins by outcome: the higher the score, the more buy.
+                Source::Score(_) if cell % 2 == 1 => 20 + 9 * (cell / 2),
+                Source::Score(_) => 200 - 8 * (cell / 2),
+                Source::Fared(_) => [30, 3_700, 60, if last { 400 } else { 5 }][cell as usize],
+                _ if metric.of.contains("pages-product") && last => 4_000 * (cell + 1) / (cells * (cells + 1) / 2),
+                _ => 4_000 * (cells - cell) / (cells * (cells + 1) / 2),
+            };
+            let values = (0..cells).map(|cell| usual(cell) + (dice.roll() % 31).cast_signed() - 15).collect();
+            Release { metric: metric.id, state: ReleaseState::Released, values }
+        };
+        batch.releases = watched.map(release).collect();
+        store.put(&[Arrived { batch: &batch, digest: digest(&batch) }], 0).await.unwrap();
+    }
+    store.close().await;
+    centre(address, &policy, &key).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_drifts_is_seen_at_the_centre() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = drifted(folder.path()).await;
+    let browser = Browser::launch().await.unwrap();
+    for (phone, name) in [(false, "drift-wide"), (true, "drift-phone")] {
+        let profile = browser.profile().await.unwrap();
+        let page = profile.tab("").await.unwrap();
+        if phone {
+            page.phone().await.unwrap();
+        }
+        page.goto(&format!("http://{}", running.address())).await.unwrap();
+        page.until("document.querySelectorAll('.model table').length == 3").await.unwrap();
+        let told = page.eval("document.getElementById('models').textContent").await.unwrap();
+        let told = told.as_str().unwrap();
+        for words in ["Drift: feature:pages-product@1", "fell from", "as before", "AUC", "given up on the device"] {
+            assert!(told.contains(words), "{words:?} is not in {told}");
+        }
+        assert_eq!(page.eval("document.querySelectorAll('td.drifted').length").await.unwrap(), 1, "{told}");
         look(&page, name, true).await;
     }
     running.stop().await;

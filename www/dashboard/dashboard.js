@@ -1,5 +1,6 @@
 /** The centre's page: reads the overview every two seconds and redraws what changed. */
 import { bars, grid, number, strip, withInterval } from './charts.js'
+import { models } from './models.js'
 
 const at = (id) => document.getElementById(id)
 const element = (name, text, className) => {
@@ -114,6 +115,7 @@ const read = async () => {
   if (!response.ok) throw Error((await response.json()).remedy)
   const overview = await response.json()
   facts(overview)
+  await models(at('models'), site)
   metrics(overview)
   at('live').textContent = `Live · ${new Date(overview.now_ms).toLocaleTimeString()}`
   at('live').className = 'live'
@@ -129,6 +131,7 @@ const round = async () => {
 const anew = () => {
   drawn.clear()
   at('metrics').replaceChildren()
+  at('models').replaceChildren()
   round()
 }
 

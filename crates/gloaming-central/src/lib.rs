@@ -16,9 +16,11 @@ mod overview;
 mod server;
 mod store;
 mod sudden;
+mod watch;
 
 pub use config::{CentralError, Clock, Config};
 pub use overview::{Budget, MetricView, Overview, SiteRow, Total, WindowView};
 pub use server::{Running, openapi, start};
 pub use store::{Arrived, NoStore, ReleaseRow, Store, StoreAddress, StoreError, Stored};
 pub use sudden::Sudden;
+pub use watch::{Drift, Fared, Figure, ModelView, Performed};

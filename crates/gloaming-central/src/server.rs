@@ -28,6 +28,7 @@ use crate::config::{CentralError, Clock, Config, LEAST_DAYS};
 use crate::ingest::{Edges, Policies, Refusal, accept};
 use crate::overview::{Overview, SiteRow, bounded, overview};
 use crate::store::{Store, Stored};
+use crate::watch::{ModelView, watch};
 
 /// What may change while the centre runs.
 struct Trust {
@@ -207,6 +208,7 @@ fn routes(context: Arc<Context>) -> Router {
         .route("/{file}", get(page))
         .route("/api/v1/sites", get(sites))
         .route("/api/v1/sites/{site}/overview", get(site_overview))
+        .route("/api/v1/sites/{site}/models", get(site_models))
         .route("/api/v1/openapi.json", get(|| async { Json(openapi()) }))
         .layer(from_fn_with_state(Arc::clone(&context), password));
     Router::new()
@@ -389,6 +391,24 @@ async fn site_overview(
     }
 }
 
+/// What is seen of a site's models: drift, how they fare, how well they tell outcomes.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sites/{site}/models",
+    params(("site" = String, Path, description = "The site's name")),
+    responses((status = 200, body = Vec<ModelView>), (status = 404, body = Problem), (status = 503, body = Problem))
+)]
+async fn site_models(State(context): State<Arc<Context>>, Path(site): Path<String>) -> Response {
+    match watch(&context.store, &context.trust().policies, &site).await {
+        Ok(Some(found)) => Json(found).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known"),
+        Err(error) => {
+            tracing::error!(%error, "what is seen of models could not be read");
+            problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")
+        }
+    }
+}
+
 async fn ready(State(context): State<Arc<Context>>) -> Response {
     match context.store.ping().await {
         Ok(()) => "ready\n".into_response(),
@@ -402,8 +422,8 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
         title = "Gloaming centre",
         description = "Noised counts by site, metric and window. Nothing here is about a person."
     ),
-    paths(batches, sites, site_overview),
-    components(schemas(Overview, SiteRow, Problem))
+    paths(batches, sites, site_overview, site_models),
+    components(schemas(Overview, ModelView, SiteRow, Problem))
 )]
 struct Document;
 

@@ -7,5 +7,10 @@
 
 mod cells;
 pub mod draws;
+pub mod drift;
+pub mod experiment;
+pub mod fairness;
+pub mod performance;
+pub mod series;
 
 pub use cells::{Cells, CellsError, Estimate};

@@ -1,0 +1,162 @@
+//! What another policy would have earned, from the log of the one that ran.
+//!
+//! For training time and rows held by whoever trains; nothing here takes released sums. Formulas are those of obp
+//! 0.4.1 (Saito et al. 2021, *Open Bandit Dataset and Pipeline*): inverse propensity weighting (Strehl et al. 2010),
+//! self-normalised (Swaminathan and Joachims 2015), direct method and doubly robust (Dudík et al. 2014).
+
+use super::distribution::normal_upper;
+use super::{ExperimentError, between, rate};
+use crate::Estimate;
+
+/// Most rows of a log.
+pub const ROWS: usize = 10_000_000;
+/// Most actions to choose from.
+pub const ACTIONS: usize = 10_000;
+/// Fewest rows for an interval.
+const FEWEST: usize = 2;
+
+/// A log, checked: n rows of what was done, how likely that was, and what it earned.
+#[derive(Clone, Copy, Debug)]
+pub struct Logged<'a> {
+    actions: usize,
+    done: &'a [usize],
+    rewards: &'a [f64],
+    propensities: &'a [f64],
+    policy: &'a [f64],
+}
+
+impl<'a> Logged<'a> {
+    /// `done`, `rewards` and `propensities` have one entry a row; `policy` has `actions` entries a row, the
+    /// probabilities of the policy to be judged, and each row of it sums to one.
+    ///
+    /// # Errors
+    /// When lengths do not fit or exceed [`ROWS`] or [`ACTIONS`], an action is none, a propensity is not above 0 and at
+    /// most 1, a reward is not finite, or a row of the policy is no distribution (to 1e-6).
+    pub fn new(
+        actions: usize,
+        done: &'a [usize],
+        rewards: &'a [f64],
+        propensities: &'a [f64],
+        policy: &'a [f64],
+    ) -> Result<Self, ExperimentError> {
+        if !(FEWEST..=ROWS).contains(&done.len()) {
+            return Err(ExperimentError::Length(done.len(), "rows", format!("{FEWEST} to {ROWS}")));
+        }
+        if !(1..=ACTIONS).contains(&actions) {
+            return Err(ExperimentError::Length(actions, "actions", format!("1 to {ACTIONS}")));
+        }
+        for (length, what, wanted) in [
+            (rewards.len(), "rewards", done.len()),
+            (propensities.len(), "propensities", done.len()),
+            (policy.len(), "probabilities of the policy", done.len() * actions),
+        ] {
+            if length != wanted {
+                return Err(ExperimentError::Length(length, what, wanted.to_string()));
+            }
+        }
+        for (row, chosen) in policy.chunks_exact(actions).enumerate() {
+            if done[row] >= actions {
+                return Err(ExperimentError::Number("an action", done[row] as f64, "below the number of actions"));
+            }
+            between("a reward", rewards[row], f64::NEG_INFINITY, f64::INFINITY, "finite")?;
+            between("a propensity", propensities[row], 0.0, 1.0 + 1e-12, "above 0 and at most 1")?;
+            let sum: f64 = chosen.iter().sum();
+            if !chosen.iter().all(|p| *p >= 0.0) || !(0.999_999..=1.000_001).contains(&sum) {
+                return Err(ExperimentError::Number("the sum of a row of the policy", sum, "1, of parts zero or more"));
+            }
+        }
+        Ok(Self { actions, done, rewards, propensities, policy })
+    }
+
+    fn rows(&self) -> usize {
+        self.done.len()
+    }
+
+    /// How much likelier the policy would have done what was done.
+    fn weights(&self) -> impl Iterator<Item = f64> + '_ {
+        self.done
+            .iter()
+            .enumerate()
+            .map(|(row, action)| self.policy[row * self.actions + action] / self.propensities[row])
+    }
+
+    /// (Σw)²/Σw²: how many rows of the policy's own the log is worth. Trust no estimate when it is in the tens.
+    #[must_use]
+    pub fn effective_rows(&self) -> f64 {
+        let (sum, squares) = self.weights().fold((0.0, 0.0), |(sum, squares), w| (sum + w, squares + w * w));
+        if squares > 0.0 { sum * sum / squares } else { 0.0 }
+    }
+
+    /// Inverse propensity weighting: the mean of wr, with a normal interval of level 1 − alpha.
+    ///
+    /// # Errors
+    /// When alpha is not above 0 and below 0.5.
+    pub fn weighted(&self, alpha: f64) -> Result<Estimate, ExperimentError> {
+        let terms: Vec<f64> = self.weights().zip(self.rewards).map(|(w, r)| r * w).collect();
+        mean_of(&terms, alpha)
+    }
+
+    /// Self-normalised: Σwr / Σw, with a normal interval by the delta method.
+    ///
+    /// # Errors
+    /// When alpha is not above 0 and below 0.5, or the policy never does what was done.
+    pub fn self_normalised(&self, alpha: f64) -> Result<Estimate, ExperimentError> {
+        let mean = self.weights().sum::<f64>() / self.rows() as f64;
+        between("the mean weight", mean, 0.0, f64::INFINITY, "above 0; the policy never does what was done")?;
+        let terms = self.weights().zip(self.rewards).map(|(w, r)| r * w / mean);
+        let value = terms.sum::<f64>() / self.rows() as f64;
+        let residuals: Vec<f64> = self.weights().zip(self.rewards).map(|(w, r)| w * (r - value) / mean).collect();
+        let around = mean_of(&residuals, alpha)?;
+        let half = 0.5 * (around.high - around.low);
+        Ok(Estimate { value, low: value - half, high: value + half })
+    }
+
+    /// Direct method: the mean of what a model predicts for the policy. `predicted` has `actions` entries a row.
+    ///
+    /// It has no interval: it is as wrong as the model is, and the log alone cannot say how wrong that is.
+    ///
+    /// # Errors
+    /// When `predicted` has another shape or an entry that is not finite.
+    pub fn direct(&self, predicted: &[f64]) -> Result<f64, ExperimentError> {
+        Ok(self.expected(predicted)?.iter().sum::<f64>() / self.rows() as f64)
+    }
+
+    /// Doubly robust: the model, corrected by the weighted error it made where the log can tell; with a normal
+    /// interval, which supposes that the model was not fitted to these rows (or cross-fitted).
+    ///
+    /// # Errors
+    /// As [`Logged::direct`] and [`Logged::weighted`].
+    pub fn doubly_robust(&self, predicted: &[f64], alpha: f64) -> Result<Estimate, ExperimentError> {
+        let mut terms = self.expected(predicted)?;
+        for ((row, term), weight) in terms.iter_mut().enumerate().zip(self.weights()) {
+            *term += weight * (self.rewards[row] - predicted[row * self.actions + self.done[row]]);
+        }
+        mean_of(&terms, alpha)
+    }
+
+    fn expected(&self, predicted: &[f64]) -> Result<Vec<f64>, ExperimentError> {
+        if predicted.len() != self.policy.len() {
+            return Err(ExperimentError::Length(predicted.len(), "predictions", self.policy.len().to_string()));
+        }
+        if let Some(wrong) = predicted.iter().find(|value| !value.is_finite()) {
+            return Err(ExperimentError::Number("a prediction", *wrong, "finite"));
+        }
+        let rows = self.policy.chunks_exact(self.actions).zip(predicted.chunks_exact(self.actions));
+        // obp divides by the row's sum as well, which is 1 to rounding.
+        let expected =
+            |(p, q): (&[f64], &[f64])| p.iter().zip(q).map(|(p, q)| p * q).sum::<f64>() / p.iter().sum::<f64>();
+        Ok(rows.map(expected).collect())
+    }
+}
+
+/// Mean and normal interval.
+fn mean_of(terms: &[f64], alpha: f64) -> Result<Estimate, ExperimentError> {
+    let rows = terms.len() as f64;
+    let value = terms.iter().sum::<f64>() / rows;
+    let variance = terms.iter().map(|term| (term - value).powi(2)).sum::<f64>() / (rows - 1.0);
+    let half = normal_upper(rate(alpha)? / 2.0) * (variance / rows).sqrt();
+    if !half.is_finite() {
+        return Err(ExperimentError::Number("a weighted reward's variance", variance, "finite"));
+    }
+    Ok(Estimate { value, low: value - half, high: value + half })
+}

@@ -1,0 +1,164 @@
+//! Putting scores right again from (score bin × outcome) cells: isotonic regression, and Platt's sigmoid.
+//!
+//! Both give a probability for each bin and for any score, never falling. The order of people, and so the AUC, stays
+//! (isotonic regression may tie some). With few outcomes use [`platt`], which has two parameters; with hundreds a bin,
+//! [`isotonic`], which has no shape to be wrong.
+
+use super::{PerformanceError, Table, totals};
+
+/// Steps of Newton's method; it needs about six.
+const STEPS: usize = 100;
+/// Scores are kept off 0 and 1 by this before their logit is taken.
+const EDGE: f64 = 1e-6;
+
+/// A monotone map from score to probability, straight between the bins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Isotonic {
+    scores: Vec<f64>,
+    probabilities: Vec<f64>,
+}
+
+impl Isotonic {
+    /// Probability of each bin of the table it was fitted to; never falling.
+    #[must_use]
+    pub fn probabilities(&self) -> &[f64] {
+        &self.probabilities
+    }
+
+    /// Probability for a score: between bins in proportion, beyond them that of the outermost.
+    #[must_use]
+    pub fn probability(&self, score: f64) -> f64 {
+        interpolate(&self.scores, &self.probabilities, score)
+    }
+}
+
+/// Straight between `xs` (strictly ascending, not empty), flat beyond.
+fn interpolate(xs: &[f64], ys: &[f64], x: f64) -> f64 {
+    let above = xs.partition_point(|at| *at <= x);
+    if above == 0 {
+        return ys[0];
+    }
+    if above == xs.len() {
+        return ys[above - 1];
+    }
+    let part = (x - xs[above - 1]) / (xs[above] - xs[above - 1]);
+    ys[above - 1] + part * (ys[above] - ys[above - 1])
+}
+
+/// Isotonic regression of outcome on score by pooling adjacent violators (Ayer et al. 1955), each bin weighted with its
+/// people; on exact counts the same as scikit-learn's `IsotonicRegression(y_min=0, y_max=1)`. A bin with no more people
+/// than its noise's standard deviation (none, where counts are exact) has no rate: it is left out, and gets what lies
+/// between its neighbours.
+///
+/// # Errors
+/// When too few people have, or lack, the outcome.
+pub fn isotonic(table: &Table) -> Result<Isotonic, PerformanceError> {
+    let bins = table.bins();
+    let [negatives, positives] = totals(&bins, table.cells.variance())?;
+    let floor = (2.0 * table.cells.variance()).sqrt();
+    // Outcomes, people, and bins of each block.
+    let mut blocks: Vec<(f64, f64, usize)> = Vec::with_capacity(bins.len());
+    let mut kept = Vec::with_capacity(bins.len());
+    for ([negative, positive], score) in bins.iter().zip(&table.scores) {
+        let people = negative + positive;
+        if people <= floor {
+            continue;
+        }
+        kept.push(*score);
+        blocks.push((*positive, people, 1));
+        while let [.., before, last] = blocks.as_mut_slice()
+            && before.0 * last.1 >= last.0 * before.1
+        {
+            *before = (before.0 + last.0, before.1 + last.1, before.2 + last.2);
+            blocks.pop();
+        }
+    }
+    // All bins may drown though their sum does not: then there is one rate for all.
+    if kept.is_empty() {
+        kept.push(table.scores[0]);
+        blocks.push((positives, negatives + positives, 1));
+    }
+    // A rate below zero or above one is one of noise. Clamped only here: clamping each bin would lift its block.
+    let rate = |(hits, people, bins): &(f64, f64, usize)| vec![(hits / people).clamp(0.0, 1.0); *bins];
+    let rates: Vec<f64> = blocks.iter().flat_map(rate).collect();
+    let probabilities = table.scores.iter().map(|score| interpolate(&kept, &rates, *score)).collect();
+    Ok(Isotonic { scores: table.scores.clone(), probabilities })
+}
+
+/// Probability = 1 / (1 + exp(−(slope · logit(score) + intercept))). Slope 1 and intercept 0 change nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Platt {
+    /// Above zero.
+    pub slope: f64,
+    /// In logits.
+    pub intercept: f64,
+}
+
+impl Platt {
+    /// Probability for a score.
+    #[must_use]
+    pub fn probability(&self, score: f64) -> f64 {
+        sigmoid(self.slope * logit(score) + self.intercept)
+    }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn logit(score: f64) -> f64 {
+    let score = score.clamp(EDGE, 1.0 - EDGE);
+    (score / (1.0 - score)).ln()
+}
+
+/// Platt's sigmoid over the logit of the bins' scores, by maximum likelihood (Newton's method with halved steps). His
+/// smoothing of the targets is left out: the cells hold many people. Negative cells count as zero, since a likelihood
+/// of a negative count has no maximum.
+///
+/// # Errors
+/// When too few people have, or lack, the outcome, higher scores go with fewer outcomes, or all outcomes lie above a
+/// score and none below.
+pub fn platt(table: &Table) -> Result<Platt, PerformanceError> {
+    let bins = table.bins();
+    totals(&bins, table.cells.variance())?;
+    let rows: Vec<(f64, f64, f64)> =
+        bins.iter().zip(&table.scores).map(|(bin, score)| (logit(*score), bin[0].max(0.0), bin[1].max(0.0))).collect();
+    let loss = |slope: f64, intercept: f64| {
+        let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
+        let of = |(x, negative, positive): &(f64, f64, f64)| {
+            let at = slope * x + intercept;
+            negative * softplus(at) + positive * softplus(-at)
+        };
+        rows.iter().map(of).sum::<f64>()
+    };
+    let (mut slope, mut intercept) = (1.0, 0.0);
+    for _ in 0..STEPS {
+        let (mut by, mut curve) = ([0.0; 2], [0.0; 3]);
+        for (x, negative, positive) in &rows {
+            let p = sigmoid(slope * x + intercept);
+            let (people, off) = (negative + positive, (negative + positive) * p - positive);
+            let weight = people * p * (1.0 - p);
+            by = [by[0] + off * x, by[1] + off];
+            curve = [curve[0] + weight * x * x, curve[1] + weight * x, curve[2] + weight];
+        }
+        let area = curve[0] * curve[2] - curve[1] * curve[1];
+        // Flat: nobody is left whom the sigmoid is unsure about.
+        if area <= 1e-12 * curve[0].max(curve[2]).powi(2) || slope.abs() > 1e4 {
+            return Err(PerformanceError::Separated);
+        }
+        let step = [(by[0] * curve[2] - by[1] * curve[1]) / area, (by[1] * curve[0] - by[0] * curve[1]) / area];
+        // Near the maximum rounding makes the loss rise or fall by chance, and the step is right all the same.
+        let (before, mut part) = (loss(slope, intercept) * (1.0 + 1e-12), 1.0);
+        while part > 1e-9 && loss(slope - part * step[0], intercept - part * step[1]) > before {
+            part /= 2.0;
+        }
+        (slope, intercept) = (slope - part * step[0], intercept - part * step[1]);
+        if step[0].abs() + step[1].abs() < 1e-12 * (1.0 + slope.abs() + intercept.abs()) {
+            break;
+        }
+    }
+    if slope <= 0.0 {
+        return Err(PerformanceError::Reversed(slope.to_string()));
+    }
+    Ok(Platt { slope, intercept })
+}

@@ -1,0 +1,92 @@
+/** The part of the centre's page that is about models: what they meet, how they fare, how well they tell outcomes. */
+import { number } from './charts.js'
+
+const element = (name, text, className) => {
+  const made = document.createElement(name)
+  if (text !== undefined) made.textContent = text
+  if (className) made.className = className
+  return made
+}
+
+const STATES = {
+  shadow: 'in shadow: computed and counted, no page sees a score',
+  experiment: 'in an experiment: pages may see its scores',
+  live: 'live: pages see its scores',
+  quarantined: 'quarantined: computed nowhere'
+}
+const FARED = {
+  lacking: 'lacked something that the page did not give',
+  scored: 'scored in time',
+  late: 'scored after its time',
+  failed: 'given up on the device'
+}
+const between = ({ low, high }, digits) => `${number(low, digits)} to ${number(high, digits)}`
+
+const table = (caption, heads, rows) => {
+  const made = element('table'), head = element('tr'), body = element('tbody'), top = element('thead')
+  for (const text of heads) {
+    const cell = element('th', text)
+    cell.scope = 'col'
+    head.append(cell)
+  }
+  for (const [name, ...cells] of rows) {
+    const row = element('tr'), first = element('th', name)
+    first.scope = 'row'
+    row.append(first, ...cells.map((cell) => cell instanceof Node ? cell : element('td', cell)))
+    body.append(row)
+  }
+  top.append(head)
+  made.append(element('caption', caption), top, body)
+  const wrap = element('div', undefined, 'wide')
+  wrap.append(made)
+  return wrap
+}
+
+const judged = ({ drifted, q }) => element('td', drifted ? 'drifted' : q < 0.05 ? 'look again' : 'as before', drifted ? 'drifted' : undefined)
+
+const draw = (model) => {
+  const card = element('article', undefined, 'model'), head = element('header'), moved = model.drift.filter(({ drifted }) => drifted)
+  head.append(element('h2', model.id.replaceAll('-', ' ')), element('p', STATES[model.state] || model.state, 'about'))
+  card.append(head)
+  if (model.fallback) card.append(element('p', `${model.fallback} speaks for it when it has no score.`, 'about'))
+  for (const { words } of moved) card.append(element('p', `Drift: ${words}`, 'alarmed'))
+  if (model.drift.length) {
+    card.append(table('The newest window beside those before it', ['Of', 'Visits', 'PSI', 'by chance up to', 'q', ''], model.drift.map((one) =>
+      [one.of.replace(/^\w+:/, '').replace(/@\d+$/, '').replaceAll('-', ' '), number(one.visits), number(one.psi, 3), number(one.threshold, 3), one.q < 0.001 ? '< 0.001' : number(one.q, 3), judged(one)])))
+  }
+  if (model.performed) {
+    const { windows, auc, average_precision: precision, brier, calibration_error: error, base_rate: base } = model.performed
+    card.append(table(`How well it told outcomes, in ${windows} released ${windows === 1 ? 'window' : 'windows'}`, ['Figure', 'Value', '95 % interval'], [
+      ['AUC', number(auc.value, 3), between(auc, 3)],
+      ['Average precision', number(precision.value, 3), between(precision, 3)],
+      ['Brier score', number(brier.value, 3), between(brier, 3)],
+      ['Calibration error', number(error.value, 3), between(error, 3)],
+      ['Share with the outcome', number(base.value, 3), between(base, 3)]
+    ]))
+  }
+  if (model.fared.length) {
+    card.append(table('How it fared in visits', ['', 'Visits', '95 % interval'], model.fared.map(({ how, visits }) => [FARED[how] || how, number(visits.value), between(visits, 0)])))
+  }
+  if (model.unknown.length) {
+    const details = element('details'), list = element('ul')
+    list.append(...model.unknown.map((why) => element('li', why)))
+    details.append(element('summary', `${model.unknown.length} ${model.unknown.length === 1 ? 'thing' : 'things'} cannot be said yet`), list)
+    card.append(details)
+  }
+  return card
+}
+
+let before, asked = 0
+/** Reads and draws them; thresholds are drawn by simulation at the centre, so it is asked every ten seconds at most. */
+export const models = async (section, site) => {
+  if (site === before?.site && section.childElementCount && Date.now() - asked < 1e4) return
+  asked = Date.now()
+  const response = await fetch(`api/v1/sites/${encodeURIComponent(site)}/models`)
+  if (!response.ok) return
+  const found = await response.json(), text = JSON.stringify(found)
+  if (site === before?.site && text === before.text && section.childElementCount) return
+  before = { site, text }
+  const open = section.querySelector('details')?.open
+  section.replaceChildren(...found.map(draw))
+  if (open) section.querySelector('details')?.setAttribute('open', '')
+}
