@@ -115,8 +115,9 @@ const read = async () => {
   if (!response.ok) throw Error((await response.json()).remedy)
   const overview = await response.json()
   facts(overview)
-  await models(at('models'), site)
   metrics(overview)
+  // Not waited for: what is counted is shown whether or not anything can be said of models.
+  models(at('models'), site, () => at('site').value).catch(() => {})
   at('live').textContent = `Live · ${new Date(overview.now_ms).toLocaleTimeString()}`
   at('live').className = 'live'
 }

@@ -37,12 +37,18 @@ const table = (caption, heads, rows) => {
   }
   top.append(head)
   made.append(element('caption', caption), top, body)
+  // It may be wider than a phone: whoever uses a keyboard must be able to get there and scroll.
   const wrap = element('div', undefined, 'wide')
+  wrap.tabIndex = 0
+  wrap.setAttribute('role', 'region')
+  wrap.setAttribute('aria-label', caption)
   wrap.append(made)
   return wrap
 }
 
-const judged = ({ drifted, q }) => element('td', drifted ? 'drifted' : q < 0.05 ? 'look again' : 'as before', drifted ? 'drifted' : undefined)
+const day = (ms) => new Date(ms).toISOString().slice(0, 10)
+/** A metric that stayed below k since has an older window to show for itself. */
+const judged = ({ drifted, q, start_ms: start }, newest) => element('td', `${drifted ? 'drifted' : q < 0.05 ? 'look again' : 'as before'}${start < newest ? `, as of ${day(start)}` : ''}`, drifted ? 'drifted' : undefined)
 
 const draw = (model) => {
   const card = element('article', undefined, 'model'), head = element('header'), moved = model.drift.filter(({ drifted }) => drifted)
@@ -51,8 +57,9 @@ const draw = (model) => {
   if (model.fallback) card.append(element('p', `${model.fallback} speaks for it when it has no score.`, 'about'))
   for (const { words } of moved) card.append(element('p', `Drift: ${words}`, 'alarmed'))
   if (model.drift.length) {
-    card.append(table('The newest window beside those before it', ['Of', 'Visits', 'PSI', 'by chance up to', 'q', ''], model.drift.map((one) =>
-      [one.of.replace(/^\w+:/, '').replace(/@\d+$/, '').replaceAll('-', ' '), number(one.visits), number(one.psi, 3), number(one.threshold, 3), one.q < 0.001 ? '< 0.001' : number(one.q, 3), judged(one)])))
+    const newest = Math.max(...model.drift.map((one) => one.start_ms))
+    card.append(table(`The window of ${day(newest)} beside those before it`, ['Of', 'Visits', 'PSI', 'by chance up to', 'q', 'Verdict'], model.drift.map((one) =>
+      [one.of.replace(/^\w+:/, '').replace(/@\d+$/, '').replaceAll('-', ' '), number(one.visits), number(one.psi, 3), number(one.threshold, 3), one.q < 0.001 ? '< 0.001' : number(one.q, 3), judged(one, newest)])))
   }
   if (model.performed) {
     const { windows, auc, average_precision: precision, brier, calibration_error: error, base_rate: base } = model.performed
@@ -65,7 +72,7 @@ const draw = (model) => {
     ]))
   }
   if (model.fared.length) {
-    card.append(table('How it fared in visits', ['', 'Visits', '95 % interval'], model.fared.map(({ how, visits }) => [FARED[how] || how, number(visits.value), between(visits, 0)])))
+    card.append(table('How it fared in visits', ['How', 'Visits', '95 % interval'], model.fared.map(({ how, visits }) => [FARED[how] || how, number(visits.value), between(visits, 0)])))
   }
   if (model.unknown.length) {
     const details = element('details'), list = element('ul')
@@ -73,20 +80,26 @@ const draw = (model) => {
     details.append(element('summary', `${model.unknown.length} ${model.unknown.length === 1 ? 'thing' : 'things'} cannot be said yet`), list)
     card.append(details)
   }
+  if (model.drift.length) card.append(element('p', 'Drift is called where chance and noise alone would part two such windows as far less than once in a hundred, over all that the model takes (q, by the Jensen-Shannon distance), and the PSI is 0.02 at least.', 'about'))
   return card
 }
 
-let before, asked = 0
+let before, asked = 0, asking
 /** Reads and draws them; thresholds are drawn by simulation at the centre, so it is asked every ten seconds at most. */
-export const models = async (section, site) => {
-  if (site === before?.site && section.childElementCount && Date.now() - asked < 1e4) return
+export const models = async (section, site, selected) => {
+  if (asking || site === before?.site && Date.now() - asked < 1e4) return
   asked = Date.now()
-  const response = await fetch(`api/v1/sites/${encodeURIComponent(site)}/models`)
-  if (!response.ok) return
-  const found = await response.json(), text = JSON.stringify(found)
-  if (site === before?.site && text === before.text && section.childElementCount) return
-  before = { site, text }
-  const open = section.querySelector('details')?.open
-  section.replaceChildren(...found.map(draw))
-  if (open) section.querySelector('details')?.setAttribute('open', '')
+  asking = true
+  try {
+    const response = await fetch(`api/v1/sites/${encodeURIComponent(site)}/models`)
+    if (!response.ok || selected() !== site) return
+    const found = await response.json(), text = JSON.stringify(found)
+    if (site === before?.site && text === before.text && section.childElementCount === found.length) return
+    before = { site, text }
+    const open = [...section.children].map((card) => card.querySelector('details')?.open)
+    section.replaceChildren(...found.map(draw))
+    open.forEach((was, i) => was && section.children[i]?.querySelector('details')?.setAttribute('open', ''))
+  } finally {
+    asking = false
+  }
 }

@@ -192,7 +192,7 @@ const look = async () => {
     unknownEvents && `${unknownEvents} events or features are not declared in the policy and were left out`,
     traps && `${traps} failures on the way; see the console`
   ].filter(Boolean).join('; ')
-  steps.push(done(`${counted} features by policy version ${policyVersion}${scores.length ? `, ${scores.map(({ model, score }) => `${model} ${(100 * score).toFixed(1)} %`).join(', ')}` : ''}.`, small || undefined))
+  steps.push(done(`${counted} features by policy version ${policyVersion}${scores.length ? `, ${scores.map(({ model, score }) => score == null ? `${model} scored, which pages are not told` : `${model} ${(100 * score).toFixed(1)} %`).join(', ')}` : ''}.`, small || undefined))
   const last = answers[answers.length - 1]
   if (!last) return [...steps, { ...now('Nothing of this visit was sent. Asking sends what the edge would get, marked, so that it is judged and not counted.'), ask: 'Ask the edge' }]
   const { each, reason, remedy } = last.answer

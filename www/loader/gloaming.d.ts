@@ -51,9 +51,9 @@ export interface Status {
   /** Events and features that the policy does not declare, and that were left out. */
   unknownEvents?: number
   features?: Feature[]
-  /** Probabilities; `shown` tells whether the page's callback gets them. */
-  scores?: { model: string; score: number; shown: boolean }[]
-  /** The models agreed to: what the last score took, whether it waits for a pause because that was over its budget,
+  /** Probabilities of models that pages may hear; of others only that there is a score. */
+  scores?: { model: string; score: number | null; shown: boolean }[]
+  /** The models agreed to: what the last score took, whether it is scored once a second at most because that was over its budget,
    *  why it was given up, and how often another spoke for it. */
   models?: { id: string; ms?: number; idle: boolean; failed?: string; stoodIn?: number }[]
   /** Failures in wasm that were caught. */

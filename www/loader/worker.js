@@ -11,7 +11,7 @@ const base = new URL('.', self.location)
 const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
 /** @type {Collector} */
 let collector
-let page, edge, fetched, n = 0, models = [], traps = 0, instances = 0, resting, check, judge, again, coarse, answers = []
+let page, edge, fetched, n = 0, models = [], traps = 0, instances = 0, attempts = 0, dead = [], resting, check, judge, again, coarse, answers = []
 
 // Kinds of gloaming-signal's events.
 const ENGAGED = 2, CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22
@@ -111,78 +111,87 @@ const checkNow = async (submission) => {
 }
 
 /**
- * A model that failed is computed no more, and what speaks for it, if anything, is the one that the policy names. A
- * trap takes the instance with it: the others are loaded into a new one.
+ * A model that failed is computed no more, and what speaks for it, if anything, is the one that the policy names. What
+ * Rust refuses comes as text; anything else is a trap, which takes the instance with it: the others are loaded anew.
  */
 const fail = (model, why) => {
   model.failed = String(why?.message || why)
-  model.scorer = 0
   traps++
-  if (!(why instanceof WebAssembly.RuntimeError)) return
-  for (const other of models) other.scorer = 0
+  if (typeof why == 'string') return
+  for (const other of models) {
+    // Kept, because what is let go of is freed in the instance that it came from.
+    dead.push(other.scorer)
+    other.scorer = 0
+  }
+  attempts = 0
   reload()
-  return 1
 }
-/** What could not be fetched without a network is no model's failure: it is fetched when there is one. */
-const reload = () => loadScorer().catch((error) => {
-  if (!navigator.onLine) return setTimeout(reload, 5e3)
-  for (const model of models) model.failed ||= (traps++, String(error))
-})
 
 /**
  * Scores with every model the person agreed to, in order, and tells the page what it may hear, with reasons. A model
- * that was slower than its budget three times running is scored when nothing has happened for a second.
+ * that was slower than its budget three times running is scored once a second at most.
  */
 const score = (idle) => {
+  const tried = new Set()
   for (const model of models) {
+    if (model.failed) collector.fared(model.index, model.silent = 3)
+    if (model.failed || !model.scorer || !model.idle == !!idle) continue
+    tried.add(model)
     model.said = 0
-    model.silent = model.failed
-    if (model.failed) collector.fared(model.index, 3)
-    if (!model.scorer || !model.idle == !!idle) continue
-    const inputs = collector.model_inputs(model.index), from = performance.now()
-    if (!(model.silent = !inputs.length)) {
+    model.inputs = collector.model_inputs(model.index)
+    if (!(model.silent = !model.inputs.length)) {
       try {
-        const value = model.scorer.score(inputs)
-        if (collector.set_score(model.index, value)) model.said = { score: value, ...model.scorer.reasons(inputs, navigator.language) }
+        const from = performance.now(), value = model.scorer.score(model.inputs)
+        model.ms = performance.now() - from
+        if (!Number.isFinite(value)) throw 'its score is no number'
+        if (collector.set_score(model.index, value)) model.said = { score: value }
       } catch (error) { model.silent = 1; fail(model, error) }
-      model.ms = performance.now() - from
       model.slow = model.ms > model.budget && (model.slow | 0) + 1
       model.idle ||= model.slow > 2
     }
-    collector.fared(model.index, model.failed ? 3 : model.silent ? 0 : model.slow ? 2 : 1)
+    collector.fared(model.index, model.failed ? 3 : model.silent ? 0 : model.idle ? 2 : 1)
   }
   for (const model of models) {
     const by = model.silent ? models.find(({ index }) => index == model.fallback) : model
-    if (!model.speaks || !by?.said) continue
+    if (!model.speaks || !by?.said || !(tried.has(model) || tried.has(by)) || !by.scorer) continue
+    let why = { reasons: [], exact: false }
+    try { why = by.scorer.reasons(by.inputs, navigator.language) } catch (error) { if (typeof error != 'string') fail(by, error) }
     if (by != model) model.stoodIn = (model.stoodIn | 0) + 1
-    postMessage({ t: 'score', model: model.id, by: by.id, ...by.said })
+    postMessage({ t: 'score', model: model.id, by: by.id, ...by.said, ...why })
   }
 }
 
 const quietNow = (idle) => {
-  clearTimeout(resting)
   try {
     score(idle === 1)
     prepare()
-    if (idle !== 1 && models.some((model) => model.idle)) resting = setTimeout(quietNow, 1e3, 1)
+    // Not put off by what happens meanwhile: a page in focus is never quiet for long.
+    if (models.some((model) => model.idle)) resting ||= setTimeout(() => { resting = 0; quietNow(1) }, 1e3)
   } catch (error) { trap(error) }
 }
 
-/** Each call has an instance of its own: one that trapped is not to be trusted with any model. */
+/** Each call has an instance of its own, and ends when another has begun: one that trapped is not to be trusted. */
 const loadScorer = async () => {
-  const { default: init, Scorer } = await import('./scorer.js' + (instances++ ? '?' + instances : ''))
+  const mine = ++instances
+  const { default: init, Scorer } = await import('./scorer.js' + (mine > 1 ? '?' + mine : ''))
   await init({ module_or_path: fetch(base + 'scorer.wasm', { ...quiet, integrity: '@SCORER_INTEGRITY@' }) })
   const get = async (hash) => new Uint8Array(await (await fetch(`${base}models/${hash}`, { ...quiet, integrity: sri(hash) })).arrayBuffer())
   for (const model of models.filter(({ failed, scorer }) => !failed && !scorer)) {
-    try {
-      model.scorer = new Scorer(await get(model.manifest), await get(model.onnx))
-    } catch (error) {
-      if (!navigator.onLine) throw error
-      if (fail(model, error)) return
-    }
+    const files = await Promise.all([get(model.manifest), get(model.onnx)]).catch((error) => {
+      if (!navigator.onLine || attempts < 2) throw error
+      fail(model, String(error))
+    })
+    if (mine != instances) return
+    try { if (files) model.scorer = new Scorer(...files) } catch (error) { fail(model, error) }
+    if (mine != instances) return
   }
   quietNow()
 }
+/** What could not be fetched is no model's failure at once: a network that is gone is waited for, and one that errs is tried again. */
+const reload = () => loadScorer().catch((error) => {
+  if (!navigator.onLine || attempts++ < 2) return setTimeout(reload, navigator.onLine ? 500 : 5e3)
+  for (const model of models) if (!model.scorer) model.failed ||= (traps++, String(error))
+})
 
 /** A page shown without a network waits for one; until then the loader keeps what happens. */
 const patiently = async (...what) => {

@@ -43,8 +43,8 @@ const fill = async (body) => {
   const ledger = await window.gloaming('ledger')
   body.replaceChildren(element('p', STATES[status.state] || status.state, 'gl-state'))
   for (const { model, score, shown } of status.scores || []) {
-    const line = element('p', `${model}: ${(100 * score).toFixed(1)} %`)
-    line.append(element('small', shown ? ' guessed on this device; the page may see it in an experiment' : ' guessed on this device; the page does not see it'))
+    const line = element('p', shown ? `${model}: ${(100 * score).toFixed(1)} %` : `${model}: scored`)
+    line.append(element('small', shown ? ' guessed on this device; the page may see it in an experiment' : ' on this device and counted; no page is told what it guessed'))
     body.append(line)
   }
   if (status.features) {

@@ -49,7 +49,7 @@ type Words = [&'static str; 4];
 /// Names by place in [`DEFINITIONS`].
 const NAMES: [Words; NUMBERS + CATEGORIES] = [
     ["pages viewed", "angesehene Seiten", "pages vues", "páginas vistas"],
-    ["time spent looking", "Zeit beim Ansehen", "temps passé à regarder", "tiempo mirando"],
+    ["time spent on pages", "aktive Zeit", "temps de consultation", "tiempo activo"],
     ["length of the visit", "Dauer des Besuchs", "durée de la visite", "duración de la visita"],
     ["scrolled down to", "gescrollt bis", "défilement jusqu'à", "desplazamiento hasta"],
     ["clicks", "Klicks", "clics", "clics"],
@@ -57,7 +57,7 @@ const NAMES: [Words; NUMBERS + CATEGORIES] = [
     ["clicks without an answer", "Klicks ohne Antwort", "clics sans réponse", "clics sin respuesta"],
     [
         "clicks followed by an error",
-        "Klicks mit Fehler danach",
+        "Klicks mit Folgefehler",
         "clics suivis d'une erreur",
         "clics seguidos de un error",
     ],
@@ -65,7 +65,7 @@ const NAMES: [Words; NUMBERS + CATEGORIES] = [
     ["forms sent", "abgeschickte Formulare", "formulaires envoyés", "formularios enviados"],
     ["forms left unsent", "abgebrochene Formulare", "formulaires abandonnés", "formularios abandonados"],
     ["texts copied", "kopierte Texte", "textes copiés", "textos copiados"],
-    ["moves towards leaving", "Bewegungen zum Verlassen", "gestes de départ", "gestos de salida"],
+    ["signs of leaving", "Anzeichen fürs Gehen", "signes de départ", "intentos de salida"],
     [
         "links followed to other sites",
         "Links zu anderen Websites",
@@ -76,8 +76,8 @@ const NAMES: [Words; NUMBERS + CATEGORIES] = [
     ["searches", "Suchen", "recherches", "búsquedas"],
     ["products viewed", "angesehene Produkte", "produits vus", "productos vistos"],
     ["products put into the cart", "Produkte im Warenkorb", "produits mis au panier", "productos en el carrito"],
-    ["worth put into the cart", "Wert im Warenkorb", "valeur mise au panier", "valor en el carrito"],
-    ["worth bought", "Wert der Einkäufe", "valeur achetée", "valor comprado"],
+    ["value put into the cart", "Wert im Warenkorb", "valeur mise au panier", "valor en el carrito"],
+    ["value bought", "Wert der Einkäufe", "montant des achats", "importe comprado"],
     ["checkouts begun", "begonnene Bestellungen", "commandes commencées", "pagos iniciados"],
     ["purchases", "Einkäufe", "achats", "compras"],
     ["account pages viewed", "angesehene Kontoseiten", "pages de compte vues", "páginas de cuenta vistas"],
@@ -116,8 +116,8 @@ const NAMES: [Words; NUMBERS + CATEGORIES] = [
         "espera del primer contenido",
     ],
     ["wait for the server", "Warten auf den Server", "attente du serveur", "espera del servidor"],
-    ["where the visit began", "Beginn des Besuchs", "début de la visite", "inicio de la visita"],
-    ["where the visit is now", "aktueller Bereich", "rubrique actuelle", "sección actual"],
+    ["first part of the site", "Einstiegsbereich", "rubrique d'entrée", "sección de entrada"],
+    ["present part of the site", "aktueller Bereich", "rubrique actuelle", "sección actual"],
     ["where you came from", "Herkunft des Besuchs", "provenance de la visite", "procedencia de la visita"],
     ["campaign", "Kampagne", "campagne", "campaña"],
     ["kind of device", "Art des Geräts", "type d'appareil", "tipo de dispositivo"],
@@ -166,14 +166,14 @@ const LABELS: &[Words] = &[
     ["mail", "E-Mail", "e-mail", "correo"],
     ["site", "andere Website", "autre site", "otro sitio"],
     ["own", "diese Website", "ce site", "este sitio"],
-    ["phone", "Telefon", "téléphone", "teléfono"],
+    ["phone", "Handy", "téléphone", "teléfono"],
     ["tablet", "Tablet", "tablette", "tableta"],
-    ["desktop", "Computer", "ordinateur", "ordenador"],
+    ["desktop", "Computer", "ordinateur", "equipo de escritorio"],
     ["other", "andere", "autre", "otro"],
-    ["night", "Nacht", "nuit", "noche"],
+    ["night", "Nacht", "nuit", "madrugada"],
     ["morning", "Vormittag", "matin", "mañana"],
     ["afternoon", "Nachmittag", "après-midi", "tarde"],
-    ["evening", "Abend", "soir", "última hora"],
+    ["evening", "Abend", "soir", "noche"],
     ["mon", "Montag", "lundi", "lunes"],
     ["tue", "Dienstag", "mardi", "martes"],
     ["wed", "Mittwoch", "mercredi", "miércoles"],
@@ -217,6 +217,11 @@ pub fn value(definition: usize, value: f64, language: Language) -> Option<String
         Kind::Number { unit: "ms", .. } => Some(format!("{} ms", number(value, language))),
         Kind::Number { unit: "percent", .. } => {
             Some(format!("{}{}%", number(value, language), if language == Language::En { "" } else { "\u{a0}" }))
+        }
+        // Of layout shifts a tenth is much.
+        Kind::Number { unit: "score", .. } => {
+            let text = format!("{value:.2}");
+            Some(if language == Language::En { text } else { text.replace('.', ",") })
         }
         Kind::Number { .. } => Some(number(value, language)),
         Kind::Category { labels: Labels::Fixed(words), .. } => {
@@ -285,7 +290,7 @@ mod tests {
         let at = |reference| name(Definition::find(reference).unwrap(), Language::De).unwrap();
         assert_eq!(at("pages@1"), "angesehene Seiten");
         assert_eq!(at("ttfb@1"), "Warten auf den Server");
-        assert_eq!(at("landing-group@1"), "Beginn des Besuchs");
+        assert_eq!(at("landing-group@1"), "Einstiegsbereich");
         assert_eq!(at("purchase@1"), "etwas gekauft");
     }
 
@@ -294,11 +299,12 @@ mod tests {
         let told = |input, value, raises, tag| reason(input, value, raises, Language::of(tag));
         assert_eq!(told("pages@1", 12.0, true, "en-GB"), "more likely: pages viewed (12)");
         assert_eq!(told("time-product@1", 61.25, true, "de"), "wahrscheinlicher: Zeit auf Produktseiten (61,2 s)");
+        assert_eq!(told("cls@1", 0.04, false, "de"), "unwahrscheinlicher: Sprünge des Layouts (0,04)");
         assert_eq!(told("returning@1", 0.0, false, "fr-CA"), "moins probable\u{a0}: déjà venu (non)");
         assert_eq!(told("device-class@1", 0.0, false, "es"), "menos probable: tipo de dispositivo (teléfono)");
         assert_eq!(told("max-scroll@1", 80.0, true, "de"), "wahrscheinlicher: gescrollt bis (80\u{a0}%)");
         // A site's own words are not here; neither is any language but four.
-        assert_eq!(told("landing-group@1", 3.0, true, "pt"), "more likely: where the visit began");
+        assert_eq!(told("landing-group@1", 3.0, true, "pt"), "more likely: first part of the site");
         assert_eq!(told("page:cart-value", 19.5, true, "de"), "wahrscheinlicher: cart value");
         assert_eq!(Language::of(""), Language::En);
     }

@@ -28,7 +28,7 @@ use crate::config::{CentralError, Clock, Config, LEAST_DAYS};
 use crate::ingest::{Edges, Policies, Refusal, accept};
 use crate::overview::{Overview, SiteRow, bounded, overview};
 use crate::store::{Store, Stored};
-use crate::watch::{ModelView, watch};
+use crate::watch::{ModelView, Watch};
 
 /// What may change while the centre runs.
 struct Trust {
@@ -44,6 +44,7 @@ struct Context {
     password: Option<[u8; 32]>,
     assets: Assets,
     clock: Clock,
+    watch: Watch,
     /// Places for batches on their way in.
     arriving: Semaphore,
 }
@@ -131,6 +132,7 @@ pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Runn
         password,
         assets,
         clock,
+        watch: Watch::default(),
         arriving: Semaphore::new(ARRIVING),
     });
     let (stop, mut stopped) = watch::channel(false);
@@ -399,8 +401,8 @@ async fn site_overview(
     responses((status = 200, body = Vec<ModelView>), (status = 404, body = Problem), (status = 503, body = Problem))
 )]
 async fn site_models(State(context): State<Arc<Context>>, Path(site): Path<String>) -> Response {
-    match watch(&context.store, &context.trust().policies, &site).await {
-        Ok(Some(found)) => Json(found).into_response(),
+    match context.watch.models(&context.store, &context.trust().policies, &site).await {
+        Ok(Some(found)) => Json(&*found).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known"),
         Err(error) => {
             tracing::error!(%error, "what is seen of models could not be read");

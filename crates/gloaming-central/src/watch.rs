@@ -5,14 +5,18 @@
 //! that a model takes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gloaming_policy::{Axis, Bins, Metric, Model, ModelState, Policy, Source};
 use gloaming_privacy::Mechanism;
 use gloaming_signal::ReleaseState;
-use gloaming_stats::drift::{Noise, Null, Reference, Setting, Statistic, benjamini_hochberg, finding};
+use gloaming_stats::drift::{
+    Change, DriftError, Noise, Null, Reference, Setting, Statistic, benjamini_hochberg, finding,
+};
 use gloaming_stats::performance::{Table, performance};
 use gloaming_stats::{Cells, Estimate};
 use serde::Serialize;
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::ingest::Policies;
@@ -24,6 +28,10 @@ const WINDOWS: u32 = 27;
 const LEVEL: f64 = 0.01;
 /// Draws of a threshold: it is exceeded by 1 % ± 0.45 of windows without drift.
 const RUNS: usize = 2_000;
+/// And of what is rarer than that.
+const MOST_RUNS: usize = 60_000;
+/// A smaller index is called no drift however sure it is: where visits are many, everything is.
+const LEAST: f64 = 0.02;
 
 /// A figure with its 95 % interval, which includes the noise.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
@@ -60,7 +68,7 @@ pub struct Drift {
     /// How often chance and noise alone part two such windows as far, by the Jensen-Shannon distance; over all that
     /// the model takes (Benjamini and Hochberg).
     pub q: f64,
-    /// Whether that is less than once in a hundred.
+    /// Whether that is less than once in a hundred, and the index 0.02 at least.
     pub drifted: bool,
     /// Which bins grew and which fell, in words.
     pub words: String,
@@ -111,44 +119,83 @@ pub struct ModelView {
     pub unknown: Vec<String>,
 }
 
-/// Releases of one metric, added up by window.
+/// Releases of one metric by window, edge by edge.
 struct Windows<'p> {
     metric: &'p Metric,
     /// By start, ms.
-    cells: BTreeMap<u64, Cells>,
+    cells: BTreeMap<u64, BTreeMap<&'p str, Cells>>,
 }
 
 impl<'p> Windows<'p> {
-    /// Sums over edges. What an earlier version of the policy cut into other bins is left out.
-    fn of(metric: &'p Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Option<&'p Metric>) -> Self {
-        let mut cells: BTreeMap<u64, Cells> = BTreeMap::new();
+    /// What an earlier version of the policy counted otherwise, or of another model under that name, is left out.
+    fn of(metric: &'p Metric, rows: &'p [ReleaseRow], versions: &BTreeMap<u32, Policy>, newest: &Policy) -> Self {
+        let mut cells: BTreeMap<u64, BTreeMap<&'p str, Cells>> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.state == ReleaseState::Released) {
-            let Some(version) = earlier(row.policy_version).filter(|version| version.axes == metric.axes) else {
+            let Some(version) = versions.get(&row.policy_version).and_then(|policy| {
+                policy.metric(metric.id).filter(|version| alike((newest, metric), (policy, version)))
+            }) else {
                 continue;
             };
             let deviation = version.scales().first().map_or(0.0, |scale| scale.deviation(version.mechanism));
             let values = row.values.iter().map(|value| *value as f64).collect();
             let Ok(released) = Cells::new(values, deviation.powi(2)) else { continue };
-            let start_ms = row.window.saturating_mul(metric.span_ms);
-            let sum = cells.get(&start_ms).and_then(|before| before.plus(&released).ok()).unwrap_or(released);
-            cells.insert(start_ms, sum);
+            let edges = cells.entry(row.window.saturating_mul(metric.span_ms)).or_default();
+            // Of a window that one edge released under two versions of the policy both count.
+            let sum = edges.get(&*row.edge).and_then(|before| before.plus(&released).ok()).unwrap_or(released);
+            edges.insert(&row.edge, sum);
         }
         Self { metric, cells }
     }
 
     fn all(&self) -> Option<Cells> {
-        sum(self.cells.values())
+        sum(self.cells.values().flat_map(BTreeMap::values))
+    }
+
+    /// The newest window, and the sum and number of those that it is compared with: earlier ones, of the edges that
+    /// both have, and of the same day of the week where days are compared and two such are there.
+    fn beside(&self) -> Option<(u64, Cells, Option<(Cells, usize)>)> {
+        let (start_ms, newest) = self.cells.last_key_value()?;
+        let day = 86_400_000;
+        let same = |start: &u64| self.metric.span_ms != day || (start_ms - start).is_multiple_of(7 * day);
+        let earlier = || self.cells.range(..start_ms);
+        let weekly = earlier().filter(|(start, _)| same(start)).count() >= 2;
+        let before: Vec<_> = earlier().filter(|(start, _)| !weekly || same(start)).collect();
+        let known = |edge: &str| before.iter().any(|(_, edges)| edges.contains_key(edge));
+        let now = sum(newest.iter().filter(|(edge, _)| before.is_empty() || known(edge)).map(|(_, cells)| cells));
+        let here: Vec<_> =
+            before.iter().filter(|(_, edges)| edges.keys().any(|edge| newest.contains_key(edge))).collect();
+        let usual = here.iter().flat_map(|(_, edges)| edges.iter());
+        let usual = sum(usual.filter(|(edge, _)| newest.contains_key(*edge)).map(|(_, cells)| cells));
+        let whole = || sum(newest.values());
+        Some((*start_ms, now.or_else(whole)?, usual.map(|usual| (usual, here.len()))))
     }
 
     /// Of a joint metric the first axis alone: what falls into a row, whatever the column. The noise of a row adds up.
     fn rows(&self) -> Self {
         let width = self.metric.axes.last().map_or(1, |axis| axis.labels.len());
-        let of = |(start, cells): (&u64, &Cells)| {
+        let of = |cells: &Cells| {
             let values = cells.values().chunks(width).map(|row| row.iter().sum()).collect();
-            Some((*start, Cells::new(values, cells.variance() * width as f64).ok()?))
+            Cells::new(values, cells.variance() * width as f64).ok()
         };
-        Self { metric: self.metric, cells: self.cells.iter().filter_map(of).collect() }
+        let edges = |edges: &BTreeMap<&'p str, Cells>| {
+            edges.iter().filter_map(|(edge, cells)| Some((*edge, of(cells)?))).collect::<BTreeMap<_, _>>()
+        };
+        Self { metric: self.metric, cells: self.cells.iter().map(|(start, by)| (*start, edges(by))).collect() }
     }
+}
+
+/// Whether two versions of a metric count the same: the same bins, of the same thing, scored by the same model.
+fn alike((policy, metric): (&Policy, &Metric), (other, version): (&Policy, &Metric)) -> bool {
+    let model =
+        |policy: &Policy, place: u32| policy.models.get(place as usize).map(|m| (m.id.clone(), m.manifest_sha256));
+    let source = |one: &Axis, two: &Axis| match (one.source, two.source) {
+        (Source::Score(a), Source::Score(b)) | (Source::Fared(a), Source::Fared(b)) => {
+            model(policy, a) == model(other, b)
+        }
+        (a, b) => a == b,
+    };
+    metric.axes.len() == version.axes.len()
+        && metric.axes.iter().zip(&version.axes).all(|(a, b)| source(a, b) && a.bins == b.bins && a.labels == b.labels)
 }
 
 fn sum<'c>(mut cells: impl Iterator<Item = &'c Cells>) -> Option<Cells> {
@@ -156,52 +203,53 @@ fn sum<'c>(mut cells: impl Iterator<Item = &'c Cells>) -> Option<Cells> {
     cells.try_fold(first, |sum, next| sum.plus(next).ok())
 }
 
-/// The newest window beside those before; an error is a sentence.
-fn drift(of: &str, axis: &Axis, windows: &Windows<'_>) -> Result<(Drift, f64), String> {
-    let mut before = windows.cells.iter();
-    let Some((start_ms, newest)) = before.next_back() else {
+/// The newest window beside those before; an error is a sentence. `many` is how many are judged together.
+fn drift(of: &str, axis: &Axis, windows: &Windows<'_>, many: usize) -> Result<(Drift, f64), String> {
+    let Some((start_ms, newest, usual)) = windows.beside() else {
         return Err(format!("{of}: no window was released yet"));
     };
-    let (count, Some(usual)) = (before.len(), sum(before.map(|(_, cells)| cells))) else {
+    let Some((usual, count)) = usual else {
         return Err(format!("{of}: one window was released; drift shows from the second"));
     };
-    let one = windows.metric.mechanism == Mechanism::Laplace && count == 1;
-    let noise = if one { Noise::Laplace } else { Noise::Gaussian };
+    let laplace = windows.metric.mechanism == Mechanism::Laplace;
+    let noise = if laplace { Noise::Laplace } else { Noise::Gaussian };
     let reference = Reference::Cells(usual);
     let labels: Vec<&str> = axis.labels.iter().map(String::as_str).collect();
     let judged = || {
-        let setting = Setting::of(&reference, newest, noise)?;
+        let setting = Setting::of(&reference, &newest, noise)?;
         let seed = u64::from(windows.metric.id) ^ start_ms.rotate_left(32);
-        let psi = Statistic::Psi.between(&reference, newest)?;
+        let psi = Statistic::Psi.between(&reference, &newest)?;
         let threshold = Null::simulate(&setting, &Statistic::Psi, RUNS, seed)?.threshold(LEVEL)?;
         // Where few visits are expected in a bin, whether it is empty decides the index; this distance is steadier.
-        let apart = Statistic::JensenShannon.between(&reference, newest)?;
-        let p = Null::simulate(&setting, &Statistic::JensenShannon, RUNS, seed)?.p(apart);
-        let words = finding(of, &labels, &reference, newest, noise)?.to_string();
-        let visits = newest.total();
-        Ok::<_, gloaming_stats::drift::DriftError>((
-            Drift {
-                of: of.to_owned(),
-                start_ms: *start_ms,
-                visits,
-                windows: count,
-                psi,
-                threshold,
-                q: p,
-                drifted: false,
-                words,
-            },
-            p,
-        ))
+        let apart = Statistic::JensenShannon.between(&reference, &newest)?;
+        let chance =
+            |runs| Ok::<_, DriftError>(Null::simulate(&setting, &Statistic::JensenShannon, runs, seed)?.p(apart));
+        let mut p = chance(RUNS)?;
+        // One in two thousand is not rare enough to stand out among dozens; only what is that rare is drawn again.
+        if p < 3.0 / RUNS as f64 && many > 4 {
+            p = chance((RUNS * many).min(MOST_RUNS))?;
+        }
+        let found = finding(of, &labels, &reference, &newest, noise)?;
+        let words = if found.changes.iter().any(Change::is_sure) {
+            found.to_string()
+        } else {
+            format!("{of}: many bins changed a little, none by itself by more than chance and noise explain")
+        };
+        let (of, visits) = (of.to_owned(), newest.total());
+        Ok((Drift { of, start_ms, visits, windows: count, psi, threshold, q: p, drifted: false, words }, p))
     };
-    judged().map_err(|error| format!("{of}: {error}"))
+    judged().map_err(|error: DriftError| format!("{of}: {error}"))
 }
 
 fn performed(windows: &Windows<'_>) -> Option<Result<Performed, String>> {
     let [score, outcome] = windows.metric.axes.as_slice() else { return None };
-    let (Source::Score(_), Bins::Edges(edges), 2) = (score.source, &score.bins, outcome.labels.len()) else {
+    let (Source::Score(_), Bins::Edges(edges), Source::Feature(_)) = (score.source, &score.bins, outcome.source) else {
         return None;
     };
+    // Other words of two are no outcomes: a visit that is the first of its day has not come true.
+    if outcome.labels != ["no", "yes"] {
+        return None;
+    }
     let edges: Vec<f64> = edges.iter().map(|edge| f64::from(*edge) / 1e6).collect();
     let told = || {
         let cells = windows.all().ok_or_else(|| "no window was released yet".to_owned())?;
@@ -240,26 +288,34 @@ fn state(state: ModelState) -> &'static str {
 
 /// What is seen of one model, in all metrics of the policy that say something of it.
 fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> ModelView {
-    let (mut found, mut unknown, mut told, mut well) = (Vec::new(), Vec::new(), Vec::new(), None);
-    for windows in all {
+    let (mut inputs, mut scores, mut told, mut well) = (BTreeMap::new(), None, Vec::new(), None);
+    let mut unknown = Vec::new();
+    // What the monitor counts comes first: its numbers are the highest, and it serves the model's own purpose.
+    for windows in all.iter().rev() {
         let Some(axis) = windows.metric.axes.first() else { continue };
         let alone = windows.metric.axes.len() == 1 && windows.metric.sum_max().is_none();
         match axis.source {
             Source::Fared(of) if of == place && alone => told = fared(windows),
             Source::Score(of) if of == place => {
-                let (name, score) = (format!("score:{}", model.id), if alone { None } else { Some(windows.rows()) });
-                found.push(drift(&name, axis, score.as_ref().unwrap_or(windows)));
+                scores = scores.or(Some((axis, windows, alone)));
                 match performed(windows) {
-                    Some(Ok(performed)) => well = Some(performed),
+                    Some(Ok(performed)) => well = well.or(Some(performed)),
                     Some(Err(why)) => unknown.push(why),
                     None => {}
                 }
             }
             Source::Feature(of) if alone && model.inputs.contains(&of) => {
-                found.push(drift(&windows.metric.of, axis, windows));
+                inputs.entry(of).or_insert((axis, windows));
             }
             _ => {}
         }
+    }
+    let many = inputs.len() + usize::from(scores.is_some());
+    let mut found: Vec<_> =
+        inputs.into_values().map(|(axis, windows)| drift(&windows.metric.of, axis, windows, many)).collect();
+    if let Some((axis, windows, alone)) = scores {
+        let rows = (!alone).then(|| windows.rows());
+        found.push(drift(&format!("score:{}", model.id), axis, rows.as_ref().unwrap_or(windows), many));
     }
     let (mut drift, mut chances) = (Vec::new(), Vec::new());
     for one in found {
@@ -274,7 +330,7 @@ fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> Mode
     // A model that takes many features has many ways to look drifted by chance.
     if let Ok(adjusted) = benjamini_hochberg(&chances) {
         for (one, q) in drift.iter_mut().zip(adjusted) {
-            (one.q, one.drifted) = (q, q < LEVEL);
+            (one.q, one.drifted) = (q, q < LEVEL && one.psi >= LEAST);
         }
     }
     drift.sort_by(|one, other| one.q.total_cmp(&other.q).then(other.psi.total_cmp(&one.psi)));
@@ -299,34 +355,52 @@ fn concerns(policy: &Policy, metric: &Metric) -> bool {
     })
 }
 
-/// Reads what is seen of a site's models by its newest policy; `None` when no policy is known.
-///
-/// # Errors
-/// When the database fails.
-pub(crate) async fn watch(
-    store: &Store,
-    policies: &Policies,
-    site: &str,
-) -> Result<Option<Vec<ModelView>>, StoreError> {
-    // Copied, because thresholds are drawn on a thread of their own: nobody else waits for that.
-    let versions: BTreeMap<u32, Policy> = policies
-        .range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX))
-        .map(|((_, version), (policy, _))| (*version, policy.clone()))
-        .collect();
-    let Some(policy) = versions.values().next_back() else { return Ok(None) };
-    let mut releases = Vec::new();
-    for metric in policy.metrics.iter().filter(|metric| concerns(policy, metric)) {
-        releases.push((metric.id, store.releases(site, metric.id, metric.span_ms, WINDOWS).await?));
+/// What was seen, of which releases.
+type Known = BTreeMap<String, (Vec<(u32, u64, usize)>, Arc<Vec<ModelView>>)>;
+
+/// What is seen of models, kept until something new arrives. One site is worked out at a time, so that whoever asks
+/// often takes no core from what arrives.
+#[derive(Default)]
+pub(crate) struct Watch(Mutex<Known>);
+
+impl Watch {
+    /// What is seen of a site's models by its newest policy; `None` when no policy is known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn models(
+        &self,
+        store: &Store,
+        policies: &Policies,
+        site: &str,
+    ) -> Result<Option<Arc<Vec<ModelView>>>, StoreError> {
+        let mut known = self.0.lock().await;
+        let versions = || policies.range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX));
+        let Some((_, (policy, _))) = versions().next_back() else { return Ok(None) };
+        let (mut releases, mut name) = (Vec::new(), vec![(policy.version, 0, 0)]);
+        for metric in policy.metrics.iter().filter(|metric| concerns(policy, metric)) {
+            let rows = store.releases(site, metric.id, metric.span_ms, WINDOWS).await?;
+            name.push((metric.id, rows.iter().map(|row| row.received_ms).max().unwrap_or(0), rows.len()));
+            releases.push((metric.id, rows));
+        }
+        if let Some((of, seen)) = known.get(site)
+            && *of == name
+        {
+            return Ok(Some(Arc::clone(seen)));
+        }
+        // Copied, because thresholds are drawn on a thread of their own.
+        let versions = versions().map(|((_, version), (policy, _))| (*version, policy.clone())).collect();
+        let found = tokio::task::spawn_blocking(move || seen(&versions, &releases)).await;
+        let found = Arc::new(found.map_err(|_| StoreError::Unworkable)?);
+        known.insert(site.to_owned(), (name, Arc::clone(&found)));
+        Ok(Some(found))
     }
-    Ok(tokio::task::spawn_blocking(move || seen(&versions, &releases)).await.ok())
 }
 
 /// What is seen of the models of the newest version in these releases, by metric.
 fn seen(versions: &BTreeMap<u32, Policy>, releases: &[(u32, Vec<ReleaseRow>)]) -> Vec<ModelView> {
     let Some(policy) = versions.values().next_back() else { return Vec::new() };
-    let windows = |(id, rows): &(u32, Vec<ReleaseRow>)| {
-        Some(Windows::of(policy.metric(*id)?, rows, &|version| versions.get(&version)?.metric(*id)))
-    };
-    let all: Vec<Windows<'_>> = releases.iter().filter_map(windows).collect();
+    let windows = |(id, rows)| Some(Windows::of(policy.metric(id)?, rows, versions, policy));
+    let all: Vec<Windows<'_>> = releases.iter().filter_map(|(id, rows)| windows((*id, rows))).collect();
     (0..).zip(&policy.models).map(|(place, model)| view(policy, place, model, &all)).collect()
 }

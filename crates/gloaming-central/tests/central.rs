@@ -265,11 +265,25 @@ async fn a_policy_that_nobody_vouches_for_keeps_the_centre_from_starting() {
 fn every_route_and_every_field_is_described() {
     let document = serde_json::to_value(openapi()).unwrap();
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    assert_eq!(paths, ["/api/v1/batches", "/api/v1/sites", "/api/v1/sites/{site}/overview"]);
+    assert_eq!(
+        paths,
+        ["/api/v1/batches", "/api/v1/sites", "/api/v1/sites/{site}/models", "/api/v1/sites/{site}/overview"]
+    );
     let schemas = document["components"]["schemas"].as_object().unwrap();
-    for schema in ["Overview", "MetricView", "WindowView", "Total", "Budget", "SiteRow", "Problem"] {
+    for schema in [
+        "Overview",
+        "MetricView",
+        "WindowView",
+        "Total",
+        "Budget",
+        "SiteRow",
+        "Problem",
+        "ModelView",
+        "Drift",
+        "Performed",
+    ] {
         let properties = schemas[schema]["properties"].as_object().unwrap();
-        let described = |p: &Value| p["description"].is_string() || p["$ref"].is_string() || p["allOf"].is_array();
+        let described = |p: &Value| p["description"].is_string() || p["$ref"].is_string() || p["oneOf"].is_array();
         assert!(properties.values().all(described), "{schema}");
     }
 }

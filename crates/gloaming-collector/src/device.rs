@@ -424,12 +424,10 @@ impl Device {
         });
         let current = self.scores_of(self.tracker.session_started_ms().unwrap_or(0));
         let scores = self.policy.models.iter().zip(&current).filter(|(_, s)| s.steps != NONE).map(|(model, score)| {
-            format!(
-                "{{\"model\":\"{}\",\"score\":0.{:06},\"shown\":{}}}",
-                model.id,
-                score.steps.min(999_999),
-                model.state.acts()
-            )
+            // The page that asks may not hear of a model in shadow more than that it has a score.
+            let shown = model.state.acts();
+            let told = if shown { format!("0.{:06}", score.steps.min(999_999)) } else { "null".to_owned() };
+            format!("{{\"model\":\"{}\",\"score\":{told},\"shown\":{shown}}}", model.id)
         });
         format!(
             "{{\"policyVersion\":{},\"unknownEvents\":{},\"features\":[{}],\"scores\":[{}]}}",

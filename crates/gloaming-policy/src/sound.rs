@@ -50,7 +50,9 @@ impl Policy {
         let stands_in = |(index, model): (usize, &Model)| {
             model.fallback.is_none_or(|place| {
                 let other = self.models.get(place as usize).filter(|_| place as usize != index);
-                other.is_some_and(|o| o.purpose == model.purpose && o.state.may_stand_in_for(model.state))
+                other.is_some_and(|o| {
+                    o.purpose == model.purpose && o.state.may_stand_in_for(model.state) && o.fallback.is_none()
+                })
             })
         };
         self.site.len() <= limits::SITE_BYTES

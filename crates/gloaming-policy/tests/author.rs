@@ -108,6 +108,7 @@ fn a_model_may_have_one_that_stands_in_for_it() {
         ("fallback = \"smal\"", "prediction", "did you mean `small`?"),
         ("fallback = \"purchase-intent\"", "prediction", "cannot stand in for itself"),
         ("fallback = \"small\"", "measurement", "serves another purpose than `purchase-intent`"),
+        ("fallback = \"small\"", "prediction\"\nfallback = \"purchase-intent", "names a fallback itself"),
         ("budget_ms = 0", "prediction", "must be a whole number from 1 to 1000"),
     ] {
         let said = two_models(lines, purpose).unwrap_err();
@@ -179,7 +180,8 @@ fn a_monitor_is_written_out_as_metrics() {
     assert_eq!(watched(&narrow), wanted);
     let twice = "rho = 0.02\nk = 100\n[[monitor]]\nmodel = \"purchase-intent\"\nwindow = \"week\"\nrho = 0.006\n";
     for (lines, wanted) in [
-        ("rho = 0.02\noutcome = \"outcome:bought@1\"\n", "there is no `outcome:bought@1`"),
+        ("rho = 0.02\noutcome = \"outcome:bought@1\"\n", "`outcome:bought@1` is no outcome of yes or no"),
+        ("rho = 0.02\noutcome = \"outcome:pages@1\"\n", "is no outcome of yes or no"),
         ("rho = 0.02\ninputs = [\"clicks@1\"]\n", "`clicks@1` is no input of `purchase-intent`"),
         ("rho = 0.005\n", "name the inputs that matter in `inputs`, 1 at most, or raise rho to 0.006"),
         (twice, "`purchase-intent` is monitored twice"),

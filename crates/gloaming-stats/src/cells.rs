@@ -3,6 +3,9 @@
 /// Most cells of one metric.
 pub(crate) const CELLS: usize = 4_096;
 
+/// Largest cell: more visits than there will be, and its square is exact enough to reckon with.
+const VALUE: f64 = 1e15;
+
 /// Why cells cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CellsError {
@@ -12,6 +15,9 @@ pub enum CellsError {
     /// Shapes that do not belong together.
     #[error("{0} cells where {1} belong; compare releases of the same metric and version only")]
     Shape(usize, usize),
+    /// A value that is none.
+    #[error("a cell of {0}; cells are numbers, {VALUE:e} at most")]
+    Value(String),
     /// A variance that is none.
     #[error("a noise variance of {0}; it is a number of zero or more")]
     Variance(String),
@@ -34,7 +40,11 @@ impl Cells {
         if values.is_empty() || values.len() > CELLS {
             return Err(CellsError::Count(values.len()));
         }
-        if !variance.is_finite() || variance < 0.0 || !values.iter().all(|value| value.is_finite()) {
+        // Written so that what is no number is refused too.
+        if let Some(wrong) = values.iter().find(|value| !(value.abs() <= VALUE)) {
+            return Err(CellsError::Value(wrong.to_string()));
+        }
+        if !(0.0..=VALUE * VALUE).contains(&variance) {
             return Err(CellsError::Variance(variance.to_string()));
         }
         Ok(Self { values, variance })
@@ -61,13 +71,13 @@ impl Cells {
     /// The cells of both together; their noise adds up.
     ///
     /// # Errors
-    /// When they have different shapes.
+    /// When they have different shapes, or add up to more than a cell holds.
     pub fn plus(&self, other: &Self) -> Result<Self, CellsError> {
         if self.values.len() != other.values.len() {
             return Err(CellsError::Shape(other.values.len(), self.values.len()));
         }
         let values = self.values.iter().zip(&other.values).map(|(a, b)| a + b).collect();
-        Ok(Self { values, variance: self.variance + other.variance })
+        Self::new(values, self.variance + other.variance)
     }
 }
 
@@ -94,5 +104,7 @@ mod tests {
         assert_eq!(one.plus(&Cells::new(vec![1.0], 0.0).unwrap()), Err(CellsError::Shape(1, 2)));
         assert_eq!(Cells::new(vec![], 1.0), Err(CellsError::Count(0)));
         assert!(matches!(Cells::new(vec![1.0], f64::NAN), Err(CellsError::Variance(_))));
+        assert!(matches!(Cells::new(vec![f64::NAN], 1.0), Err(CellsError::Value(_))));
+        assert!(matches!(Cells::new(vec![1e308; 4], 0.0), Err(CellsError::Value(_))));
     }
 }

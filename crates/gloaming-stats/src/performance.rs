@@ -6,8 +6,8 @@
 //! the scores themselves; bins of equal width cost 0.01 to 0.03.
 //!
 //! Definitions are those of scikit-learn 1.9 (`roc_auc_score`, `average_precision_score`, `brier_score_loss`) on rows
-//! whose score is their bin's. Cells are used as released, negative ones included: the noise then averages out of the
-//! figures, where clamping would leave a bias.
+//! whose score is their bin's. Cells are used as released, negative ones included: the noise then averages out of
+//! what is linear in them and nearly out of the rest, where clamping would leave a bias.
 //!
 //! [`expected`] needs no outcomes, and therefore cannot see that outcomes changed: read what it says there.
 
@@ -114,8 +114,8 @@ pub struct Performance {
     pub average_precision: Estimate,
     /// Mean squared error of the bins' scores.
     pub brier: Estimate,
-    /// Expected calibration error: Σ |outcomes − score · people| / people over the bins. What noise adds on average is
-    /// taken off the value. Chance adds to it as well, as in every such figure; the interval reaches down for it, to
+    /// Expected calibration error: Σ |outcomes − score · people| / people over the bins. Most of what noise adds on
+    /// average is taken off the value. Chance adds to it as well, as in every such figure; the interval reaches down for it, to
     /// 0 where a model could be calibrated.
     pub calibration_error: Estimate,
 }

@@ -141,7 +141,9 @@ impl Sides {
 /// Two-sided cumulative sum (Page 1954) of figures measured in standard deviations that include each release's noise.
 ///
 /// An allowance of 0.5 and a limit of 5 find a shift of one standard deviation after about ten releases and raise a
-/// false alarm about once in 465 (two-sided, normal figures; Montgomery, *Statistical Quality Control*, table 9.3).
+/// false alarm about once in 465 (two-sided, normal figures; Montgomery, *Statistical Quality Control*, table 9.3), when
+/// the usual level is known. Learnt from 8 releases it is known badly: the median run without change is then 52 releases,
+/// from 20 it is 112, from 50 199, from 200 283.
 #[derive(Clone, Debug)]
 pub struct Cusum {
     mean: f64,
@@ -209,7 +211,8 @@ impl Weekly {
     /// Sum of excess standard deviations that raises an alarm.
     pub const LIMIT: f64 = 18.0;
     /// A day counts as ten standard deviations off at most. So no single day and no pair of them (a holiday, a broken
-    /// sensor) raises an alarm, and three days without anybody do.
+    /// sensor) raises an alarm, and three days without anybody do where weekdays differ by a tenth of
+    /// the level or less.
     pub const MOST: f64 = 10.0;
     /// The spread is taken for a twentieth of the level at least: eight days can be alike by chance, and an
     /// owner does not want to hear of less.

@@ -81,6 +81,9 @@ pub enum StoreError {
     /// A row that this program did not write.
     #[error("the row of metric {0} holds `{1}`, which is no list of numbers; bring the database back from a backup")]
     Damaged(i64, String),
+    /// A fault of this program.
+    #[error("what was read could not be worked out; report this with the log")]
+    Unworkable,
     /// A test asked for it.
     #[error("the test's fuse blew")]
     Fuse,

@@ -73,10 +73,10 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<String> {
     for (id, metric) in after.iter().filter(|(id, _)| !before.contains_key(id)) {
         lines.push(format!("metric {id} `{}` added: {} of {}", metric.name, metric.kind, metric.of));
     }
-    let model = |m: &crate::Model| (m.id.clone(), m.state.number(), m.onnx_sha256);
+    let model = |m: &crate::Model| (m.id.clone(), m.state.number(), m.onnx_sha256, m.budget_ms);
     let (gone, come) = lists(&old.models, &new.models, model);
-    lines.extend(gone.iter().map(|(id, ..)| format!("model `{id}`: this state or file removed")));
-    lines.extend(come.iter().map(|(id, ..)| format!("model `{id}`: new state or file")));
+    lines.extend(gone.iter().map(|(id, ..)| format!("model `{id}`: this state, file or budget_ms removed")));
+    lines.extend(come.iter().map(|(id, ..)| format!("model `{id}`: new state, file or budget_ms")));
     let spare = |of: &Policy| {
         let named = |m: &crate::Model| {
             let spare = of.models.get(m.fallback? as usize)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gloaming_behavior::Definition;
 use gloaming_signal::limits;
 
-use super::table::{Problem, Table, nearest};
+use super::table::{Problem, Table, Value, nearest};
 use super::{ManifestFacts, Manifests, need_name, on_text, purpose_of};
 use crate::document::{Model, ModelState, PAGE_INPUT, PageFeature, Purpose};
 use crate::gate::{Kind, Record, Rules, Stage, Step};
@@ -145,9 +145,9 @@ pub(super) fn models(
             fallback: None,
         });
     }
-    for (index, named) in fallbacks.into_iter().enumerate() {
+    for (index, named) in fallbacks.iter().enumerate() {
         let Some((id, value)) = named else { continue };
-        match stand_in_for(index, &id, &models) {
+        match stand_in_for(index, id, &models, &fallbacks) {
             Ok(fallback) => models[index].fallback = Some(fallback),
             Err((cause, remedy)) => value.problem(cause, remedy),
         }
@@ -157,7 +157,12 @@ pub(super) fn models(
 
 /// The model that may speak in another's place. Pages are told by it what they are told by the other, so it must have
 /// come as far through the gate, and be agreed to for the same reason.
-fn stand_in_for(index: usize, id: &str, models: &[Model]) -> Result<u32, (String, String)> {
+fn stand_in_for(
+    index: usize,
+    id: &str,
+    models: &[Model],
+    fallbacks: &[Option<(String, Value<'_>)>],
+) -> Result<u32, (String, String)> {
     let model = &models[index];
     let refused = |cause: String, remedy: &str| Err((cause, remedy.to_owned()));
     let Some(place) = models.iter().position(|other| other.id == id) else {
@@ -169,6 +174,12 @@ fn stand_in_for(index: usize, id: &str, models: &[Model]) -> Result<u32, (String
     let other = &models[place];
     if place == index {
         return refused(format!("`{id}` cannot stand in for itself"), "name another model, or leave `fallback` out");
+    }
+    if fallbacks.get(place).is_some_and(Option::is_some) {
+        return refused(
+            format!("`{id}` names a fallback itself, and nobody could say who speaks"),
+            "let the last in the row name none",
+        );
     }
     if other.purpose != model.purpose {
         return refused(

@@ -64,19 +64,23 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
         table.problem(format!("there is no model `{id}` to monitor"), remedy);
         return None;
     };
-    let (place, told) = (u32::try_from(index).ok()?, outcome.is_some());
+    let place = u32::try_from(index).ok()?;
     let mut wanted: Vec<(String, &'static str, String, Vec<Axis>)> = Vec::new();
     if let Some(outcome) = outcome {
         let found = outcome.strip_prefix("outcome:").and_then(Definition::find);
-        match found.and_then(|feature| axis_of(feature, policy)) {
+        match found.and_then(|feature| axis_of(feature, policy)).filter(|axis| axis.labels == ["no", "yes"]) {
             Some(axis) => wanted.push((
                 format!("{id}-outcomes"),
                 "joint",
                 format!("score:{id}, {outcome}"),
                 vec![metric::score_axis(place, policy)?, axis],
             )),
-            None => table.problem(format!("there is no `{outcome}`"), "as in outcome = \"outcome:purchase@1\""),
+            None => table
+                .problem(format!("`{outcome}` is no outcome of yes or no"), "as in outcome = \"outcome:purchase@1\""),
         }
+    } else if !policy.metrics.iter().any(|m| m.axes.first().is_some_and(|axis| axis.source == Source::Score(place))) {
+        let axis = metric::score_axis(place, policy)?;
+        wanted.push((format!("{id}-scores"), "histogram", format!("score:{id}"), vec![axis]));
     }
     let fared = Axis {
         source: Source::Fared(place),
@@ -88,11 +92,16 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
     if let Some(only) = only {
         let names = only.texts();
         let of = |name: &String| Definition::find(name).and_then(|feature| u32::try_from(feature).ok());
-        for name in names.iter().filter(|name| of(name).is_none_or(|feature| !inputs.contains(&feature))) {
-            only.problem(format!("`{name}` is no input of `{id}`"), "list features that the model takes");
+        let counted = |feature: u32| inputs.contains(&feature) && axis_of(feature as usize, policy).is_some();
+        for name in names.iter().filter(|name| !of(name).is_some_and(counted)) {
+            only.problem(
+                format!("`{name}` is no input of `{id}` that can be counted by itself"),
+                "list features that the model takes",
+            );
         }
         inputs.retain(|input| names.iter().any(|name| of(name) == Some(*input)));
     }
+    let others = wanted.len();
     // What a page gives is declared, bounded and counted by the owner's own metrics, where it matters.
     for input in inputs.into_iter().filter(|input| *input < PAGE_INPUT) {
         let definition = DEFINITIONS.get(input as usize)?;
@@ -113,7 +122,7 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
             ),
             format!(
                 "name the inputs that matter in `inputs`, {} at most, or raise rho to {}",
-                (price / LEAST_MICRO).saturating_sub(1 + u64::from(told)),
+                (price / LEAST_MICRO).saturating_sub(others as u64),
                 (LEAST_MICRO * wanted.len() as u64) as f64 / 1e6
             ),
         );
@@ -121,7 +130,7 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
     let purpose = policy.models[index].purpose;
     for (name, kind, of, axes) in wanted {
         let metric = Metric {
-            id: number(&name),
+            id: number(&format!("{name} {of}")),
             name,
             of,
             kind: kind.into(),
@@ -148,7 +157,7 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
     Some(index)
 }
 
-/// A number of its own for a name: FNV-1a, 32 bits, into a billion.
+/// A number of its own for a name and what it is of: FNV-1a, 32 bits, into a billion.
 fn number(name: &str) -> u32 {
     let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     FIRST_ID + hash % 1_000_000_000

@@ -41,8 +41,9 @@ pub struct Finding {
 
 /// Compares each bin's share. The intervals hold together: all of a feature's hold the true changes in 95 of 100
 /// windows (Bonferroni over the bins), so the largest change may be picked out after looking. Shares are taken without
-/// clamping, and their variance is that of a ratio: chance s (1 − s) / n, and noise v (1 − 2 s + B s²) / n² because a
-/// bin's noise is part of the total's. Chance and noise each reach as far as their own tails do.
+/// clamping. Chance reaches as far as Wilson's interval (1927) of either share, joined as Newcombe (1998, method 10)
+/// does, because the usual one holds too seldom where few fall into a bin; noise, with the variance
+/// v (1 − 2 s + B s²) / n² of a share whose total is noisy too, reaches as far as its own tails do.
 ///
 /// # Errors
 /// When shapes or labels do not fit or nobody is there.
@@ -57,46 +58,59 @@ pub fn finding(
     if labels.len() != bins {
         return Err(DriftError::Labels(labels.len(), bins));
     }
-    let usual = match reference {
-        Reference::Cells(cells) => shares_with_variance(cells)?,
-        exact @ Reference::Shares(_) => exact.shares()?.into_iter().map(|share| (share, [0.0; 2])).collect(),
-    };
-    if usual.len() != bins {
-        return Err(CellsError::Shape(bins, usual.len()).into());
-    }
     let missed = 0.05 / bins as f64;
     let normal = Normal::standard().inverse_cdf(1.0 - missed / 2.0);
     let reach = match noise {
         Noise::Gaussian => [normal, normal],
         Noise::Laplace => [normal, -missed.ln() / std::f64::consts::SQRT_2],
     };
-    let pairs = usual.into_iter().zip(shares_with_variance(window)?).zip(labels).enumerate();
+    let usual = match reference {
+        Reference::Cells(cells) => sure_shares(cells, reach[0])?,
+        exact @ Reference::Shares(_) => {
+            let exact = exact.shares()?.into_iter();
+            exact.map(|share| Sure { share, down: 0.0, up: 0.0, noise: 0.0 }).collect()
+        }
+    };
+    if usual.len() != bins {
+        return Err(CellsError::Shape(bins, usual.len()).into());
+    }
+    let pairs = usual.into_iter().zip(sure_shares(window, reach[0])?).zip(labels).enumerate();
     let mut changes: Vec<Change> = pairs
         .map(|(bin, ((usual, now), label))| {
-            let value = now.0 - usual.0;
-            let half =
-                [0, 1].map(|kind| reach[kind].powi(2) * (usual.1[kind] + now.1[kind])).iter().sum::<f64>().sqrt();
-            let change = Estimate { value, low: value - half, high: value + half };
-            let [reference, window] = [usual.0, now.0].map(|share| share.clamp(0.0, 1.0));
-            Change { bin, label: (*label).to_owned(), reference, window, change }
+            let value = now.share - usual.share;
+            let noise = reach[1] * (usual.noise + now.noise).sqrt();
+            let far = |one: f64, other: f64| (one * one + other * other + noise * noise).sqrt();
+            let (low, high) = (value - far(now.down, usual.up), value + far(now.up, usual.down));
+            let [reference, window] = [usual.share, now.share].map(|share| share.clamp(0.0, 1.0));
+            Change { bin, label: (*label).to_owned(), reference, window, change: Estimate { value, low, high } }
         })
         .collect();
     changes.sort_by(|a, b| b.change.value.abs().total_cmp(&a.change.value.abs()));
     Ok(Finding { feature: feature.to_owned(), changes })
 }
 
-/// Each share, and its variance by chance and by noise.
-fn shares_with_variance(cells: &Cells) -> Result<Vec<(f64, [f64; 2])>, DriftError> {
+/// A share, how far below and above it the true one may lie by chance, and the variance of its noise.
+struct Sure {
+    share: f64,
+    down: f64,
+    up: f64,
+    noise: f64,
+}
+
+/// Each share; `z` is how many deviations chance reaches.
+fn sure_shares(cells: &Cells, z: f64) -> Result<Vec<Sure>, DriftError> {
     let (n, bins) = (cells.total(), cells.values().len() as f64);
     if n < 1.0 {
         return Err(DriftError::Empty(n.to_string()));
     }
     let of = |value: &f64| {
         let share = value / n;
-        // A bin that nobody fell into could still hold one of them.
-        let likely = share.clamp(0.5 / n, 1.0 - 0.5 / n);
-        let chance = likely * (1.0 - likely) / n;
-        (share, [chance, cells.variance() * (1.0 - 2.0 * share + bins * share * share) / (n * n)])
+        // Noise can take a share beyond what shares are; chance is then that of the nearest that is one.
+        let seen = share.clamp(0.0, 1.0);
+        let middle = (seen + z * z / (2.0 * n)) / (1.0 + z * z / n);
+        let half = z / (1.0 + z * z / n) * (seen * (1.0 - seen) / n + z * z / (4.0 * n * n)).sqrt();
+        let noise = cells.variance() * (1.0 - 2.0 * share + bins * share * share) / (n * n);
+        Sure { share, down: (seen - middle + half).max(0.0), up: (middle + half - seen).max(0.0), noise }
     };
     Ok(cells.values().iter().map(of).collect())
 }

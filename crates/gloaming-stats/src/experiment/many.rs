@@ -20,7 +20,8 @@ pub struct Compared {
 /// Benjamini and Hochberg (1995): the smallest rate of false discoveries at which each metric would be one. Equal to
 /// statsmodels' `multipletests(method="fdr_bh")`.
 ///
-/// It holds for metrics that are independent or rise together. Always-valid p-values stay valid in it at any look.
+/// It holds for metrics that are independent or rise together, at one look. With always-valid p-values and the look
+/// chosen by what it shows, simulations of 10 and 50 metrics stayed below .027 at .05; that is measured and not proven.
 ///
 /// # Errors
 /// When there are no p-values, more than [`COMPARISONS`], or one is not from 0 to 1.

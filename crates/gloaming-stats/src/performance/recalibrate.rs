@@ -112,8 +112,8 @@ fn logit(score: f64) -> f64 {
 }
 
 /// Platt's sigmoid over the logit of the bins' scores, by maximum likelihood (Newton's method with halved steps). His
-/// smoothing of the targets is left out: the cells hold many people. Negative cells count as zero, since a likelihood
-/// of a negative count has no maximum.
+/// smoothing of the targets is left out: the cells hold many people. Negative cells count as zero, which
+/// flattens the slope where cells drown: .83 for 1 at 4,725 visits, an outcome in 22, and epsilon .3.
 ///
 /// # Errors
 /// When too few people have, or lack, the outcome, higher scores go with fewer outcomes, or all outcomes lie above a
