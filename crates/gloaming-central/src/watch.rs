@@ -119,6 +119,9 @@ pub struct ModelView {
     pub unknown: Vec<String>,
 }
 
+/// A window's start, ms; its cells; and, when there are any, the cells that it is compared with and of how many windows.
+type Beside = (u64, Cells, Option<(Cells, usize)>);
+
 /// Releases of one metric by window, edge by edge.
 struct Windows<'p> {
     metric: &'p Metric,
@@ -153,7 +156,7 @@ impl<'p> Windows<'p> {
 
     /// The newest window, and the sum and number of those that it is compared with: earlier ones, of the edges that
     /// both have, and of the same day of the week where days are compared and two such are there.
-    fn beside(&self) -> Option<(u64, Cells, Option<(Cells, usize)>)> {
+    fn beside(&self) -> Option<Beside> {
         let (start_ms, newest) = self.cells.last_key_value()?;
         let day = 86_400_000;
         let same = |start: &u64| self.metric.span_ms != day || (start_ms - start).is_multiple_of(7 * day);

@@ -40,8 +40,8 @@ impl Cells {
         if values.is_empty() || values.len() > CELLS {
             return Err(CellsError::Count(values.len()));
         }
-        // Written so that what is no number is refused too.
-        if let Some(wrong) = values.iter().find(|value| !(value.abs() <= VALUE)) {
+        // A range holds nothing that is no number.
+        if let Some(wrong) = values.iter().find(|value| !(-VALUE..=VALUE).contains(*value)) {
             return Err(CellsError::Value(wrong.to_string()));
         }
         if !(0.0..=VALUE * VALUE).contains(&variance) {
