@@ -28,8 +28,10 @@ const RHO: u64 = 500_000;
 const VARIANCE: f64 = 2.0;
 const SEEDS: u8 = 40;
 
-/// Scores and outcomes by month.
-type Months = BTreeMap<String, Vec<(f64, bool)>>;
+/// Visits: score, and whether it ended in a purchase.
+type Rows = Vec<(f64, bool)>;
+/// By month.
+type Months = BTreeMap<String, Rows>;
 
 fn months(model: &Model) -> Option<Months> {
     let Some(data) = std::env::var_os("GLOAMING_DATA") else {
@@ -120,7 +122,7 @@ fn the_fall_in_november_is_seen_from_outcomes_and_not_from_scores() {
     let model = model();
     let Some(months) = months(&model) else { return };
     let edges = edges(&model);
-    let before: Vec<(f64, bool)> = months
+    let before: Rows = months
         .iter()
         .filter(|(month, _)| !["Oct", "Nov"].contains(&&***month))
         .flat_map(|(_, rows)| rows.clone())
@@ -177,7 +179,7 @@ fn recalibration_from_cells_brings_the_error_below_a_twentieth() {
     let model = model();
     let Some(months) = months(&model) else { return };
     let edges = edges(&model);
-    let before: Vec<(f64, bool)> = months
+    let before: Rows = months
         .iter()
         .filter(|(month, _)| !["Oct", "Nov"].contains(&&***month))
         .flat_map(|(_, rows)| rows.clone())
@@ -187,11 +189,11 @@ fn recalibration_from_cells_brings_the_error_below_a_twentieth() {
     // 0.03 on average by chance, those of half as many by 0.04.
     let halves = [0, 1].map(|odd| months["Nov"].iter().skip(odd).step_by(2).copied().collect::<Vec<_>>());
     let mended = |seed: u8| {
-        let other = |(counted, others): (&Vec<(f64, bool)>, &Vec<(f64, bool)>)| {
+        let other = |counted: &[(f64, bool)], others: &[(f64, bool)]| {
             let map = isotonic(&table(counted, &edges, &scores, seed)).unwrap();
             others.iter().map(|(score, bought)| (map.probability(*score), *bought)).collect::<Vec<_>>()
         };
-        calibration_error(&[other((&halves[0], &halves[1])), other((&halves[1], &halves[0]))].concat())
+        calibration_error(&[other(&halves[0], &halves[1]), other(&halves[1], &halves[0])].concat())
     };
     let mut after: Vec<f64> = (1..=SEEDS).map(mended).collect();
     after.sort_by(f64::total_cmp);
