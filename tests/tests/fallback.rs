@@ -99,7 +99,7 @@ async fn visit(fault: Fault, language: &str) -> (Vec<Value>, Value) {
     .await
     .unwrap();
     // Pages follow each other once the models are there, one by one: each is scored.
-    page.until("(two.postMessage({ n: 2, entries: [], ask: 'status' }), told.at(-1)?.value.models.every((m) => m.ms || m.failed))")
+    page.until("(two.postMessage({ n: 2, entries: [], ask: 'status' }), told.at(-1)?.value.models.every((m) => m.ms != null || m.failed))")
         .await
         .unwrap();
     for view in 0..4 {

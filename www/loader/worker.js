@@ -246,7 +246,9 @@ const heard = async (data) => {
 // Messages wait for each other, so that nothing overtakes the first. A trap poisons the instance: the
 // loader is told, ends this worker, and the page goes on as if it were not measured.
 const trap = (what) => postMessage({ t: 'trap', what: String(what) })
-for (const change of ['online', 'offline']) addEventListener(change, () => collector && quietNow())
+// A network that has only just come back is not relied on: what could be sent again is, a second later.
+addEventListener('offline', () => collector && quietNow())
+addEventListener('online', () => setTimeout(() => collector && quietNow(), 1e3))
 let turn = Promise.resolve()
 onmessage = ({ data }) => { turn = turn.then(() => heard(data)).catch(trap) }
 onerror = (event) => { trap(event.message || event); return true }

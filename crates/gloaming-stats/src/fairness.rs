@@ -5,7 +5,8 @@
 //! every result ([`Undeclared`]).
 //!
 //! Definitions are those of Fairlearn 0.15 (`demographic_parity_difference`, `demographic_parity_ratio`,
-//! `equalized_odds_difference` with the worst case over both rates). Intervals hold for chance *and* noise at 95 %.
+//! `equalized_odds_difference` with the worst case over both rates). Intervals hold for chance *and* noise at 95 %: chance reaches
+//! as far as Wilson's interval, noise as far as a normal one, and both are joined as Newcombe (1998, method 10) does.
 //! The largest of several differences is an upward-biased figure, so intervals are drawn round every pair of
 //! groups together (Bonferroni) and the largest is taken afterwards: they hold in 95 of 100 windows or more.
 //!
@@ -17,7 +18,7 @@
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use crate::performance::{REACH, Table, performance};
-use crate::{Cells, CellsError, Estimate};
+use crate::{Cells, CellsError, Estimate, share};
 
 /// People times epsilon a group needs. At half of it the error of a difference is 0.02, at double 0.005.
 pub const ENOUGH: f64 = 500.0;
@@ -134,28 +135,41 @@ pub struct Fairness {
     pub undeclared: Option<Undeclared>,
 }
 
-/// A rate and its variance.
+/// A rate, of how many people, and the variance of its noise.
 #[derive(Clone, Copy)]
 struct Rate {
     value: f64,
-    variance: f64,
+    people: f64,
+    noise: f64,
 }
 
 impl Rate {
-    /// `part` sums `a` cells and `whole` sums `d`, the part's among them, each with noise of `noise`. Chance adds
-    /// s (1 − s) / n, and noise v (a − 2 a s + d s²) / n², since the part's noise is in the whole as well.
+    /// `part` sums `a` cells and `whole` sums `d`, the part's among them, each with noise of `noise`, which adds
+    /// v (a − 2 a s + d s²) / n², since the part's noise is in the whole as well.
     fn new((part, a): (f64, f64), (whole, d): (f64, f64), noise: f64) -> Self {
         let value = (part / whole).clamp(0.0, 1.0);
-        // A rate of nobody could still be one of them.
-        let likely = value.clamp(0.5 / whole, 1.0 - 0.5 / whole);
-        let chance = likely * (1.0 - likely) / whole;
-        Self { value, variance: chance + noise * (a - 2.0 * a * value + d * value * value) / (whole * whole) }
+        Self { value, people: whole, noise: noise * (a - 2.0 * a * value + d * value * value) / (whole * whole) }
+    }
+
+    /// How far chance and noise reach below and above it, `z` standard deviations.
+    fn ends(self, z: f64) -> (f64, f64) {
+        let (down, up) = share::reach(self.value, self.people, z);
+        let far = |chance: f64| (chance * chance + z * z * self.noise).sqrt();
+        (far(down), far(up))
     }
 
     fn estimate(self) -> Estimate {
-        let half = REACH * self.variance.sqrt();
+        let (down, up) = self.ends(REACH);
         let Self { value, .. } = self;
-        Estimate { value, low: (value - half).max(0.0), high: (value + half).min(1.0) }
+        Estimate { value, low: (value - down).max(0.0), high: (value + up).min(1.0) }
+    }
+
+    /// This minus another, joined as Newcombe (1998, method 10) does.
+    fn minus(self, other: Self, z: f64) -> Estimate {
+        let (one, two) = (self.ends(z), other.ends(z));
+        let value = self.value - other.value;
+        let far = |a: f64, b: f64| (a * a + b * b).sqrt();
+        Estimate { value, low: (value - far(one.0, two.1)).max(-1.0), high: (value + far(one.1, two.0)).min(1.0) }
     }
 }
 
@@ -203,18 +217,16 @@ fn reach(comparisons: usize) -> f64 {
 
 /// Largest difference between two of a kind of rate; `kinds` holds one list a kind, one rate a group.
 fn difference(kinds: &[Vec<Rate>]) -> Estimate {
-    let pairs: Vec<(f64, f64)> = kinds
+    let pairs = |rates: &Vec<Rate>| rates.len() * rates.len().saturating_sub(1) / 2;
+    let reach = reach(kinds.iter().map(pairs).sum());
+    let all = kinds
         .iter()
-        .flat_map(|rates| rates.iter().enumerate().flat_map(|(at, a)| rates[..at].iter().map(move |b| (a, b))))
-        .map(|(a, b)| ((a.value - b.value).abs(), (a.variance + b.variance).sqrt()))
-        .collect();
-    let reach = reach(pairs.len());
-    let most = |of: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(of).fold(0.0, f64::max).min(1.0);
-    Estimate {
-        value: most(&|pair| pair.0),
-        low: most(&|pair| pair.0 - reach * pair.1),
-        high: most(&|pair| pair.0 + reach * pair.1),
-    }
+        .flat_map(|rates| rates.iter().enumerate().flat_map(move |(at, a)| rates[..at].iter().map(move |b| (a, b))));
+    let larger_first =
+        |(a, b): (&Rate, &Rate)| if a.value >= b.value { a.minus(*b, reach) } else { b.minus(*a, reach) };
+    let differences: Vec<Estimate> = all.map(larger_first).collect();
+    let most = |of: &dyn Fn(&Estimate) -> f64| differences.iter().map(of).fold(0.0, f64::max).min(1.0);
+    Estimate { value: most(&|pair| pair.value), low: most(&|pair| pair.low), high: most(&|pair| pair.high) }
 }
 
 fn ratio(rates: &[Rate]) -> Result<Estimate, String> {
@@ -222,8 +234,8 @@ fn ratio(rates: &[Rate]) -> Result<Estimate, String> {
     let least = |of: &dyn Fn(&Rate) -> f64| rates.iter().map(of).fold(f64::INFINITY, f64::min);
     let most = |of: &dyn Fn(&Rate) -> f64| rates.iter().map(of).fold(0.0, f64::max);
     let (low, high) = (
-        |rate: &Rate| (rate.value - reach * rate.variance.sqrt()).max(0.0),
-        |rate: &Rate| (rate.value + reach * rate.variance.sqrt()).min(1.0),
+        |rate: &Rate| (rate.value - rate.ends(reach).0).max(0.0),
+        |rate: &Rate| (rate.value + rate.ends(reach).1).min(1.0),
     );
     let top = most(&|rate| rate.value);
     if top == 0.0 {
@@ -281,10 +293,8 @@ fn decliners(groups: &[Group], cells: &Cells) -> Result<Undeclared, FairnessErro
     // Noise of the share a / (a + b), whose two totals have four cells' noise each.
     let share = if all >= PEOPLE {
         let share = a / all;
-        let likely = share.clamp(0.5 / all, 1.0 - 0.5 / all);
         let noise = 4.0 * ((1.0 - share).powi(2) * cells.variance() + share.powi(2) * declared.variance());
-        let variance = likely * (1.0 - likely) / all + noise / (all * all);
-        Ok(Rate { value: share.clamp(0.0, 1.0), variance }.estimate())
+        Ok(Rate { value: share.clamp(0.0, 1.0), people: all, noise: noise / (all * all) }.estimate())
     } else {
         Err(format!("not enough people: about {all:.0} in all, and {PEOPLE} are needed"))
     };
@@ -292,10 +302,7 @@ fn decliners(groups: &[Group], cells: &Cells) -> Result<Undeclared, FairnessErro
         let declared = Group { name: "declared".into(), cells: declared };
         known(&declared).selection.map(|declared| (silent, declared))
     });
-    let gap = both.map(|(silent, declared)| {
-        let (value, half) = (silent.value - declared.value, REACH * (silent.variance + declared.variance).sqrt());
-        Estimate { value, low: (value - half).max(-1.0), high: (value + half).min(1.0) }
-    });
+    let gap = both.map(|(silent, declared)| silent.minus(declared, REACH));
     Ok(Undeclared { share: judged(share), selection_gap: judged(gap) })
 }
 

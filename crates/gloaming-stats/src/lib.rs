@@ -12,5 +12,6 @@ pub mod experiment;
 pub mod fairness;
 pub mod performance;
 pub mod series;
+mod share;
 
 pub use cells::{Cells, CellsError, Estimate};

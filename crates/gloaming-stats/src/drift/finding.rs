@@ -5,6 +5,7 @@ use std::fmt;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::{DriftError, Noise, Reference};
+use crate::share::reach;
 use crate::{Cells, CellsError, Estimate};
 
 /// One bin's change.
@@ -60,12 +61,12 @@ pub fn finding(
     }
     let missed = 0.05 / bins as f64;
     let normal = Normal::standard().inverse_cdf(1.0 - missed / 2.0);
-    let reach = match noise {
+    let ends = match noise {
         Noise::Gaussian => [normal, normal],
         Noise::Laplace => [normal, -missed.ln() / std::f64::consts::SQRT_2],
     };
     let usual = match reference {
-        Reference::Cells(cells) => sure_shares(cells, reach[0])?,
+        Reference::Cells(cells) => sure_shares(cells, ends[0])?,
         exact @ Reference::Shares(_) => {
             let exact = exact.shares()?.into_iter();
             exact.map(|share| Sure { share, down: 0.0, up: 0.0, noise: 0.0 }).collect()
@@ -74,11 +75,11 @@ pub fn finding(
     if usual.len() != bins {
         return Err(CellsError::Shape(bins, usual.len()).into());
     }
-    let pairs = usual.into_iter().zip(sure_shares(window, reach[0])?).zip(labels).enumerate();
+    let pairs = usual.into_iter().zip(sure_shares(window, ends[0])?).zip(labels).enumerate();
     let mut changes: Vec<Change> = pairs
         .map(|(bin, ((usual, now), label))| {
             let value = now.share - usual.share;
-            let noise = reach[1] * (usual.noise + now.noise).sqrt();
+            let noise = ends[1] * (usual.noise + now.noise).sqrt();
             let far = |one: f64, other: f64| (one * one + other * other + noise * noise).sqrt();
             let (low, high) = (value - far(now.down, usual.up), value + far(now.up, usual.down));
             let [reference, window] = [usual.share, now.share].map(|share| share.clamp(0.0, 1.0));
@@ -107,10 +108,9 @@ fn sure_shares(cells: &Cells, z: f64) -> Result<Vec<Sure>, DriftError> {
         let share = value / n;
         // Noise can take a share beyond what shares are; chance is then that of the nearest that is one.
         let seen = share.clamp(0.0, 1.0);
-        let middle = (seen + z * z / (2.0 * n)) / (1.0 + z * z / n);
-        let half = z / (1.0 + z * z / n) * (seen * (1.0 - seen) / n + z * z / (4.0 * n * n)).sqrt();
+        let (down, up) = reach(seen, n, z);
         let noise = cells.variance() * (1.0 - 2.0 * share + bins * share * share) / (n * n);
-        Sure { share, down: (seen - middle + half).max(0.0), up: (middle + half - seen).max(0.0), noise }
+        Sure { share, down, up, noise }
     };
     Ok(cells.values().iter().map(of).collect())
 }
