@@ -31,6 +31,8 @@ async fn a_visit_left_offline_is_told_once_by_the_next() {
     settle().await;
     // The worker answers in turn: after its answer the page has heard that it is offline, however busy the machine.
     page.eval("gloaming('status').then((s) => s.state)").await.unwrap();
+    // What was asked along with it makes the worker look again in a moment; the navigation to come lifts the emulation.
+    settle().await;
     page.leave().await.unwrap();
     settle().await;
     assert!(metrics(&stage).is_empty());

@@ -11,7 +11,7 @@ const base = new URL('.', self.location)
 const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
 /** @type {Collector} */
 let collector
-let page, edge, fetched, n = 0, models = [], traps = 0, instances = 0, attempts = 0, dead = [], resting, check, judge, again, coarse, answers = []
+let page, edge, fetched, n = 0, models = [], traps = 0, instances = 0, attempts = 0, back = -1e3, dead = [], resting, check, judge, again, coarse, answers = []
 
 // Kinds of gloaming-signal's events.
 const ENGAGED = 2, CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22
@@ -97,7 +97,7 @@ const prepare = () => {
   postMessage(check ? { t: 'ready', n } : {
     t: 'ready', n, kept: base64(prepared.kept), sent: base64(prepared.sent),
     // Offline it would be lost and paid for.
-    submission: submission && navigator.onLine && base64(submission), until: left
+    submission: submission && navigator.onLine && performance.now() - back > 900 && base64(submission), until: left
   })
   prepared.free()
   return submission
@@ -248,7 +248,10 @@ const heard = async (data) => {
 const trap = (what) => postMessage({ t: 'trap', what: String(what) })
 // A network that has only just come back is not relied on: what could be sent again is, a second later.
 addEventListener('offline', () => collector && quietNow())
-addEventListener('online', () => setTimeout(() => collector && quietNow(), 1e3))
+addEventListener('online', () => {
+  back = performance.now()
+  setTimeout(() => collector && quietNow(), 1e3)
+})
 let turn = Promise.resolve()
 onmessage = ({ data }) => { turn = turn.then(() => heard(data)).catch(trap) }
 onerror = (event) => { trap(event.message || event); return true }
