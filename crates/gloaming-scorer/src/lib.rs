@@ -55,6 +55,7 @@ impl Scorer {
         let head = [f64::from(u8::from(exact)), f64::from(u8::from(scale == Scale::LogOdds)), base];
         Ok(head.into_iter().chain(values).collect())
     }
+
     /// The same in words, for a visitor: `{ reasons: [{ feature, adds, text }], exact }`, three reasons at most, in the
     /// language of a tag such as `de-AT`, English where it is not one of four.
     ///

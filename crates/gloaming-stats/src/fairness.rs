@@ -5,8 +5,9 @@
 //! every result ([`Undeclared`]).
 //!
 //! Definitions are those of Fairlearn 0.15 (`demographic_parity_difference`, `demographic_parity_ratio`,
-//! `equalized_odds_difference` with the worst case over both rates). Intervals hold for chance *and* noise at 95 %: chance reaches
-//! as far as Wilson's interval, noise as far as a normal one, and both are joined as Newcombe (1998, method 10) does.
+//! `equalized_odds_difference` with the worst case over both rates). Intervals hold for chance *and* noise at 95 %:
+//! chance reaches as far as Wilson's interval, noise as far as a normal one, and both are joined as Newcombe (1998,
+//! method 10) does.
 //! The largest of several differences is an upward-biased figure, so intervals are drawn round every pair of
 //! groups together (Bonferroni) and the largest is taken afterwards: they hold in 95 of 100 windows or more.
 //!
@@ -15,10 +16,8 @@
 //! n · epsilon is [`ENOUGH`]. Below it nothing is said, and why ([`Judged::Abstained`]). One group too small silences
 //! the comparison of all: leaving it out would hide it.
 
-use statrs::distribution::{ContinuousCDF, Normal};
-
 use crate::performance::{REACH, Table, performance};
-use crate::{Cells, CellsError, Estimate, share};
+use crate::{Cells, CellsError, Estimate, distribution, share};
 
 /// People times epsilon a group needs. At half of it the error of a difference is 0.02, at double 0.005.
 pub const ENOUGH: f64 = 500.0;
@@ -212,7 +211,7 @@ fn judged(result: Result<Estimate, String>) -> Judged {
 
 /// Standard deviations that hold `comparisons` intervals together at 95 %.
 fn reach(comparisons: usize) -> f64 {
-    Normal::standard().inverse_cdf(1.0 - 0.025 / comparisons.max(1) as f64)
+    distribution::normal_upper(0.025 / comparisons.max(1) as f64)
 }
 
 /// Largest difference between two of a kind of rate; `kinds` holds one list a kind, one rate a group.

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod cells;
+mod corrections;
+mod distribution;
 pub mod draws;
 pub mod drift;
 pub mod experiment;

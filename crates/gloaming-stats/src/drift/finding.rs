@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use statrs::distribution::{ContinuousCDF, Normal};
-
 use super::{DriftError, Noise, Reference};
+use crate::distribution::normal_upper;
 use crate::share::reach;
 use crate::{Cells, CellsError, Estimate};
 
@@ -60,7 +59,7 @@ pub fn finding(
         return Err(DriftError::Labels(labels.len(), bins));
     }
     let missed = 0.05 / bins as f64;
-    let normal = Normal::standard().inverse_cdf(1.0 - missed / 2.0);
+    let normal = normal_upper(missed / 2.0);
     let ends = match noise {
         Noise::Gaussian => [normal, normal],
         Noise::Laplace => [normal, -missed.ln() / std::f64::consts::SQRT_2],

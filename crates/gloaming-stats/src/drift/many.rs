@@ -1,15 +1,13 @@
 //! Many features at once: corrections of p-values.
 
 use super::DriftError;
+use crate::corrections;
 
-/// Checked, and the places from the least p-value to the greatest.
-fn order(p: &[f64]) -> Result<Vec<usize>, DriftError> {
-    if let Some(at) = p.iter().position(|p| !(0.0..=1.0).contains(p)) {
-        return Err(DriftError::Probability(at, p[at].to_string()));
+fn checked(p: &[f64]) -> Result<&[f64], DriftError> {
+    match p.iter().position(|p| !(0.0..=1.0).contains(p)) {
+        Some(at) => Err(DriftError::Probability(at, p[at].to_string())),
+        None => Ok(p),
     }
-    let mut order: Vec<usize> = (0..p.len()).collect();
-    order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
-    Ok(order)
 }
 
 /// P-values adjusted so that of the features with one of `q` or less, a share of `q` is expected to be false alarms
@@ -18,14 +16,7 @@ fn order(p: &[f64]) -> Result<Vec<usize>, DriftError> {
 /// # Errors
 /// When one is not between 0 and 1.
 pub fn benjamini_hochberg(p: &[f64]) -> Result<Vec<f64>, DriftError> {
-    let order = order(p)?;
-    let mut adjusted = vec![0.0; p.len()];
-    let mut least = 1.0_f64;
-    for (rank, at) in order.iter().enumerate().rev() {
-        least = least.min(p[*at] * p.len() as f64 / (rank + 1) as f64);
-        adjusted[*at] = least;
-    }
-    Ok(adjusted)
+    checked(p).map(corrections::benjamini_hochberg)
 }
 
 /// P-values adjusted so that calling drift at `alpha` or less raises any false alarm with a chance of `alpha` at most
@@ -34,7 +25,7 @@ pub fn benjamini_hochberg(p: &[f64]) -> Result<Vec<f64>, DriftError> {
 /// # Errors
 /// When one is not between 0 and 1.
 pub fn holm(p: &[f64]) -> Result<Vec<f64>, DriftError> {
-    let order = order(p)?;
+    let order = corrections::order(checked(p)?);
     let mut adjusted = vec![0.0; p.len()];
     let mut most = 0.0_f64;
     for (rank, at) in order.iter().enumerate() {

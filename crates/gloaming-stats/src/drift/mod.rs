@@ -32,12 +32,10 @@ mod finding;
 mod many;
 mod simulate;
 
+use crate::{Cells, CellsError, distribution};
 pub use finding::{Change, Finding, finding};
 pub use many::{benjamini_hochberg, holm};
 pub use simulate::{Noise, Null, RUNS, Sample, Setting, threshold};
-use statrs::distribution::{ChiSquared, ContinuousCDF};
-
-use crate::{Cells, CellsError};
 
 /// Why two distributions cannot be compared.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -242,6 +240,8 @@ fn chi_square(r: &[f64], w: &[f64], reference: Option<f64>, window: f64) -> f64 
 /// # Errors
 /// With fewer than two bins.
 pub fn chi_square_p(statistic: f64, bins: usize) -> Result<f64, DriftError> {
-    let freedom = bins.saturating_sub(1) as f64;
-    ChiSquared::new(freedom).map(|distribution| distribution.sf(statistic)).map_err(|_| DriftError::Bins(bins))
+    if bins < 2 {
+        return Err(DriftError::Bins(bins));
+    }
+    Ok(distribution::chi_square_upper(statistic, (bins - 1) as f64))
 }

@@ -4,9 +4,9 @@
 //! harmless; they change the arms' shares, so no interval of this module holds across a change of weights.
 
 use super::arm::Arm;
-use super::distribution::normal_cdf;
 use super::guardrail::Better;
 use super::{ExperimentError, between};
+use crate::distribution::normal_cdf;
 
 /// Most arms of an experiment.
 pub const ARMS: usize = 32;

@@ -1,9 +1,9 @@
 //! The difference between two arms, and intervals for it.
 
 use super::arm::{Arm, Metric};
-use super::distribution::{student_quantile, student_upper};
 use super::{ExperimentError, between, rate, sequence};
 use crate::Estimate;
+use crate::distribution::{student_quantile, student_upper};
 
 /// How far noise may move an arm's variance, as a share of it: a fifth of the variance is a tenth of the width.
 pub const SPREAD: f64 = 0.2;

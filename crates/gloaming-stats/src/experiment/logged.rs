@@ -4,9 +4,9 @@
 //! 0.4.1 (Saito et al. 2021, *Open Bandit Dataset and Pipeline*): inverse propensity weighting (Strehl et al. 2010),
 //! self-normalised (Swaminathan and Joachims 2015), direct method and doubly robust (Dudík et al. 2014).
 
-use super::distribution::normal_upper;
 use super::{ExperimentError, between, rate};
 use crate::Estimate;
+use crate::distribution::normal_upper;
 
 /// Most rows of a log.
 pub const ROWS: usize = 10_000_000;

@@ -3,6 +3,7 @@
 use super::arm::Arm;
 use super::effect::{Finding, Scale, effect};
 use super::{ExperimentError, rate};
+use crate::corrections;
 
 /// Most p-values or arms at once.
 pub const COMPARISONS: usize = 10_000;
@@ -32,15 +33,7 @@ pub fn q_values(p: &[f64]) -> Result<Vec<f64>, ExperimentError> {
     if let Some(wrong) = p.iter().find(|p| !(0.0..=1.0).contains(*p)) {
         return Err(ExperimentError::Number("a p-value", *wrong, "from 0 to 1"));
     }
-    let mut order: Vec<usize> = (0..p.len()).collect();
-    order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
-    let mut q = vec![1.0; p.len()];
-    let mut least = 1.0_f64;
-    for (rank, place) in order.into_iter().enumerate().rev() {
-        least = least.min(p[place] * (p.len() as f64 / (rank + 1) as f64));
-        q[place] = least;
-    }
-    Ok(q)
+    Ok(corrections::benjamini_hochberg(p))
 }
 
 /// Each of `others` against `control`, by confidence sequences that hold at all looks and for all arms at once with

@@ -25,7 +25,6 @@
 
 mod allocation;
 mod arm;
-mod distribution;
 mod effect;
 mod guardrail;
 mod logged;

@@ -1,7 +1,7 @@
 //! How long an experiment must run.
 
-use super::distribution::{normal_cdf, normal_upper};
 use super::{ExperimentError, between, rate, sequence};
+use crate::distribution::{normal_cdf, normal_upper};
 
 /// Longest experiment, in days: more than a decade is no plan.
 pub const LONGEST: u32 = 4_000;

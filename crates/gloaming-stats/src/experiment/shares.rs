@@ -2,7 +2,7 @@
 
 use super::ExperimentError;
 use super::arm::Noised;
-use super::distribution::chi_square_upper;
+use crate::distribution::chi_square_upper;
 
 /// Below this p: look why.
 pub const WARN: f64 = 0.01;

@@ -18,7 +18,7 @@ const STEPS: u32 = 20_000;
 const SERIES: f64 = 3.0;
 
 /// Probability of a standard normal below `z`.
-pub(super) fn normal_cdf(z: f64) -> f64 {
+pub(crate) fn normal_cdf(z: f64) -> f64 {
     if z.abs() <= SERIES {
         // ½ + φ(z) · (z + z³/3 + z⁵/(3·5) + …)
         let (mut term, mut sum, mut odd) = (z, z, 1.0);
@@ -41,7 +41,7 @@ fn normal_density(z: f64) -> f64 {
 }
 
 /// The `z` above which a standard normal lies with probability `p`, for `p` above 0 and below 1.
-pub(super) fn normal_upper(p: f64) -> f64 {
+pub(crate) fn normal_upper(p: f64) -> f64 {
     let mut z = std::f64::consts::SQRT_2 * erfc_inv(2.0 * p);
     // Newton takes what the rational approximation left.
     for _ in 0..2 {
@@ -52,12 +52,12 @@ pub(super) fn normal_upper(p: f64) -> f64 {
 }
 
 /// Probability of a chi-square with `degrees` above `x`.
-pub(super) fn chi_square_upper(x: f64, degrees: f64) -> f64 {
+pub(crate) fn chi_square_upper(x: f64, degrees: f64) -> f64 {
     if x <= 0.0 { 1.0 } else { checked_gamma_ur(degrees / 2.0, x / 2.0).unwrap_or(f64::NAN).clamp(0.0, 1.0) }
 }
 
 /// Probability of a Student t with `degrees` (one or more, may be infinite) above `t`, which is zero or more.
-pub(super) fn student_upper(t: f64, degrees: f64) -> f64 {
+pub(crate) fn student_upper(t: f64, degrees: f64) -> f64 {
     if degrees >= NORMAL_DEGREES {
         let square = t * t;
         let first = t * (square + 1.0) / (4.0 * degrees);
@@ -91,7 +91,7 @@ fn student_density(t: f64, degrees: f64) -> f64 {
 }
 
 /// The `t` above which a Student t with `degrees` lies with probability `p`, for `p` above 0 and at most ½.
-pub(super) fn student_quantile(p: f64, degrees: f64) -> f64 {
+pub(crate) fn student_quantile(p: f64, degrees: f64) -> f64 {
     // The tail is convex and the normal quantile lies left of the root, so Newton's steps climb to it and never past.
     let mut t = normal_upper(p).max(0.0);
     for _ in 0..200 {
