@@ -110,25 +110,32 @@ fn calibration_error(rows: &[(f64, bool)]) -> f64 {
     (0..20).map(|bin| gap(&sorted[bin * rows.len() / 20..(bin + 1) * rows.len() / 20])).sum::<f64>() / rows.len() as f64
 }
 
-fn model() -> Model {
+/// The real months, as the shipped model scores them.
+struct Real {
+    months: Months,
+    /// Those that it was trained on.
+    before: Rows,
+    edges: Vec<f64>,
+    scores: Vec<f64>,
+}
+
+/// `None` without the data.
+fn real() -> Option<Real> {
     let read = |name: &str| fs::read(at("models/purchase-intent").join(name)).unwrap();
-    Model::load(&read("manifest.json"), &read("model.onnx")).unwrap()
+    let model = Model::load(&read("manifest.json"), &read("model.onnx")).unwrap();
+    let (months, edges) = (months(&model)?, edges(&model));
+    let trained = months.iter().filter(|(month, _)| !["Oct", "Nov"].contains(&&***month));
+    let before: Rows = trained.flat_map(|(_, rows)| rows.clone()).collect();
+    let scores = middles(&before, &edges);
+    Some(Real { months, before, edges, scores })
 }
 
 /// Trained to September, recalibrated on October. In November people act otherwise: the outcomes show it within
 /// its interval, and an estimate from scores alone, which is what tools without outcomes have, does not.
 #[test]
 fn the_fall_in_november_is_seen_from_outcomes_and_not_from_scores() {
-    let model = model();
-    let Some(months) = months(&model) else { return };
-    let edges = edges(&model);
-    let before: Rows = months
-        .iter()
-        .filter(|(month, _)| !["Oct", "Nov"].contains(&&***month))
-        .flat_map(|(_, rows)| rows.clone())
-        .collect();
+    let Some(Real { months, before, edges, scores }) = real() else { return };
     let (october, november) = (&months["Oct"], &months["Nov"]);
-    let scores = middles(&before, &edges);
     let (trained, truth) = (auc(&before), auc(november));
     let (mut held, mut fell, mut blind, mut shown) = (0, 0, 0, String::new());
     for seed in 1..=SEEDS {
@@ -176,15 +183,7 @@ fn the_fall_in_november_is_seen_from_outcomes_and_not_from_scores() {
 /// Cells of one half of November mend the other half's calibration.
 #[test]
 fn recalibration_from_cells_brings_the_error_below_a_twentieth() {
-    let model = model();
-    let Some(months) = months(&model) else { return };
-    let edges = edges(&model);
-    let before: Rows = months
-        .iter()
-        .filter(|(month, _)| !["Oct", "Nov"].contains(&&***month))
-        .flat_map(|(_, rows)| rows.clone())
-        .collect();
-    let scores = middles(&before, &edges);
+    let Some(Real { months, edges, scores, .. }) = real() else { return };
     // Every other row makes the cells that mend the rows between, and the other way round: bins of 150 visits miss by
     // 0.03 on average by chance, those of half as many by 0.04.
     let halves = [0, 1].map(|odd| months["Nov"].iter().skip(odd).step_by(2).copied().collect::<Vec<_>>());

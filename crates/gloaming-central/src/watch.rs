@@ -1,10 +1,10 @@
 //! What the centre sees of each model: whether what it meets has drifted, how it fares, how well it tells outcomes.
 //!
 //! All of it comes from released cells. A window is compared with the windows before it, on the same bins and with
-//! the noise of both; what counts as drift is what chance and noise would show once in a hundred windows, over all
-//! that a model takes.
+//! the noise of both; drift is what chance and noise alone would show less than once in a hundred windows that are
+//! alike, over all that a model takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gloaming_policy::{Axis, Bins, Metric, Model, ModelState, Policy, Source};
@@ -24,7 +24,7 @@ use crate::store::{ReleaseRow, Store, StoreError};
 
 /// Windows that are looked at: the newest, and those that it is compared with. Half a year of weeks.
 const WINDOWS: u32 = 27;
-/// What is called drift: expected once in as many models' windows as this is of one.
+/// What is called drift: rarer than this by chance and noise alone, over all that a model takes.
 const LEVEL: f64 = 0.01;
 /// Draws of a threshold: it is exceeded by 1 % ± 0.45 of windows without drift.
 const RUNS: usize = 2_000;
@@ -163,14 +163,14 @@ impl<'p> Windows<'p> {
         let earlier = || self.cells.range(..start_ms);
         let weekly = earlier().filter(|(start, _)| same(start)).count() >= 2;
         let before: Vec<_> = earlier().filter(|(start, _)| !weekly || same(start)).collect();
-        let known = |edge: &str| before.iter().any(|(_, edges)| edges.contains_key(edge));
-        let now = sum(newest.iter().filter(|(edge, _)| before.is_empty() || known(edge)).map(|(_, cells)| cells));
-        let here: Vec<_> =
-            before.iter().filter(|(_, edges)| edges.keys().any(|edge| newest.contains_key(edge))).collect();
-        let usual = here.iter().flat_map(|(_, edges)| edges.iter());
-        let usual = sum(usual.filter(|(edge, _)| newest.contains_key(*edge)).map(|(_, cells)| cells));
-        let whole = || sum(newest.values());
-        Some((*start_ms, now.or_else(whole)?, usual.map(|usual| (usual, here.len()))))
+        let before_too = |edge: &&str| before.iter().any(|(_, edges)| edges.contains_key(edge));
+        let both: BTreeSet<&str> = newest.keys().copied().filter(before_too).collect();
+        let pick = |edges: &BTreeMap<&str, Cells>| {
+            sum(edges.iter().filter(|(edge, _)| both.contains(*edge)).map(|(_, cells)| cells))
+        };
+        let usual: Vec<Cells> = before.iter().filter_map(|(_, edges)| pick(edges)).collect();
+        let now = pick(newest).or_else(|| sum(newest.values()))?;
+        Some((*start_ms, now, sum(usual.iter()).map(|sum| (sum, usual.len()))))
     }
 
     /// Of a joint metric the first axis alone: what falls into a row, whatever the column. The noise of a row adds up.
