@@ -12,5 +12,6 @@ pub mod persona;
 pub mod postgres;
 pub mod process;
 pub mod stage;
+pub mod story;
 pub mod truth;
 pub mod watch;

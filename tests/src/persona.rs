@@ -143,6 +143,8 @@ async fn act(persona: Persona, page: &Page, shop: &str) -> Result<()> {
             page.click("#gl-accept").await?;
             step(page, "nav a[href='/c/lamps']").await?;
             step(page, "a.product-link[href='/p/moth-pendant']").await?;
+            // What the shop's experiment adds to the page is there before anybody clicks; later it would answer the click.
+            page.until("gloaming('status').then((s) => !!s.arms)").await?;
             page.click(".zoom-badge").await?;
             // A click is dead when nothing answered for 2.5 seconds.
             tokio::time::sleep(Duration::from_millis(3_700)).await;

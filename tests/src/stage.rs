@@ -11,7 +11,7 @@ use axum::Router;
 use gloaming::assets;
 use gloaming::demo::{Demo, Options, SITE, Step};
 use gloaming::shop::Csp;
-use gloaming_edge::system_clock;
+use gloaming_edge::{Clock, system_clock};
 use gloaming_http::Client;
 use gloaming_signal::hash;
 use serde_json::Value;
@@ -94,6 +94,7 @@ pub struct Stage {
     pub wire: Wire,
     /// What the edge drew.
     pub draws: Draws,
+    clock: Clock,
     ahead_ms: Arc<AtomicU64>,
     folder: tempfile::TempDir,
 }
@@ -112,13 +113,14 @@ impl Stage {
         let (began, moved) = (clock(), Arc::clone(&ahead_ms));
         let start = began / window_ms * window_ms;
         options.clock = Arc::new(move || start + 1_000 + (clock() - began) + moved.load(Ordering::Relaxed));
+        let now = Arc::clone(&options.clock);
         let draws = Draws::default();
         options.entropy = draws.stream(setting.seed);
         let wire = Wire::default();
         let (watched, more) = (wire.clone(), setting.more);
         options.around_shop = Box::new(move |router| watched.around(more.merge(router)));
         let demo = Demo::start(options).await?;
-        Ok(Self { demo, wire, draws, ahead_ms, folder })
+        Ok(Self { demo, wire, draws, clock: now, ahead_ms, folder })
     }
 
     /// Brings the model through the gate: pages see its scores from here on.
@@ -135,6 +137,12 @@ impl Stage {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What time it is at edge and centre, ms since 1970.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        (self.clock)()
     }
 
     /// Puts the clock past the end of the window and its grace.

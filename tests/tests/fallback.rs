@@ -53,6 +53,8 @@ fn served(fault: Fault) -> (Assets, String) {
         id: "purchase-intent".into(),
         inputs: loaded.manifest().input.features.clone(),
         score_edges: loaded.manifest().score_edges.clone(),
+        score_means: vec![],
+        kinds: vec![],
     };
     let text = template("shop", SITE, "https://two.example", "2027-03-01").unwrap();
     let mut policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();
@@ -117,7 +119,7 @@ async fn visit(fault: Fault, language: &str) -> (Vec<Value>, Value) {
     let status = page.eval("told[0].value").await.unwrap();
     let trapped: Vec<&Value> = said.as_array().unwrap().iter().filter(|data| data["t"] == "trap").collect();
     assert!(trapped.is_empty(), "{trapped:?}");
-    let scores = said.as_array().unwrap().iter().filter(|data| data["t"] == "score").cloned().collect();
+    let scores = said.as_array().unwrap().iter().filter(|data| data["t"] == "onscore").cloned().collect();
     (scores, status)
 }
 

@@ -17,7 +17,7 @@ async fn until_stage(page: &Page, stage: &str) {
 async fn visited(page: &Page, shop: &str) -> bool {
     page.goto(shop).await.unwrap();
     linger(page).await.unwrap();
-    page.until("gloaming('status').then((s) => s.scores?.length == 1)").await.unwrap();
+    page.until("gloaming('status').then((s) => s.scores?.length > 0)").await.unwrap();
     let shown = page.eval("gloaming('status').then((s) => s.scores[0].shown)").await.unwrap();
     // What the policy says and what the page sees are one: the status may have the score of the page before.
     if shown == true {

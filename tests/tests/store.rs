@@ -367,6 +367,31 @@ async fn a_clock_that_leapt_ahead_deletes_only_what_the_newest_window_says() {
 }
 
 #[tokio::test]
+async fn an_alert_is_written_down_once_and_told_once() {
+    let engines = engines("alerts");
+    for (name, address) in &engines.both {
+        let store = Store::open(address).await.unwrap();
+        let note = |about: &'static str, at: u64| store.note_alert("shop.example", about, "drift", "pages fell", at);
+        assert!(note("drift/pages", 10).await.unwrap(), "{name}");
+        assert!(!note("drift/pages", 20).await.unwrap(), "{name}");
+        assert!(note("drift/time", 20).await.unwrap(), "{name}");
+        let untold: Vec<String> = store.untold_alerts(9).await.unwrap().into_iter().map(|alert| alert.key).collect();
+        assert_eq!(untold, ["drift/pages", "drift/time"], "{name}");
+        store.told_alert("shop.example", "drift/pages", 30).await.unwrap();
+        let all = store.alerts("shop.example", 9).await.unwrap();
+        let times: Vec<_> = all.iter().map(|alert| (alert.since_ms, alert.last_ms, alert.told_ms)).collect();
+        assert_eq!(times, [(20, 20, None), (10, 20, Some(30))], "{name}: {all:#?}");
+        assert_eq!(store.untold_alerts(9).await.unwrap().len(), 1, "{name}");
+        for at in 0..1_000u64 {
+            store.note_alert("shop.example", &format!("sudden/{at}"), "sudden", "x", 100 + at).await.unwrap();
+        }
+        let all = store.alerts("shop.example", 2_000).await.unwrap();
+        assert!(all.len() == 1_000 && all.iter().all(|alert| alert.kind == "sudden"), "{name}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_would_not_do_is_refused_with_a_remedy() {
     let engines = engines("refused");
     for (engine, address) in &engines.both {

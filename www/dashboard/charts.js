@@ -3,7 +3,7 @@
  * probability; each picture has a table with the same numbers beside it.
  */
 const SVG = 'http://www.w3.org/2000/svg'
-const shape = (name, attributes, ...children) => {
+export const shape = (name, attributes, ...children) => {
   const made = document.createElementNS(SVG, name)
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value)
   made.append(...children)

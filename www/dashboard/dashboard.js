@@ -1,14 +1,11 @@
 /** The centre's page: reads the overview every two seconds and redraws what changed. */
+import { alerts } from './alerts.js'
 import { bars, grid, number, strip, withInterval } from './charts.js'
+import { element } from './elements.js'
+import { experiments } from './experiments.js'
 import { models } from './models.js'
 
 const at = (id) => document.getElementById(id)
-const element = (name, text, className) => {
-  const made = document.createElement(name)
-  if (text !== undefined) made.textContent = text
-  if (className) made.className = className
-  return made
-}
 const length = (ms) => ms >= 86400e3 * 7 ? 'week' : ms >= 86400e3 ? 'day' : ms >= 3600e3 ? 'hour' : `${ms / 1000} s`
 
 const facts = (overview) => {
@@ -116,8 +113,8 @@ const read = async () => {
   const overview = await response.json()
   facts(overview)
   metrics(overview)
-  // Not waited for: what is counted is shown whether or not anything can be said of models.
-  models(at('models'), site, () => at('site').value).catch(() => {})
+  // Not waited for: what is counted is shown whether or not anything can be said of it.
+  for (const [id, part] of [['alerts', alerts], ['experiments', experiments], ['models', models]]) part(at(id), site, () => at('site').value).catch(() => {})
   at('live').textContent = `Live · ${new Date(overview.now_ms).toLocaleTimeString()}`
   at('live').className = 'live'
 }
@@ -133,6 +130,8 @@ const anew = () => {
   drawn.clear()
   at('metrics').replaceChildren()
   at('models').replaceChildren()
+  at('alerts').replaceChildren()
+  at('experiments').replaceChildren()
   round()
 }
 

@@ -1,12 +1,6 @@
 /** The part of the centre's page that is about models: what they meet, how they fare, how well they tell outcomes. */
 import { number } from './charts.js'
-
-const element = (name, text, className) => {
-  const made = document.createElement(name)
-  if (text !== undefined) made.textContent = text
-  if (className) made.className = className
-  return made
-}
+import { cards, element, table, unsaid } from './elements.js'
 
 const STATES = {
   shadow: 'in shadow: computed and counted, no page sees a score',
@@ -21,30 +15,6 @@ const FARED = {
   failed: 'given up on the device'
 }
 const between = ({ low, high }, digits) => `${number(low, digits)} to ${number(high, digits)}`
-
-const table = (caption, heads, rows) => {
-  const made = element('table'), head = element('tr'), body = element('tbody'), top = element('thead')
-  for (const text of heads) {
-    const cell = element('th', text)
-    cell.scope = 'col'
-    head.append(cell)
-  }
-  for (const [name, ...cells] of rows) {
-    const row = element('tr'), first = element('th', name)
-    first.scope = 'row'
-    row.append(first, ...cells.map((cell) => cell instanceof Node ? cell : element('td', cell)))
-    body.append(row)
-  }
-  top.append(head)
-  made.append(element('caption', caption), top, body)
-  // It may be wider than a phone: whoever uses a keyboard must be able to get there and scroll.
-  const wrap = element('div', undefined, 'wide')
-  wrap.tabIndex = 0
-  wrap.setAttribute('role', 'region')
-  wrap.setAttribute('aria-label', caption)
-  wrap.append(made)
-  return wrap
-}
 
 const day = (ms) => new Date(ms).toISOString().slice(0, 10)
 /** A metric that stayed below k since has an older window to show for itself. */
@@ -74,32 +44,10 @@ const draw = (model) => {
   if (model.fared.length) {
     card.append(table('How it fared in visits', ['How', 'Visits', '95 % interval'], model.fared.map(({ how, visits }) => [FARED[how] || how, number(visits.value), between(visits, 0)])))
   }
-  if (model.unknown.length) {
-    const details = element('details'), list = element('ul')
-    list.append(...model.unknown.map((why) => element('li', why)))
-    details.append(element('summary', `${model.unknown.length} ${model.unknown.length === 1 ? 'thing' : 'things'} cannot be said yet`), list)
-    card.append(details)
-  }
+  card.append(unsaid(model.unknown))
   if (model.drift.length) card.append(element('p', 'Drift is called where chance and noise alone would part two such windows as far less than once in a hundred, over all that the model takes (q, by the Jensen-Shannon distance), and the PSI is 0.02 at least.', 'about'))
   return card
 }
 
-let before, asked = 0, asking
-/** Reads and draws them; thresholds are drawn by simulation at the centre, so it is asked every ten seconds at most. */
-export const models = async (section, site, selected) => {
-  if (asking || site === before?.site && Date.now() - asked < 1e4) return
-  asked = Date.now()
-  asking = true
-  try {
-    const response = await fetch(`api/v1/sites/${encodeURIComponent(site)}/models`)
-    if (!response.ok || selected() !== site) return
-    const found = await response.json(), text = JSON.stringify(found)
-    if (site === before?.site && text === before.text && section.childElementCount === found.length) return
-    before = { site, text }
-    const open = [...section.children].map((card) => card.querySelector('details')?.open)
-    section.replaceChildren(...found.map(draw))
-    open.forEach((was, i) => was && section.children[i]?.querySelector('details')?.setAttribute('open', ''))
-  } finally {
-    asking = false
-  }
-}
+/** Thresholds are drawn by simulation at the centre, so it is asked every ten seconds at most. */
+export const models = cards('models', draw, 1e4)

@@ -56,6 +56,8 @@ export interface Status {
   /** The models agreed to: what the last score took, whether it is scored once a second at most because that was over its budget,
    *  why it was given up, and how often another spoke for it. */
   models?: { id: string; ms?: number; idle: boolean; failed?: string; stoodIn?: number }[]
+  /** The arm of each experiment that this device takes part in, by the experiment's `id`. */
+  arms?: Record<string, string>
   /** Failures in wasm that were caught. */
   traps?: number
 }
@@ -80,8 +82,10 @@ export interface Score {
   model: string
   /** The model whose score this is: `model` itself, or the fallback that the policy names, when that has none. */
   by: string
-  /** Probability, 0 to 1. */
+  /** Probability, 0 to 1; for a model that sorts visits into kinds the middle of the kind's bin. */
   score: number
+  /** The kind of visit, where the model tells one. */
+  kind?: string
   /** What moved it most, three at most, the weightiest first: `adds` is above zero where it raised the score; `text` is
    *  in the browser's language where that is English, German, French or Spanish, and in English elsewhere. */
   reasons: { feature: string; adds: number; text: string }[]
@@ -90,7 +94,7 @@ export interface Score {
 }
 
 /** Events with a meaning of their own; any other name must be declared in the policy. */
-export type KnownEvent = 'search' | 'view_item' | 'add_to_cart' | 'begin_checkout' | 'purchase'
+export type KnownEvent = 'search' | 'view_item' | 'add_to_cart' | 'begin_checkout' | 'purchase' | `exposure:${string}`
 
 export interface Gloaming {
   /** The visitor's decision: purposes agreed to. None at all is a refusal, and a withdrawal if there was a yes. */
@@ -101,6 +105,8 @@ export interface Gloaming {
   (command: 'feature', id: string, value: number | string): Promise<void>
   /** Called with each score that the policy lets this page see (models in an experiment, or live). */
   (command: 'on', event: 'score', callback: (score: Score) => void): Promise<void>
+  /** Called with the arm of each experiment that this device is in, by `id`, whenever measuring begins on a page. */
+  (command: 'on', event: 'arms', callback: (known: { arms: Record<string, string> }) => void): Promise<void>
   (command: 'status'): Promise<Status>
   (command: 'ledger'): Promise<LedgerLine[]>
   /** Forgets everything kept on this device; after a yes the visitor is asked again. */

@@ -15,7 +15,7 @@
   const base = new URL('.', me.src), name = 'gloaming:' + site
   const coarse = matchMedia('(pointer:coarse)').matches, check = /gloaming-check/.test(location)
   const quiet = { referrerPolicy: 'no-referrer', credentials: 'omit' }
-  const callbacks = [], asked = []
+  const asked = []
   // waiting, granted, refused, gpc, dnt; or why nothing is measured at all: frame, bot, notice, trap.
   let state = 'waiting', notice, agreeable = [], record = {}, worker, ready = 0, release, posts = 0, unread = [], entries = []
   let timer, path, depth, ticked, going = 0, lastClick = 0, clicked, seen = 0
@@ -33,7 +33,7 @@
 
   // --- events: [time, kind, a, b, c] as in gloaming-signal, or [time, word, …] for worker.js -----------
   const add = (...entry) => {
-    if (/w|granted/.test(state) && entries.length < 4e3) entries.push([now(), ...entry])
+    if (/w|gr/.test(state) && entries.length < 4e3) entries.push([now(), ...entry])
     if (worker) timer = timer || setTimeout(flush, 250)
   }
   const flush = (more) => {
@@ -59,12 +59,11 @@
     const was = ticked
     ticked = now()
     route()
-    if (ticked - lastClick > 2600) observer.disconnect()
     if (d.hasFocus()) add(2, ticked - was)
   }
   const on = (target, types, listener) =>
     types.split(' ').map((type) => target.addEventListener(type, listener, 1))
-  // Signs of life count only while a click waits for one; the observer sleeps otherwise.
+  // Signs of life count only while a click waits for one; the first puts the observer to sleep, late or not.
   const alive = (flag) => {
     if (now() - lastClick < 2600) add(5, flag)
     if (flag < 2) observer.disconnect()
@@ -101,8 +100,9 @@
     })
     on(d, 'visibilitychange', () => d.hidden ? stop() : start())
     on(w, 'pagehide', () => stop(1))
-    // Another tab wrote after all, or its writing was slow to arrive: begin again from what is there.
-    on(w, 'storage', () => worker && stored().r != record.r && start(end()))
+    // Another tab wrote after all, or its writing was slow to arrive: begin again from what is there. What it
+    // wrote over an answer that is newer than its own, it had not heard of: the answer is said again.
+    on(w, 'storage', () => record.t > stored().t ? save() : worker && stored().r != record.r && start(end()))
     on(w, 'pageshow', (event) => event.persisted && view(2))
   }
 
@@ -113,7 +113,7 @@
   // offline or with its window over, stays a session of the record; the next visit's worker finds that it
   // ended untold and tells it then, in a submission of its own.
   const leave = (final) => {
-    if (check || !posts || state != 'granted' || stored().r != record.r) return
+    if (!posts || check || state != 'granted' || stored().r != record.r) return
     const { sent, submission, until, kept = record.s } = ready, sends = submission && now() < until && now() - going > 1e4 && (final || coarse && d.hidden)
     record.s = sends ? sent : kept
     unread = [record.x = [...unread, entries].flat()]
@@ -145,7 +145,7 @@
     n.locks.request(name, () => fetch(base + 'worker.js', quiet).then(() => state == 'granted' && !worker && !d.hidden && (load(), record.d ? new Promise((free) => {
       release = free
       worker = new Worker(base + 'worker.js', { type: 'module', ...quiet })
-      worker.onmessage = ({ data }) => heard[data.t](data)
+      worker.onmessage = ({ data }) => heard[data.t]?.(data)
       worker.onerror = (event) => heard.trap(event.preventDefault())
       entries = [...unread, entries].flat()
       unread = []
@@ -159,7 +159,6 @@
       data.until += now()
       unread = unread.slice(data.n - posts || Infinity)
     },
-    score: (data) => callbacks.map((callback) => callback(data)),
     answer: (data) => asked.shift()(data.value),
     // A trap in wasm costs this page's measurement and nothing else.
     trap: () => off('trap', end())
@@ -193,7 +192,10 @@
     // Only words and numbers: anything else might not survive the way to the worker.
     track: (what, props) => add('track', what + '', +props?.value),
     feature: (what, value) => add('feature', what + '', value === +value ? value : value + ''),
-    on: (what, callback) => { callbacks.push(callback) },
+    on: (what, callback) => {
+      const before = heard[what = 'on' + what]
+      heard[what] = (data) => { before?.(data); callback(data) }
+    },
     status: async () => ({ notice, purposes: record.p, state, ...await ask('status') }),
     ledger: async () => await ask('ledger') || [],
     erase: () => (forget(state == 'granted' ? 'waiting' : state), state)
@@ -205,7 +207,7 @@
     const text = atob(payload), read = JSON.parse(text), { subtle } = crypto
     const pinned = await subtle.importKey('raw', bytes(atob(key)), 'Ed25519', 0, ['verify'])
     for (const { sig } of signatures) {
-      if (await subtle.verify('Ed25519', pinned, bytes(atob(sig)), bytes('gloaming notice 1\n' + text)) && read.site == site && Date.parse(read.expires) > now()) return read
+      if (await subtle.verify('Ed25519', pinned, bytes(atob(sig)), bytes('gloaming notice 1\n' + text)) && read.site == site && new Date(read.expires) > now()) return read
     }
     throw 0
   }

@@ -144,7 +144,7 @@ const score = (idle) => {
         const from = performance.now(), value = model.scorer.score(model.inputs)
         model.ms = performance.now() - from
         if (!Number.isFinite(value)) throw 'its score is no number'
-        if (collector.set_score(model.index, value)) model.said = { score: value }
+        if (collector.set_score(model.index, value)) model.said = { score: value, kind: model.scorer.kind(value) }
       } catch (error) { model.silent = 1; fail(model, error) }
       model.slow = model.ms > model.budget && (model.slow | 0) + 1
       model.idle ||= model.slow > 2
@@ -157,7 +157,7 @@ const score = (idle) => {
     let why = { reasons: [], exact: false }
     try { why = by.scorer.reasons(by.inputs, navigator.language) } catch (error) { if (typeof error != 'string') fail(by, error) }
     if (by != model) model.stoodIn = (model.stoodIn | 0) + 1
-    postMessage({ t: 'score', model: model.id, by: by.id, ...by.said, ...why })
+    postMessage({ t: 'onscore', model: model.id, by: by.id, ...by.said, ...why })
   }
 }
 
@@ -221,6 +221,8 @@ const begin = async ({ notice, record, href, size: [width, ...screen], ...more }
     weekday: (local.getDay() + 6) % 7, hour: local.getHours(), nowMs: Date.now()
   }, unbase64(!check && record.s || ''))
   collector.on_quiet(quietNow)
+  // Known before anything happens: a page that differs by arm should not change before a visitor's eyes.
+  postMessage({ t: 'onarms', arms: JSON.parse(collector.status()).arms })
   models = JSON.parse(collector.models())
   if (models.length) setTimeout(reload, 300)
 }

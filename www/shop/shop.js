@@ -157,6 +157,21 @@ const hint = ({ score, reasons }) => {
 }
 window.gloaming('on', 'score', hint).catch(() => {})
 
+// The policy's experiment: the arm is drawn on the device and known to nobody else. Whoever sees the note, or would have seen it,
+// was exposed.
+const note = ({ arms }) => {
+  const arm = arms['delivery-note'], button = document.getElementById('add-to-cart')
+  if (!arm || !button) return
+  if (arm === 'note' && !document.getElementById('delivery-note')) {
+    const line = document.createElement('p')
+    line.id = 'delivery-note'
+    line.textContent = `Ordered today, it leaves the workshop on ${new Date(Date.now() + 14 * 864e5).toLocaleDateString('en', { weekday: 'long', day: 'numeric', month: 'long' })}.`
+    button.before(line)
+  }
+  tell('track', 'exposure:delivery-note')
+}
+window.gloaming('on', 'arms', note).catch(() => {})
+
 document.title = `${draw()} · Lantern & Loom`
 count()
 mountConsent()

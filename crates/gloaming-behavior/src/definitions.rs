@@ -88,28 +88,32 @@ pub struct Description {
 
 macro_rules! features {
     (numbers { $($number:ident, $name:literal, $unit:literal, $scale:literal, $text:literal, $source:literal;)* }
-     categories { $($category:ident, $cname:literal, $labels:expr, $ctext:literal, $csource:literal;)* }) => {
+     categories { $($category:ident, $cname:literal, $labels:expr, $ctext:literal, $csource:literal;)* }
+     more { $($later:ident, $lname:literal, $lunit:literal, $lscale:literal, $ltext:literal, $lsource:literal;)* }) => {
         /// Index of a number.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Number { $(#[doc = $text] $number),* }
+        pub enum Number { $(#[doc = $text] $number,)* $(#[doc = $ltext] $later),* }
         /// How many numbers there are.
-        pub const NUMBERS: usize = [$($name),*].len();
+        pub const NUMBERS: usize = [$($name,)* $($lname),*].len();
         /// Index of a category.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Category { $(#[doc = $ctext] $category),* }
         /// How many categories there are.
         pub const CATEGORIES: usize = [$($cname),*].len();
-        /// Every feature: numbers first, then categories.
+        /// Every feature. Signed policies hold places in this list, so that what is new comes last.
         pub const DEFINITIONS: &[Definition] = &[
             $(Definition { name: $name, version: 1,
                 kind: Kind::Number { number: Number::$number, unit: $unit, scale: $scale } },)*
             $(Definition { name: $cname, version: 1,
                 kind: Kind::Category { category: Category::$category, labels: $labels } },)*
+            $(Definition { name: $lname, version: 1,
+                kind: Kind::Number { number: Number::$later, unit: $lunit, scale: $lscale } },)*
         ];
         /// The same in words, index by index.
         pub const DESCRIPTIONS: &[Description] = &[
             $(Description { text: $text, source: $source },)*
             $(Description { text: $ctext, source: $csource },)*
+            $(Description { text: $ltext, source: $lsource },)*
         ];
     };
 }
@@ -179,6 +183,13 @@ features! {
         Bounce, "bounce", Labels::Fixed(&["stayed", "bounced"]), "one page, ten seconds or less, nothing bought or put in the cart", "GA4: not an engaged session";
         Bought, "purchase", Labels::Fixed(&["no", "yes"]), "whether the visit ended in a purchase", "GA4 purchase";
     }
+    more {
+        VisitsBefore, "visits-before", "visits", 1, "earlier visits that this device remembers", "Matomo visits count, less this one";
+        DaysSinceVisit, "days-since-visit", "days", 1, "days (UTC) since the last visit that this device remembers", "Matomo days since last visit";
+        PurchaseDays, "purchase-days", "days", 1, "days (UTC) with a purchase, before this visit", "Fader and Hardie: repeat purchases and the first one, a day counting once";
+        PurchaseSpan, "purchase-span", "days", 1, "days from the first to the last day with a purchase, before this visit", "Fader and Hardie: recency, t_x";
+        PurchaseAge, "purchase-age", "days", 1, "days since the first day with a purchase; 0 without one", "Fader and Hardie: age, T";
+    }
 }
 
 impl Definition {
@@ -203,6 +214,14 @@ mod tests {
         }
         assert_eq!(DEFINITIONS.len(), DESCRIPTIONS.len());
         assert!(DESCRIPTIONS.iter().all(|d| !d.text.is_empty() && !d.source.is_empty()));
+    }
+
+    /// Places are in policies that were signed: these three stand for the list up to where it was when they were.
+    #[test]
+    fn features_keep_their_places() {
+        for (name, place) in [("pages@1", 0), ("landing-group@1", 38), ("purchase@1", 56), ("visits-before@1", 57)] {
+            assert_eq!(Definition::find(name), Some(place), "{name}");
+        }
     }
 
     #[test]

@@ -71,8 +71,9 @@ impl Features {
     /// All values in the order of [`DEFINITIONS`], then funnels, then page features: for parity checks.
     #[must_use]
     pub fn to_bytes(&self) -> alloc::vec::Vec<u8> {
-        let all = self.numbers.iter().chain(&self.categories).chain(&self.funnels).chain(&self.page);
-        all.flat_map(|value| value.to_le_bytes()).collect()
+        let defined = (0..DEFINITIONS.len()).map(|index| self.value(index));
+        let own = self.funnels.iter().chain(&self.page).copied();
+        defined.chain(own).flat_map(u32::to_le_bytes).collect()
     }
 }
 

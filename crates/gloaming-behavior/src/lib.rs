@@ -28,6 +28,7 @@ mod config;
 pub mod definitions;
 mod detect;
 mod features;
+mod history;
 mod session;
 mod tracker;
 pub mod words;

@@ -7,6 +7,7 @@ use crate::config::{Config, GroupKind, MAX_FUNNELS, MAX_PAGE_FEATURES, Step};
 use crate::definitions::{CATEGORIES, Category, ENGAGED_SESSION_MS, ENGAGED_TICK_MAX_MS, NUMBERS, Number, VITALS};
 use crate::detect::{Blamed, Chain, Unanswered};
 use crate::features::{Features, NONE, visit_categories};
+use crate::tracker::Finished;
 
 /// Forms open at once that are told apart; more share the last place.
 const FORMS: u32 = 32;
@@ -89,11 +90,9 @@ impl Session {
         }
     }
 
-    pub(crate) fn set_history(&mut self, returning: bool, first_day: bool, first_week: bool, first_month: bool) {
-        self.features.numbers[Number::Returning as usize] = u32::from(returning);
-        self.features.categories[Category::VisitDay as usize] = u32::from(!first_day);
-        self.features.categories[Category::VisitWeek as usize] = u32::from(!first_week);
-        self.features.categories[Category::VisitMonth as usize] = u32::from(!first_month);
+    /// What the session came to, when it has ended.
+    pub(crate) fn finished(&self) -> Finished {
+        Finished { started_ms: self.started_ms, last_ms: self.last_ms, features: self.features(true) }
     }
 
     pub(crate) fn features_mut(&mut self) -> &mut Features {

@@ -8,6 +8,7 @@ use gloaming_signal::{Event, cbor_record, insertion_sort, limits};
 use crate::config::Config;
 use crate::definitions::{SESSION_IDLE_MS, SESSION_MAX_MS};
 use crate::features::{Features, NONE};
+use crate::history::History;
 use crate::session::Session;
 
 /// Events of one millisecond that are put in order before they count. A page makes one or two; a
@@ -16,19 +17,6 @@ const SAME_TIME: usize = 64;
 
 /// Ended sessions that wait to be told.
 const FINISHED: usize = 4;
-
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-
-/// What the device remembers of earlier sessions: three numbers, no list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct History {
-    /// Whether there was a session before.
-    seen: bool,
-    /// When the last one began, ms since 1970.
-    last_ms: u64,
-}
-
-cbor_record!(History { seen, last_ms });
 
 /// A session that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,24 +41,6 @@ pub struct Tracker {
     now_ms: u64,
     same_time: [Event; SAME_TIME],
     same_time_len: usize,
-}
-
-/// Days since 1970 of a month's number, by Hinnant's `civil_from_days`
-/// (howardhinnant.github.io/date_algorithms.html).
-fn month(at_ms: u64) -> u64 {
-    let z = at_ms / DAY_MS + 719_468;
-    let era = z / 146_097;
-    let doe = z % 146_097;
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    // March is month 0 of this calendar's year; one number that grows by one a month is all we need.
-    (era * 400 + yoe) * 12 + mp
-}
-
-/// Weeks since the Monday before 1970-01-01, which was a Thursday.
-fn week(at_ms: u64) -> u64 {
-    (at_ms / DAY_MS + 3) / 7
 }
 
 impl Tracker {
@@ -124,22 +94,15 @@ impl Tracker {
         let ended = |s: &Session| longer(s.last_ms, SESSION_IDLE_MS) || longer(s.started_ms, SESSION_MAX_MS);
         if self.session.as_ref().is_none_or(ended) {
             if let Some(session) = self.session.as_ref() {
-                let Session { started_ms, last_ms, .. } = *session;
-                self.finished.push(Finished { started_ms, last_ms, features: session.features(true) });
+                let finished = session.finished();
+                self.history.add(finished.started_ms, &finished.features);
+                self.finished.push(finished);
                 if self.finished.len() > FINISHED {
                     self.finished.remove(0);
                 }
             }
             let mut next = Session::begin(event.at_ms, self.session.as_ref());
-            let (last, now) = (self.history.last_ms, event.at_ms);
-            let first = |same: bool| !(self.history.seen && same);
-            next.set_history(
-                self.history.seen,
-                first(last / DAY_MS == now / DAY_MS),
-                first(week(last) == week(now)),
-                first(month(last) == month(now)),
-            );
-            self.history = History { seen: true, last_ms: now };
+            self.history.begin(event.at_ms, next.features_mut());
             self.session = Some(next);
         }
         if let Some(session) = &mut self.session {
@@ -191,6 +154,17 @@ impl Tracker {
         }
     }
 
+    /// Keeps what stays under another policy, whose groups and funnels may mean something else: that there were visits, the
+    /// one that was running among them, and what was bought.
+    pub fn remember(&mut self) {
+        self.apply_same_time();
+        if let Some(session) = self.session.take() {
+            let finished = session.finished();
+            self.history.add(finished.started_ms, &finished.features);
+        }
+        self.finished.clear();
+    }
+
     /// State as bytes; [`Tracker::restore`] goes on as if there had been no break.
     #[must_use]
     pub fn store(&self) -> Vec<u8> {
@@ -208,14 +182,8 @@ impl Tracker {
     /// # Errors
     /// When the bytes are not a tracker's state of this version; begin anew then.
     pub fn restore(config: Config, bytes: &[u8]) -> Result<Self, Error> {
-        if bytes.len() > limits::STATE_BYTES {
-            return Err(Error::Limit(limits::STATE_BYTES));
-        }
-        let state: State = cbor::from_slice(bytes)?;
+        let state = State::read(bytes)?;
         let mut tracker = Self::new(config);
-        if state.same_time.len() > SAME_TIME {
-            return Err(Error::Limit(0));
-        }
         tracker.history = state.history;
         tracker.session = state.session;
         tracker.finished = state.finished;
@@ -223,6 +191,15 @@ impl Tracker {
         tracker.same_time[..state.same_time.len()].copy_from_slice(&state.same_time);
         tracker.same_time_len = state.same_time.len();
         Ok(tracker)
+    }
+}
+
+impl State {
+    fn read(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() > limits::STATE_BYTES {
+            return Err(Error::Limit(limits::STATE_BYTES));
+        }
+        cbor::from_slice(bytes)
     }
 }
 
@@ -238,7 +215,7 @@ struct State {
 impl Cbor for State {
     fn encode(&self, writer: &mut Writer) {
         writer.list(6);
-        2u8.encode(writer);
+        3u8.encode(writer);
         self.history.encode(writer);
         self.session.encode(writer);
         self.finished.encode(writer);
@@ -248,7 +225,7 @@ impl Cbor for State {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.record(6, |reader| {
-            if u8::decode(reader)? != 2 {
+            if u8::decode(reader)? != 3 {
                 return Err(reader.limit());
             }
             let state = Self {
@@ -262,27 +239,9 @@ impl Cbor for State {
             let sound = state.session.is_none_or(|s| s.started_ms <= s.last_ms)
                 && state.finished.len() <= FINISHED
                 && state.finished.iter().all(|f| f.started_ms <= f.last_ms)
+                && state.same_time.len() <= SAME_TIME
                 && state.same_time.iter().all(|e| e.at_ms == state.now_ms);
             if sound { Ok(state) } else { Err(reader.limit()) }
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn months_and_weeks_turn_where_the_calendar_does() {
-        // 2024-02-29 23:59:59.999 UTC and a millisecond later.
-        let end = 1_709_251_199_999;
-        assert_eq!(month(end) + 1, month(end + 1));
-        // 2026-01-01 00:00 UTC.
-        let year = 1_767_225_600_000;
-        assert_eq!(month(year - 1) + 1, month(year));
-        // 2026-11-23 is a Monday.
-        let monday = 1_795_392_000_000;
-        assert_eq!(week(monday - 1) + 1, week(monday));
-        assert_eq!(week(monday), week(monday + 7 * DAY_MS - 1));
     }
 }

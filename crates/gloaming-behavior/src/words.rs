@@ -150,6 +150,26 @@ const NAMES: [Words; NUMBERS + CATEGORIES] = [
         "se quedó o se fue enseguida",
     ],
     ["bought something", "etwas gekauft", "achat effectué", "compra realizada"],
+    ["earlier visits", "frühere Besuche", "visites précédentes", "visitas anteriores"],
+    [
+        "days since the last visit",
+        "Tage seit dem letzten Besuch",
+        "jours depuis la dernière visite",
+        "días desde la última visita",
+    ],
+    ["days with a purchase", "Tage mit Einkauf", "jours d'achat", "días con compra"],
+    [
+        "days from first to last purchase",
+        "Tage vom ersten zum letzten Einkauf",
+        "jours du premier au dernier achat",
+        "días de la primera a la última compra",
+    ],
+    [
+        "days since the first purchase",
+        "Tage seit dem ersten Einkauf",
+        "jours depuis le premier achat",
+        "días desde la primera compra",
+    ],
 ];
 
 /// The words of categories that are the same on every site.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gloaming_http::Assets;
 use gloaming_policy::author::{PublicKey, SignError};
 
+use crate::alerts::Webhook;
 use crate::store::{StoreAddress, StoreError};
 
 /// The centre's time, ms since 1970: for "received" columns and expiry, never for windows.
@@ -27,11 +29,18 @@ pub struct Config {
     pub password: Option<String>,
     /// `dashboard/…`.
     pub assets: Assets,
+    /// Where alerts are told; they are looked for and shown in any case.
+    pub webhook: Option<Webhook>,
+    /// Pause between two looks for alerts; [`LOOK`] unless somebody watches.
+    pub look: Duration,
     /// Routes beside its own.
     pub more: axum::Router,
     /// Time.
     pub clock: Clock,
 }
+
+/// Pause between two looks for alerts: a window is an hour at least, and nobody acts within a minute.
+pub const LOOK: Duration = Duration::from_secs(60);
 
 /// Days that windows must be kept, when they are not kept for good.
 pub(crate) const LEAST_DAYS: u32 = 30;

@@ -9,6 +9,7 @@
 //! every sum made from them.
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod apply;
 mod config;
 mod ingest;
@@ -16,11 +17,14 @@ mod overview;
 mod server;
 mod store;
 mod sudden;
+mod trials;
 mod watch;
 
-pub use config::{CentralError, Clock, Config};
+pub use alerts::{Alert, Webhook, signature};
+pub use config::{CentralError, Clock, Config, LOOK};
 pub use overview::{Budget, MetricView, Overview, SiteRow, Total, WindowView};
 pub use server::{Running, openapi, start};
 pub use store::{Arrived, NoStore, ReleaseRow, Store, StoreAddress, StoreError, Stored};
 pub use sudden::Sudden;
+pub use trials::{ArmView, ExperimentView, RailView};
 pub use watch::{Drift, Fared, Figure, ModelView, Performed};

@@ -23,16 +23,18 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use utoipa::{OpenApi, ToSchema};
 
+use crate::alerts::{Alert, Looking};
 use crate::apply::Applier;
 use crate::config::{CentralError, Clock, Config, LEAST_DAYS};
 use crate::ingest::{Edges, Policies, Refusal, accept};
 use crate::overview::{Overview, SiteRow, bounded, overview};
-use crate::store::{Store, Stored};
+use crate::store::{Store, StoreError, Stored};
+use crate::trials::{ExperimentView, experiments};
 use crate::watch::{ModelView, Watch};
 
 /// What may change while the centre runs.
 struct Trust {
-    policies: Policies,
+    policies: Arc<Policies>,
     edges: Edges,
 }
 
@@ -44,7 +46,7 @@ struct Context {
     password: Option<[u8; 32]>,
     assets: Assets,
     clock: Clock,
-    watch: Watch,
+    watch: Arc<Watch>,
     /// Places for batches on their way in.
     arriving: Semaphore,
 }
@@ -55,6 +57,9 @@ const ANNOUNCEMENT: &str = "x-gloaming-delivery";
 /// SHA-256 of a delivery, as announced and as found.
 #[derive(Clone, Copy)]
 struct Digest([u8; 32]);
+
+/// Alerts shown of a site.
+const ALERTS: u32 = 100;
 
 /// Batches read at once; at a megabyte each this is what edges can make a centre hold.
 const ARRIVING: usize = 64;
@@ -94,7 +99,7 @@ impl Running {
         edges: BTreeMap<String, Vec<PublicKey>>,
     ) -> Result<(), CentralError> {
         let edges = Edges::new(edges)?;
-        let trust = Trust { policies: believe(&self.store, pins, signed).await?, edges };
+        let trust = Trust { policies: Arc::new(believe(&self.store, pins, signed).await?), edges };
         *self.context.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
         Ok(())
     }
@@ -113,7 +118,8 @@ impl Running {
 /// Whatever keeps it from starting, said before it listens.
 pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Running, CentralError> {
     let listener = listener.into();
-    let Config { store, retain_days, pins, policies: signed, edges, password, assets, more, clock } = config;
+    let Config { store, retain_days, pins, policies: signed, edges, password, assets, webhook, look, more, clock } =
+        config;
     let edges = Edges::new(edges)?;
     if let Some(days) = retain_days.filter(|days| *days < LEAST_DAYS) {
         return Err(CentralError::RetainTooShort(days));
@@ -128,11 +134,11 @@ pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Runn
     let context = Arc::new(Context {
         applier: Applier::start(&store, ARRIVING, &clock),
         store: store.clone(),
-        trust: RwLock::new(Arc::new(Trust { policies, edges })),
+        trust: RwLock::new(Arc::new(Trust { policies: Arc::new(policies), edges })),
         password,
         assets,
         clock,
-        watch: Watch::default(),
+        watch: Arc::default(),
         arriving: Semaphore::new(ARRIVING),
     });
     let (stop, mut stopped) = watch::channel(false);
@@ -140,12 +146,21 @@ pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Runn
         let _ = stopped.wait_for(|stop| *stop).await;
     };
     let retaining = retain_days.map(|days| tokio::spawn(retain(store.clone(), days, Arc::clone(&context.clock))));
+    let believed = Arc::clone(&context);
+    let looking = Looking {
+        store: store.clone(),
+        clock: Arc::clone(&context.clock),
+        policies: Box::new(move || Arc::clone(&believed.trust().policies)),
+        watch: Arc::clone(&context.watch),
+        webhook,
+        pause: look,
+    };
+    let mut others = vec![tokio::spawn(looking.run())];
+    others.extend(retaining);
     let served = serve(listener, routes(Arc::clone(&context)).merge(more), until);
     let task = tokio::spawn(async move {
         served.await;
-        if let Some(retaining) = retaining {
-            retaining.abort();
-        }
+        others.iter().for_each(JoinHandle::abort);
     });
     Ok(Running { context, stop, task, store, address })
 }
@@ -211,6 +226,8 @@ fn routes(context: Arc<Context>) -> Router {
         .route("/api/v1/sites", get(sites))
         .route("/api/v1/sites/{site}/overview", get(site_overview))
         .route("/api/v1/sites/{site}/models", get(site_models))
+        .route("/api/v1/sites/{site}/experiments", get(site_experiments))
+        .route("/api/v1/sites/{site}/alerts", get(site_alerts))
         .route("/api/v1/openapi.json", get(|| async { Json(openapi()) }))
         .layer(from_fn_with_state(Arc::clone(&context), password));
     Router::new()
@@ -383,11 +400,17 @@ async fn site_overview(
     Path(site): Path<String>,
     Query(query): Query<Last>,
 ) -> Response {
-    match overview(&context.store, &context.trust().policies, &site, bounded(query.last), (context.clock)()).await {
+    let policies = &context.trust().policies;
+    told(overview(&context.store, policies, &site, bounded(query.last), (context.clock)()).await)
+}
+
+/// What was found of a site, or why not.
+fn told<T: Serialize>(found: Result<Option<T>, StoreError>) -> Response {
+    match found {
         Ok(Some(found)) => Json(found).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known"),
         Err(error) => {
-            tracing::error!(%error, "an overview could not be read");
+            tracing::error!(%error, "what a site released could not be read");
             problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")
         }
     }
@@ -401,14 +424,36 @@ async fn site_overview(
     responses((status = 200, body = Vec<ModelView>), (status = 404, body = Problem), (status = 503, body = Problem))
 )]
 async fn site_models(State(context): State<Arc<Context>>, Path(site): Path<String>) -> Response {
-    match context.watch.models(&context.store, &context.trust().policies, &site).await {
-        Ok(Some(found)) => Json(&*found).into_response(),
-        Ok(None) => problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known"),
-        Err(error) => {
-            tracing::error!(%error, "what is seen of models could not be read");
-            problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")
-        }
-    }
+    told(
+        context
+            .watch
+            .models(&context.store, &context.trust().policies, &site)
+            .await
+            .map(|found| found.map(|all| (*all).clone())),
+    )
+}
+
+/// What is seen of a site's experiments: the arms, what changed, what must not get worse, and what to make of it.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sites/{site}/experiments",
+    params(("site" = String, Path, description = "The site's name")),
+    responses((status = 200, body = Vec<ExperimentView>), (status = 404, body = Problem), (status = 503, body = Problem))
+)]
+async fn site_experiments(State(context): State<Arc<Context>>, Path(site): Path<String>) -> Response {
+    told(experiments(&context.store, &context.trust().policies, &site).await)
+}
+
+/// What called for somebody at a site, found last first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sites/{site}/alerts",
+    params(("site" = String, Path, description = "The site's name")),
+    responses((status = 200, body = Vec<Alert>), (status = 404, body = Problem), (status = 503, body = Problem))
+)]
+async fn site_alerts(State(context): State<Arc<Context>>, Path(site): Path<String>) -> Response {
+    let known = context.trust().policies.keys().any(|(known, _)| *known == site);
+    told(if known { context.store.alerts(&site, ALERTS).await.map(Some) } else { Ok(None) })
 }
 
 async fn ready(State(context): State<Arc<Context>>) -> Response {
@@ -424,8 +469,8 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
         title = "Gloaming centre",
         description = "Noised counts by site, metric and window. Nothing here is about a person."
     ),
-    paths(batches, sites, site_overview, site_models),
-    components(schemas(Overview, ModelView, SiteRow, Problem))
+    paths(batches, sites, site_overview, site_models, site_experiments, site_alerts),
+    components(schemas(Overview, ModelView, ExperimentView, Alert, SiteRow, Problem))
 )]
 struct Document;
 

@@ -123,7 +123,7 @@ pub struct ModelView {
 type Beside = (u64, Cells, Option<(Cells, usize)>);
 
 /// Releases of one metric by window, edge by edge.
-struct Windows<'p> {
+pub(crate) struct Windows<'p> {
     metric: &'p Metric,
     /// By start, ms.
     cells: BTreeMap<u64, BTreeMap<&'p str, Cells>>,
@@ -131,7 +131,12 @@ struct Windows<'p> {
 
 impl<'p> Windows<'p> {
     /// What an earlier version of the policy counted otherwise, or of another model under that name, is left out.
-    fn of(metric: &'p Metric, rows: &'p [ReleaseRow], versions: &BTreeMap<u32, Policy>, newest: &Policy) -> Self {
+    pub(crate) fn of(
+        metric: &'p Metric,
+        rows: &'p [ReleaseRow],
+        versions: &BTreeMap<u32, Policy>,
+        newest: &Policy,
+    ) -> Self {
         let mut cells: BTreeMap<u64, BTreeMap<&'p str, Cells>> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.state == ReleaseState::Released) {
             let Some(version) = versions.get(&row.policy_version).and_then(|policy| {
@@ -150,7 +155,18 @@ impl<'p> Windows<'p> {
         Self { metric, cells }
     }
 
-    fn all(&self) -> Option<Cells> {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Start of the newest, ms; 0 when there is none.
+    pub(crate) fn newest_ms(&self) -> u64 {
+        self.cells.last_key_value().map_or(0, |(start_ms, _)| *start_ms)
+    }
+
+    /// All of them together.
+    pub(crate) fn all(&self) -> Option<Cells> {
         sum(self.cells.values().flat_map(BTreeMap::values))
     }
 
@@ -187,13 +203,22 @@ impl<'p> Windows<'p> {
     }
 }
 
-/// Whether two versions of a metric count the same: the same bins, of the same thing, scored by the same model.
+/// Whether two versions of a metric count the same: the same bins, of the same thing, scored by the same model, in the same
+/// arms of the same devices.
 fn alike((policy, metric): (&Policy, &Metric), (other, version): (&Policy, &Metric)) -> bool {
     let model =
         |policy: &Policy, place: u32| policy.models.get(place as usize).map(|m| (m.id.clone(), m.manifest_sha256));
     let source = |one: &Axis, two: &Axis| match (one.source, two.source) {
         (Source::Score(a), Source::Score(b)) | (Source::Fared(a), Source::Fared(b)) => {
             model(policy, a) == model(other, b)
+        }
+        (Source::Arm(a), Source::Arm(b)) => {
+            let design = |of: &Policy, place: u32| {
+                of.experiments
+                    .get(place as usize)
+                    .map(|e| (e.id.clone(), e.arms.clone(), e.layer.clone(), e.from, e.to))
+            };
+            design(policy, a) == design(other, b)
         }
         (a, b) => a == b,
     };
@@ -244,7 +269,7 @@ fn drift(of: &str, axis: &Axis, windows: &Windows<'_>, many: usize) -> Result<(D
     judged().map_err(|error: DriftError| format!("{of}: {error}"))
 }
 
-fn performed(windows: &Windows<'_>) -> Option<Result<Performed, String>> {
+fn performed(windows: &Windows<'_>, means: &[u32]) -> Option<Result<Performed, String>> {
     let [score, outcome] = windows.metric.axes.as_slice() else { return None };
     let (Source::Score(_), Bins::Edges(edges), Source::Feature(_)) = (score.source, &score.bins, outcome.source) else {
         return None;
@@ -253,10 +278,13 @@ fn performed(windows: &Windows<'_>) -> Option<Result<Performed, String>> {
     if outcome.labels != ["no", "yes"] {
         return None;
     }
-    let edges: Vec<f64> = edges.iter().map(|edge| f64::from(*edge) / 1e6).collect();
+    let scores = |millionths: &[u32]| millionths.iter().map(|score| f64::from(*score) / 1e6).collect::<Vec<_>>();
+    // A metric with bins of its author's own knows no means.
+    let known = means.len() + 1 == edges.len();
+    let table = |cells| if known { Table::new(cells, scores(means)) } else { Table::from_edges(cells, &scores(edges)) };
     let told = || {
         let cells = windows.all().ok_or_else(|| "no window was released yet".to_owned())?;
-        let found = Table::from_edges(cells, &edges).and_then(|table| performance(&table));
+        let found = table(cells).and_then(|table| performance(&table));
         let found = found.map_err(|error| error.to_string())?;
         Ok(Performed {
             windows: windows.cells.len(),
@@ -301,7 +329,8 @@ fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> Mode
             Source::Fared(of) if of == place && alone => told = fared(windows),
             Source::Score(of) if of == place => {
                 scores = scores.or(Some((axis, windows, alone)));
-                match performed(windows) {
+                // Kinds are in no order, and there is nothing that they could be right or wrong about.
+                match performed(windows, &model.score_means).filter(|_| model.kinds.is_empty()) {
                     Some(Ok(performed)) => well = well.or(Some(performed)),
                     Some(Err(why)) => unknown.push(why),
                     None => {}

@@ -36,6 +36,8 @@ fn config(folder: &Path, owner: &Key, edge: &Key) -> Config {
         edges: BTreeMap::from([("edge-1".to_owned(), vec![edge.public()])]),
         password: None,
         assets: Assets::from_files([("dashboard/index.html".to_owned(), Bytes::from_static(b"<!doctype html>"))]),
+        webhook: None,
+        look: gloaming_central::LOOK,
         more: axum::Router::new(),
         clock: Arc::new(|| NOW),
     }
@@ -267,7 +269,14 @@ fn every_route_and_every_field_is_described() {
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
     assert_eq!(
         paths,
-        ["/api/v1/batches", "/api/v1/sites", "/api/v1/sites/{site}/models", "/api/v1/sites/{site}/overview"]
+        [
+            "/api/v1/batches",
+            "/api/v1/sites",
+            "/api/v1/sites/{site}/alerts",
+            "/api/v1/sites/{site}/experiments",
+            "/api/v1/sites/{site}/models",
+            "/api/v1/sites/{site}/overview"
+        ]
     );
     let schemas = document["components"]["schemas"].as_object().unwrap();
     for schema in [
@@ -281,6 +290,10 @@ fn every_route_and_every_field_is_described() {
         "ModelView",
         "Drift",
         "Performed",
+        "ExperimentView",
+        "ArmView",
+        "RailView",
+        "Alert",
     ] {
         let properties = schemas[schema]["properties"].as_object().unwrap();
         let described = |p: &Value| p["description"].is_string() || p["$ref"].is_string() || p["oneOf"].is_array();

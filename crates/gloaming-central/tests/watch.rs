@@ -27,6 +27,8 @@ fn policy() -> Policy {
         id: "purchase-intent".into(),
         inputs: ["pages-product@1", "time-product@1", "returning@1"].map(str::to_owned).to_vec(),
         score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        score_means: vec![],
+        kinds: vec![],
     };
     let text = template("shop", "shop.example", "https://shop.example", "2027-12-01").unwrap();
     compile(&text, NOW / 86_400_000, &|_| Ok(facts.clone())).unwrap()
@@ -116,6 +118,8 @@ async fn seen(weeks: &[Week], seed: u64) -> Value {
         edges: BTreeMap::from([("edge-1".to_owned(), vec![edge.public()])]),
         password: None,
         assets: Assets::from_files([]),
+        webhook: None,
+        look: gloaming_central::LOOK,
         more: axum::Router::new(),
         clock: Arc::new(|| NOW),
     };

@@ -1,21 +1,22 @@
 //! One device on one site: what a worker does with events, as a state machine without a browser.
 
-use gloaming_behavior::definitions::{DEFINITIONS, Kind};
 use gloaming_behavior::{Features, NONE, Tracker};
-use gloaming_policy::{ModelState, PageFeature, Policy, Score, campaign_of, group_of, referrer_class, score_steps};
+use gloaming_policy::{
+    Beside, Experiment, PageFeature, Policy, Score, campaign_of, group_of, referrer_class, score_steps,
+};
 use gloaming_privacy::{DAY_MS, DeviceAccountant};
 use gloaming_signal::cbor::{self, Bytes};
 use gloaming_signal::{Contribution, Event, EventKind, Submission, hash, insertion_sort, limits};
-use serde::Deserialize;
 
-use crate::state::{Line, Scores, State, joined, quoted};
+use crate::state::{Line, Made, State, joined};
+
+mod told;
 
 /// Sessions whose scores are kept: the running one and those that wait to be told.
 const SCORES: usize = 5;
 
 /// What the page tells about itself and the person's decision.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Purposes the person agreed to.
     pub purposes: Vec<String>,
@@ -70,7 +71,9 @@ pub struct Device {
     sent_metrics: Vec<u32>,
     ledger: Vec<Line>,
     /// By session, the running one's last.
-    scores: Vec<Scores>,
+    made: Vec<Made>,
+    /// What arms of experiments follow from: drawn here, told to nobody.
+    lot: [u8; 32],
     seed: [u8; 32],
     drawn: u64,
     pending: Option<Sending>,
@@ -93,7 +96,8 @@ impl Device {
             sent_session: 0,
             sent_metrics: Vec::new(),
             ledger: Vec::new(),
-            scores: Vec::new(),
+            made: Vec::new(),
+            lot: hash::sha256(&seed),
             policy,
             policy_hash,
             setup,
@@ -109,20 +113,26 @@ impl Device {
         Ok(device)
     }
 
-    /// Takes up kept state. The account and the ledger outlive a change of policy; a session in the
-    /// middle of it does not, because its groups and funnels may mean something else now.
+    /// Takes up kept state. Account, ledger and what is remembered of earlier visits outlive a change of policy; a
+    /// session in the middle of it does not, because its groups and funnels may mean something else now.
     fn restore(&mut self, state: State) {
-        if state.policy_hash == self.policy_hash {
-            if let Ok(tracker) = Tracker::restore(self.policy.behavior.clone(), &state.tracker.0) {
-                self.tracker = tracker;
-                self.tracker.rewind(self.setup.now_ms as u64);
+        let same = state.policy_hash == self.policy_hash;
+        if let Ok(tracker) = Tracker::restore(self.policy.behavior.clone(), &state.tracker.0) {
+            self.tracker = tracker;
+            if !same {
+                self.tracker.remember();
             }
-            let models = self.policy.models.len();
-            if state.scores.len() <= SCORES && state.scores.iter().all(|scores| scores.by_model.len() == models) {
-                self.scores = state.scores;
+            self.tracker.rewind(self.setup.now_ms as u64);
+        }
+        if same {
+            let (models, experiments) = (self.policy.models.len(), self.policy.experiments.len());
+            let fits = |made: &Made| made.scores.len() == models && made.arms.len() == experiments;
+            if state.made.len() <= SCORES && state.made.iter().all(fits) {
+                self.made = state.made;
             }
             self.forget_ungranted();
         }
+        self.lot = state.lot;
         self.account = state.account;
         self.sent_session = state.sent_session;
         self.sent_metrics = state.sent_metrics;
@@ -134,7 +144,12 @@ impl Device {
         let granted = |purpose: u32| self.granted.get(purpose as usize) == Some(&true);
         for (index, model) in self.policy.models.iter().enumerate() {
             if !granted(model.purpose) {
-                self.scores.iter_mut().for_each(|scores| scores.by_model[index] = Score::NONE);
+                self.made.iter_mut().for_each(|made| made.scores[index] = Score::NONE);
+            }
+        }
+        for (index, experiment) in self.policy.experiments.iter().enumerate() {
+            if !granted(experiment.purpose) {
+                self.made.iter_mut().for_each(|made| made.arms[index] = NONE);
             }
         }
         for (index, feature) in self.policy.page_features.iter().enumerate() {
@@ -171,6 +186,11 @@ impl Device {
 
     /// See [`crate::Collector::custom`].
     pub fn custom(&mut self, at_ms: u64, name: &str) -> bool {
+        if let Some(id) = name.strip_prefix("exposure:") {
+            let found = self.policy.experiments.iter().position(|e| e.id == id);
+            self.unknown_events += u32::from(found.is_none());
+            return self.exposed(found).is_some();
+        }
         let found = self.policy.events.iter().position(|e| e == name).and_then(|i| u32::try_from(i).ok());
         if let Some(index) = found {
             self.tracker.push(Event::new(at_ms, EventKind::Custom, index));
@@ -217,7 +237,27 @@ impl Device {
         let (steps, acts) = (score_steps(score), self.policy.models.get(model).is_some_and(|model| model.state.acts()));
         let Some(slot) = self.slot(model) else { return false };
         slot.steps = steps.unwrap_or(NONE);
-        steps.is_some() && acts
+        if steps.is_none() || !acts {
+            return false;
+        }
+        // Whether the page would hear it is when people become comparable, in the control too; who takes no part hears nothing
+        // either, or what pages do with scores would be there without being tried.
+        let tried = self.policy.experiments.iter().position(|e| e.model == Some(model as u32));
+        tried.is_none() || self.exposed(tried).is_some_and(|arm| arm > 0)
+    }
+
+    /// This device's arm of an experiment, where it takes part and agreed to its purpose.
+    fn arm(&self, experiment: &Experiment) -> Option<u32> {
+        let granted = self.granted.get(experiment.purpose as usize) == Some(&true);
+        experiment.arm(&self.lot).filter(|_| granted)
+    }
+
+    /// The running session meets an experiment; the arm that it meets.
+    fn exposed(&mut self, experiment: Option<usize>) -> Option<u32> {
+        let index = experiment?;
+        let arm = self.arm(self.policy.experiments.get(index)?)?;
+        *self.running()?.arms.get_mut(index)? = arm;
+        Some(arm)
     }
 
     /// See [`crate::Collector::fared`].
@@ -229,44 +269,32 @@ impl Device {
 
     /// Where the running session keeps what a model made of it; `None` without consent to its purpose.
     fn slot(&mut self, model: usize) -> Option<&mut Score> {
-        let session = self.tracker.session_started_ms()?;
-        if self.scores.last().is_none_or(|scores| scores.session != session) {
-            self.scores.push(Scores::none(session, self.policy.models.len()));
-            if self.scores.len() > SCORES {
-                self.scores.remove(0);
-            }
-        }
         let declared = self.policy.models.get(model)?;
         let granted = self.granted.get(declared.purpose as usize) == Some(&true);
-        self.scores.last_mut()?.by_model.get_mut(model).filter(|_| granted)
+        self.running()?.scores.get_mut(model).filter(|_| granted)
     }
 
-    /// A session's scores: those that were made of its own features, and no others.
-    fn scores_of(&self, session: u64) -> Vec<Score> {
-        let of = self.scores.iter().find(|scores| scores.session == session);
-        of.map_or_else(|| vec![Score::NONE; self.policy.models.len()], |scores| scores.by_model.clone())
+    /// What is kept of the running session.
+    fn running(&mut self) -> Option<&mut Made> {
+        let session = self.tracker.session_started_ms()?;
+        if self.made.last().is_none_or(|made| made.session != session) {
+            self.made.push(self.none(session));
+            if self.made.len() > SCORES {
+                self.made.remove(0);
+            }
+        }
+        self.made.last_mut()
     }
 
-    /// See [`crate::Collector::models`].
-    #[must_use]
-    pub fn models(&self) -> String {
-        let all = &self.policy.models;
-        let wanted = |(_, model): &(usize, &gloaming_policy::Model)| {
-            model.state != ModelState::Off && self.granted.get(model.purpose as usize) == Some(&true)
-        };
-        let listed = all.iter().enumerate().filter(wanted).map(|(index, model)| {
-            let (manifest, onnx) = (hash::hex(&model.manifest_sha256), hash::hex(&model.onnx_sha256));
-            // A model that stands in for another speaks in that one's place, and not beside it.
-            let spare = all.iter().any(|other| other.state.acts() && other.fallback == Some(index as u32));
-            let speaks = model.state.acts() && !spare;
-            format!(
-                "{{\"index\":{index},\"id\":\"{}\",\"manifest\":\"{manifest}\",\"onnx\":\"{onnx}\",\"budget\":{},\"speaks\":{speaks},\"fallback\":{}}}",
-                model.id,
-                model.budget_ms,
-                model.fallback.map_or(-1, i64::from)
-            )
-        });
-        format!("[{}]", listed.collect::<Vec<_>>().join(","))
+    fn none(&self, session: u64) -> Made {
+        let (models, experiments) = (self.policy.models.len(), self.policy.experiments.len());
+        Made { session, scores: vec![Score::NONE; models], arms: vec![NONE; experiments] }
+    }
+
+    /// What was made of a session and met by it, and by no other.
+    fn made_of(&self, session: u64) -> Made {
+        let of = self.made.iter().find(|made| made.session == session);
+        of.cloned().unwrap_or_else(|| self.none(session))
     }
 
     /// 32 bytes of the seed's stream: SHA-256 of seed and counter.
@@ -334,7 +362,8 @@ impl Device {
         let again = session == self.sent_session && !self.setup.check;
         let metrics = if again { self.sent_metrics.clone() } else { Vec::new() };
         let mut sending = Sending { account: self.account.clone(), session, metrics, lines: Vec::new() };
-        let (mut contributions, scores) = (Vec::new(), self.scores_of(session));
+        let (mut contributions, made) = (Vec::new(), self.made_of(session));
+        let beside = Beside { scores: &made.scores, arms: &made.arms };
         let mut order: Vec<([u8; 32], usize)> = (0..self.policy.metrics.len()).map(|i| (self.draw(), i)).collect();
         insertion_sort(&mut order, |one, other| one < other);
         for (random, index) in order {
@@ -345,7 +374,7 @@ impl Device {
             {
                 continue;
             }
-            let Some(cell) = metric.cell_of(features, &scores) else { continue };
+            let Some(cell) = metric.cell_of(features, beside) else { continue };
             // A demo's day is as short as a test: the price is real, the day is the edge's.
             if !self.setup.check
                 && sending.account.charge(edge_ms / DAY_MS, self.policy.budget, metric.charge()).is_err()
@@ -388,7 +417,8 @@ impl Device {
             sent_session: session,
             sent_metrics: metrics.to_vec(),
             ledger: joined(&self.ledger, lines),
-            scores: self.scores.clone(),
+            made: self.made.clone(),
+            lot: self.lot,
         })
     }
 
@@ -396,63 +426,5 @@ impl Device {
     #[must_use]
     pub fn feature_bytes(&self) -> Vec<u8> {
         self.tracker.features(true).to_bytes()
-    }
-
-    /// See [`crate::Collector::status`].
-    #[must_use]
-    pub fn status(&self) -> String {
-        let features = self.tracker.features(false);
-        let listed = DEFINITIONS.iter().enumerate().filter_map(|(index, definition)| {
-            let value = features.value(index);
-            match definition.kind {
-                Kind::Number { unit, scale, .. } => {
-                    let (whole, part) = (value / scale, value % scale * 100 / scale);
-                    Some(format!(
-                        "{{\"id\":\"{}@{}\",\"value\":{whole}.{part:02},\"unit\":\"{unit}\"}}",
-                        definition.name, definition.version
-                    ))
-                }
-                Kind::Category { labels: gloaming_behavior::definitions::Labels::Fixed(words), .. } => {
-                    let word = words.get(value as usize)?;
-                    Some(format!(
-                        "{{\"id\":\"{}@{}\",\"value\":\"{word}\",\"unit\":\"\"}}",
-                        definition.name, definition.version
-                    ))
-                }
-                Kind::Category { .. } => None,
-            }
-        });
-        let current = self.scores_of(self.tracker.session_started_ms().unwrap_or(0));
-        let scores = self.policy.models.iter().zip(&current).filter(|(_, s)| s.steps != NONE).map(|(model, score)| {
-            // The page that asks may not hear of a model in shadow more than that it has a score.
-            let shown = model.state.acts();
-            let told = if shown { format!("0.{:06}", score.steps.min(999_999)) } else { "null".to_owned() };
-            format!("{{\"model\":\"{}\",\"score\":{told},\"shown\":{shown}}}", model.id)
-        });
-        format!(
-            "{{\"policyVersion\":{},\"unknownEvents\":{},\"features\":[{}],\"scores\":[{}]}}",
-            self.policy.version,
-            self.unknown_events,
-            listed.collect::<Vec<_>>().join(","),
-            scores.collect::<Vec<_>>().join(",")
-        )
-    }
-
-    /// See [`crate::Collector::ledger`].
-    #[must_use]
-    pub fn ledger(&self) -> String {
-        let lines = self.ledger.iter().map(|line| {
-            let metric = self.policy.metric(line.metric);
-            let label = metric.and_then(|m| m.labels().get(line.cell as usize).cloned()).unwrap_or_default();
-            let name = metric.map_or("", |m| m.name.as_str());
-            let purpose = metric.and_then(|m| self.policy.purposes.get(m.purpose as usize)).map_or("", |p| p.id.as_str());
-            let micro = metric.map_or(0, |m| m.rho.micro());
-            format!(
-                "{{\"time_ms\":{},\"metric\":{},\"name\":{},\"window\":{},\"cell\":{},\"label\":{},\"value\":{},\"rho\":{}.{:06},\"purpose\":{}}}",
-                line.at_ms, line.metric, quoted(name), line.window, line.cell, quoted(&label), line.value,
-                micro / 1_000_000, micro % 1_000_000, quoted(purpose)
-            )
-        });
-        format!("[{}]", lines.collect::<Vec<_>>().join(","))
     }
 }

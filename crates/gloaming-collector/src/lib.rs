@@ -12,7 +12,7 @@ pub mod device;
 mod state;
 
 use gloo::timers::callback::Timeout;
-use js_sys::{Float64Array, Function};
+use js_sys::{Array, Float64Array, Function, Reflect};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsValue};
 use web_sys::WorkerGlobalScope;
@@ -43,6 +43,25 @@ fn entropy() -> Result<[u8; 32], String> {
     Ok(seed)
 }
 
+/// The setup object, field by field. Serde would do it, and brings along how floating-point numbers are written in its errors:
+/// a tenth of this module.
+fn read(setup: &JsValue) -> Result<Setup, String> {
+    let get = |name: &str| Reflect::get(setup, &name.into()).map_err(|_| "the setup is no object".to_owned());
+    let lacks = |name: &str| ["the setup lacks ", name].concat();
+    let number = |name: &str| get(name)?.as_f64().ok_or_else(|| lacks(name));
+    // The casts clip and turn NaN into zero.
+    Ok(Setup {
+        purposes: Array::from(&get("purposes")?).iter().filter_map(|purpose| purpose.as_string()).collect(),
+        host: get("host")?.as_string().ok_or_else(|| lacks("host"))?,
+        device_class: number("deviceClass")? as u32,
+        width: number("width")? as u32,
+        weekday: number("weekday")? as u32,
+        hour: number("hour")? as u32,
+        check: get("check")?.is_truthy(),
+        now_ms: number("nowMs")?,
+    })
+}
+
 /// What to keep, and what to send, if the page were left now.
 #[wasm_bindgen(getter_with_clone)]
 pub struct Prepared {
@@ -64,9 +83,8 @@ impl Collector {
     /// # Errors
     /// When policy or setup cannot be read; state that cannot be read is begun anew.
     #[wasm_bindgen(constructor)]
-    pub fn new(policy: &[u8], setup: JsValue, state: &[u8]) -> Result<Collector, String> {
-        let setup: Setup = serde_wasm_bindgen::from_value(setup).map_err(|error| error.to_string())?;
-        Device::new(policy, setup, state, &entropy()?).map(|device| Self { device, quiet: None, timer: None })
+    pub fn new(policy: &[u8], setup: &JsValue, state: &[u8]) -> Result<Collector, String> {
+        Device::new(policy, read(setup)?, state, &entropy()?).map(|device| Self { device, quiet: None, timer: None })
     }
 
     /// Calls back whenever events were pushed and none has come for a moment.

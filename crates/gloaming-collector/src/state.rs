@@ -20,22 +20,18 @@ pub(crate) struct Line {
 
 cbor_record!(Line { at_ms, metric, window, cell, value });
 
-/// Scores of one session, by model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Scores {
+/// What models made of one session, and which arms it met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
     /// The session's start, ms.
     pub(crate) session: u64,
-    pub(crate) by_model: Vec<Score>,
+    /// By model.
+    pub(crate) scores: Vec<Score>,
+    /// By experiment; `NONE` where it met none.
+    pub(crate) arms: Vec<u32>,
 }
 
-cbor_record!(Scores { session, by_model });
-
-impl Scores {
-    /// None yet.
-    pub(crate) fn none(session: u64, models: usize) -> Self {
-        Self { session, by_model: vec![Score::NONE; models] }
-    }
-}
+cbor_record!(Made { session, scores, arms });
 
 /// What is kept between pages.
 #[derive(Clone, Debug)]
@@ -48,25 +44,28 @@ pub(crate) struct State {
     pub(crate) sent_metrics: Vec<u32>,
     pub(crate) ledger: Vec<Line>,
     /// The running session's last.
-    pub(crate) scores: Vec<Scores>,
+    pub(crate) made: Vec<Made>,
+    /// What arms follow from.
+    pub(crate) lot: [u8; 32],
 }
 
 impl Cbor for State {
     fn encode(&self, writer: &mut Writer) {
-        writer.list(8);
-        3u8.encode(writer);
+        writer.list(9);
+        4u8.encode(writer);
         self.policy_hash.encode(writer);
         self.tracker.encode(writer);
         self.account.encode(writer);
         self.sent_session.encode(writer);
         self.sent_metrics.encode(writer);
         self.ledger.encode(writer);
-        self.scores.encode(writer);
+        self.made.encode(writer);
+        self.lot.encode(writer);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.record(8, |reader| {
-            if u8::decode(reader)? != 3 {
+        reader.record(9, |reader| {
+            if u8::decode(reader)? != 4 {
                 return Err(reader.limit());
             }
             Ok(Self {
@@ -76,7 +75,8 @@ impl Cbor for State {
                 sent_session: Cbor::decode(reader)?,
                 sent_metrics: Cbor::decode(reader)?,
                 ledger: Cbor::decode(reader)?,
-                scores: Cbor::decode(reader)?,
+                made: Cbor::decode(reader)?,
+                lot: Cbor::decode(reader)?,
             })
         })
     }

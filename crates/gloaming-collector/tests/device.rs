@@ -174,6 +174,8 @@ fn shop(purposes: &[&str], state: &[u8]) -> Device {
         id: "purchase-intent".into(),
         inputs: vec!["pages@1".into()],
         score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        score_means: vec![],
+        kinds: vec![],
     };
     let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap();
     let policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();
@@ -239,6 +241,8 @@ fn the_worker_is_told_who_speaks_and_for_whom() {
             id: if path == "small.json" { "small" } else { "purchase-intent" }.into(),
             inputs: vec!["pages@1".into()],
             score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+            score_means: vec![],
+            kinds: vec![],
         })
     };
     let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap();
@@ -323,4 +327,90 @@ proptest! {
             prop_assert!(*cost <= policies[0].budget.micro());
         }
     }
+}
+
+/// The shop with an experiment; `model` is what the control does not hear.
+fn trial(purposes: &[&str], state: &[u8], seed: u8, model: bool) -> Device {
+    let facts = gloaming_policy::author::ManifestFacts {
+        manifest_sha256: [1; 32],
+        onnx_sha256: [2; 32],
+        id: "purchase-intent".into(),
+        inputs: vec!["pages@1".into()],
+        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        score_means: vec![],
+        kinds: vec![],
+    };
+    let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap();
+    let text = text.replace("rho = 0.05\n", "rho = 0.03\n")
+        + "[[experiment]]\nid = \"hint\"\narms = [\"as-is\", \"hint\"]\npurpose = \"prediction\"\ntraffic = 0.5\n\
+           goal = \"outcome:purchase@1\"\nwindow = \"day\"\nrho = 0.02\nk = 50\n";
+    let mut policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();
+    if model {
+        policy.models[0].state = ModelState::Experiment;
+        policy.experiments[0].model = Some(0);
+    }
+    Device::new(&policy.to_bytes(), setup(purposes), state, &[seed; 32]).unwrap()
+}
+
+fn arm(device: &Device) -> Option<String> {
+    let status: serde_json::Value = serde_json::from_str(&device.status()).unwrap();
+    status["arms"]["hint"].as_str().map(str::to_owned)
+}
+
+/// The cell of the experiment's goal among those of the device's next submission.
+fn goal(device: &mut Device, at: u64) -> Option<u32> {
+    let text = "hint-by-purchase arm:hint, outcome:purchase@1";
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let metric = 1_000_000_000 + hash % 1_000_000_000;
+    cells(device, at).into_iter().find(|(id, _)| *id == metric).map(|(_, cell)| cell)
+}
+
+#[test]
+fn a_device_keeps_its_arm_and_counts_once_it_was_exposed() {
+    let both = ["measurement", "prediction"];
+    let mut count = [0; 3];
+    for seed in 0..200 {
+        let mut device = trial(&both, &[], seed, false);
+        let arm = arm(&device);
+        let place = match arm.as_deref() {
+            Some("as-is") => 0,
+            Some("hint") => 1,
+            None => 2,
+            Some(other) => panic!("{other}"),
+        };
+        count[place] += 1;
+        device.page(NOW, 0, "/", "", "");
+        assert_eq!(goal(&mut device, NOW), None, "nobody was exposed");
+        assert_eq!(device.custom(NOW + 1, "exposure:hint"), arm.is_some());
+        assert!(!device.custom(NOW + 1, "exposure:nothing"));
+        device.push(NOW + 2, EventKind::Purchase.number().into(), 500, 0, 0);
+        let told = (place < 2).then(|| u32::try_from(place).unwrap() * 2 + 1);
+        assert_eq!(goal(&mut device, NOW), told);
+        let kept = device.prepare(NOW).kept;
+        // Another page, another seed: the arm stays, and what was met stays with the session.
+        let mut again = trial(&both, &kept, 255 - seed, false);
+        assert_eq!(self::arm(&again), arm);
+        assert_eq!(goal(&mut again, NOW), told);
+        // The purpose taken back takes it along.
+        let mut narrowed = trial(&["measurement"], &kept, 1, false);
+        assert_eq!((self::arm(&narrowed), goal(&mut narrowed, NOW)), (None, None));
+    }
+    // Half of 200 take part, half of them in each arm: within four deviations.
+    assert!((72..=128).contains(&count[2]) && count[..2].iter().all(|arm| (26..=75).contains(arm)), "{count:?}");
+}
+
+#[test]
+fn the_control_does_not_hear_the_model_that_is_tried_and_is_exposed_all_the_same() {
+    let both = ["measurement", "prediction"];
+    let mut heard = 0;
+    for seed in 0..60 {
+        let mut device = trial(&both, &[], seed, true);
+        device.page(NOW, 0, "/", "", "");
+        let arm = arm(&device);
+        assert_eq!(device.set_score(0, 0.5), arm.as_deref() == Some("hint"));
+        heard += u32::from(arm.as_deref() == Some("hint"));
+        assert_eq!(goal(&mut device, NOW).is_some(), arm.is_some(), "seed {seed}");
+        assert!(!device.set_score(0, f32::NAN), "no number is nothing to hear");
+    }
+    assert!((4..=27).contains(&heard), "{heard}");
 }

@@ -8,6 +8,11 @@ const MANIFEST_BYTES: usize = 1024 * 1024;
 /// Most features of a model.
 const FEATURES: usize = 256;
 
+/// Most kinds that visits are sorted into: more than a person tells apart, and each needs a crowd of its own.
+const KINDS: usize = 20;
+/// Longest name of a kind, bytes.
+const KIND_BYTES: usize = 64;
+
 /// Most rows that explanations compare with: each takes its part of five milliseconds.
 pub(crate) const BACKGROUND: usize = 64;
 
@@ -44,8 +49,12 @@ pub struct Manifest {
     pub input: Input,
     /// Its output.
     pub output: Output,
-    /// 19 interior edges of 20 score bins.
+    /// 19 interior edges of 20 score bins; for n kinds, the n - 1 numbers k / n.
     pub score_edges: Vec<f64>,
+    /// Mean score of what it learnt from, by bin: what a bin stands for when it is asked whether scores come true. Without it
+    /// that is the bin's middle, and the outermost bins are wide.
+    #[serde(default)]
+    pub score_means: Vec<f64>,
     /// Rows to check.
     pub reference: Reference,
     /// Usual rows, which explanations compare with; the reference rows when there are none.
@@ -92,8 +101,11 @@ pub struct Output {
     pub name: String,
     /// `[1, 1]`.
     pub shape: Vec<usize>,
-    /// What the probability is of.
+    /// What the probability is of, or what is sorted into kinds.
     pub meaning: String,
+    /// Names of the kinds into which it sorts visits; empty for a probability. The k-th of n is the score `(k + 0.5) / n`.
+    #[serde(default)]
+    pub kinds: Vec<String>,
 }
 
 /// Rows and what they give.
@@ -137,7 +149,8 @@ impl Manifest {
         if self.output.shape != [1, 1] {
             return wrong("output.shape", format!("{:?} is not [1, 1]: one probability", self.output.shape));
         }
-        if self.score_edges.len() != 19
+        self.check_kinds()?;
+        if self.output.kinds.is_empty() && self.score_edges.len() != 19
             || !self.score_edges.is_sorted_by(|a, b| b - a >= 1e-6)
             || !self.score_edges.iter().all(|e| *e > 0.0 && *e < 1.0)
         {
@@ -145,6 +158,15 @@ impl Manifest {
                 "score_edges",
                 "must be 19 growing numbers between 0 and 1, a millionth apart at least".into(),
             );
+        }
+        let ends = [&[0.0], &self.score_edges[..], &[1.0]].concat();
+        let within = |(mean, bin): (&f64, &[f64])| bin[0] <= *mean && *mean <= bin[1];
+        if !self.score_means.is_empty()
+            && (self.score_means.len() + 1 != ends.len()
+                || !self.score_means.iter().zip(ends.windows(2)).all(within)
+                || !self.score_means.is_sorted_by(|a, b| b - a >= 1e-6))
+        {
+            return wrong("score_means", "must be a growing number within each bin of score_edges".into());
         }
         if self.background.len() > BACKGROUND || self.background.iter().any(|row| row.len() != width) {
             return wrong("background", format!("holds {BACKGROUND} rows at most, of {width} numbers each"));
@@ -157,6 +179,35 @@ impl Manifest {
             return wrong("reference.inputs", format!("every row needs {width} numbers"));
         }
         Ok(())
+    }
+
+    /// Kinds are few, differ, and have a bin each.
+    fn check_kinds(&self) -> Result<(), ManifestError> {
+        let (kinds, edges) = (&self.output.kinds, &self.score_edges);
+        if kinds.is_empty() {
+            return Ok(());
+        }
+        let twice = kinds.iter().enumerate().any(|(at, kind)| kinds[at + 1..].contains(kind));
+        let wordless = kinds.iter().any(|kind| kind.trim().is_empty() || kind.len() > KIND_BYTES);
+        if !(2..=KINDS).contains(&kinds.len()) || twice || wordless {
+            let why = format!("must be 2 to {KINDS} different names of at most {KIND_BYTES} bytes");
+            return Err(ManifestError::Field { what: "output.kinds", why });
+        }
+        let even = |(at, edge): (usize, &f64)| ((at + 1) as f64 / kinds.len() as f64 - edge).abs() < 1e-6;
+        if edges.len() + 1 != kinds.len() || !edges.iter().enumerate().all(even) {
+            let why =
+                format!("of {} kinds must be k / {}, for k from 1 to {}", kinds.len(), kinds.len(), kinds.len() - 1);
+            return Err(ManifestError::Field { what: "score_edges", why });
+        }
+        Ok(())
+    }
+
+    /// The kind that a score stands for; `None` for a probability.
+    #[must_use]
+    pub fn kind(&self, score: f32) -> Option<&str> {
+        let kinds = &self.output.kinds;
+        let place = (score.clamp(0.0, 1.0) * kinds.len() as f32) as usize;
+        kinds.get(place.min(kinds.len().saturating_sub(1))).map(String::as_str)
     }
 
     /// The model file's hash.

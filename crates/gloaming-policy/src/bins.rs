@@ -14,8 +14,14 @@ pub fn score_steps(score: f32) -> Option<u32> {
     (!score.is_nan()).then(|| (f64::from(score.clamp(0.0, 1.0)) * 1e6) as u32)
 }
 
-/// A visit's score by each of the policy's models, by index.
-pub type Scores = [Score];
+/// What is known of a visit beside its features.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'a> {
+    /// Its score by each of the policy's models, by index.
+    pub scores: &'a [Score],
+    /// The arm that it was exposed to of each of the policy's experiments, by index; [`NONE`] where it was not.
+    pub arms: &'a [u32],
+}
 
 /// What one model made of a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +54,14 @@ pub struct Cell {
 }
 
 impl Axis {
-    fn value(&self, features: &Features, scores: &Scores) -> u32 {
+    fn value(&self, features: &Features, beside: Beside<'_>) -> u32 {
         match self.source {
             Source::Feature(index) => features.value(index as usize),
-            Source::Score(index) => scores.get(index as usize).map_or(NONE, |score| score.steps),
-            Source::Fared(index) => scores.get(index as usize).map_or(NONE, |score| score.fared),
+            Source::Score(index) => beside.scores.get(index as usize).map_or(NONE, |score| score.steps),
+            Source::Fared(index) => beside.scores.get(index as usize).map_or(NONE, |score| score.fared),
             Source::Page(index) => features.page_feature(index as usize),
             Source::Funnel(index) => features.funnel(index as usize),
+            Source::Arm(index) => beside.arms.get(index as usize).copied().unwrap_or(NONE),
         }
     }
 
@@ -67,8 +74,8 @@ impl Axis {
 
     /// The bin of the value that the session has here, if it has one.
     #[must_use]
-    pub fn bin(&self, features: &Features, scores: &Scores) -> Option<u32> {
-        let value = self.value(features, scores);
+    pub fn bin(&self, features: &Features, beside: Beside<'_>) -> Option<u32> {
+        let value = self.value(features, beside);
         match &self.bins {
             Bins::Map(map) if value == NONE => self.is_journey().then(|| map.last().copied()).flatten(),
             _ if value == NONE => None,
@@ -85,17 +92,17 @@ impl Axis {
 impl Metric {
     /// The cell this session contributes to, or `None` when it has no value for the metric.
     #[must_use]
-    pub fn cell_of(&self, features: &Features, scores: &Scores) -> Option<Cell> {
+    pub fn cell_of(&self, features: &Features, beside: Beside<'_>) -> Option<Cell> {
         match self.axes.as_slice() {
             [axis] => match axis.bins {
                 Bins::Sum { max, scale } => {
-                    let steps = axis.value(features, scores);
+                    let steps = axis.value(features, beside);
                     (steps != NONE).then(|| Cell { cell: 1, value: (steps / scale).min(max) })
                 }
-                _ => axis.bin(features, scores).map(|cell| Cell { cell, value: 1 }),
+                _ => axis.bin(features, beside).map(|cell| Cell { cell, value: 1 }),
             },
             [rows, columns] => {
-                let (row, column) = (rows.bin(features, scores)?, columns.bin(features, scores)?);
+                let (row, column) = (rows.bin(features, beside)?, columns.bin(features, beside)?);
                 let width = u32::try_from(columns.labels.len()).ok()?;
                 Some(Cell { cell: row * width + column, value: 1 })
             }

@@ -1,9 +1,9 @@
 //! The compiled policy and its bytes.
 //!
 //! ```text
-//! policy = [ 1, site, version, expires_day, budget_rho, delta_nano, [origin…], [home_edge…],
+//! policy = [ 2, site, version, expires_day, budget_rho, delta_nano, [origin…], [home_edge…],
 //!            [purpose…], [page-group…], [campaign…], [event-name…], [page-feature…],
-//!            behavior-config, [metric…], [model…] ]
+//!            behavior-config, [metric…], [model…], [experiment…] ]
 //! ```
 //! Every list is an ordinary CBOR array, every record an array of its fields in the order of the
 //! structs below. The hash of these bytes is the policy's name in submissions and batches.
@@ -14,7 +14,10 @@ use alloc::vec::Vec;
 use gloaming_behavior::{Config, Features, NONE};
 use gloaming_privacy::{Charge, Mechanism, Rho, Scale, scale};
 use gloaming_signal::cbor::{self, Cbor, Error, Reader, Writer};
-use gloaming_signal::{cbor_enum, cbor_record, hash, limits};
+use gloaming_signal::{cbor_record, hash, limits};
+
+use crate::experiment::Experiment;
+use crate::model::{Model, PAGE_INPUT};
 
 /// A purpose a person may agree to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +111,8 @@ pub enum Source {
     Funnel(u32),
     /// How a model fared in the visit: index into [`Policy::models`].
     Fared(u32),
+    /// The arm that the visit was exposed to: index into [`Policy::experiments`].
+    Arm(u32),
 }
 
 impl Cbor for Source {
@@ -118,6 +123,7 @@ impl Cbor for Source {
             Self::Page(i) => (2, i),
             Self::Funnel(i) => (3, i),
             Self::Fared(i) => (4, i),
+            Self::Arm(i) => (5, i),
         };
         pair.encode(writer);
     }
@@ -130,6 +136,7 @@ impl Cbor for Source {
             2 => Ok(Self::Page(index)),
             3 => Ok(Self::Funnel(index)),
             4 => Ok(Self::Fared(index)),
+            5 => Ok(Self::Arm(index)),
             _ => Err(reader.limit()),
         }
     }
@@ -288,63 +295,6 @@ pub fn grace_ms(span_ms: u64) -> u64 {
     (span_ms / 12).clamp(1_000, 60 * 60 * 1000)
 }
 
-/// How far a model has come through the gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModelState {
-    /// Scores are computed and counted; no page ever sees one.
-    Shadow,
-    /// Pages receive scores within an experiment.
-    Experiment,
-    /// Pages receive scores.
-    Live,
-    /// Not computed: quarantined, and its metrics stay declared.
-    Off,
-}
-
-cbor_enum!(ModelState { Shadow = 0, Experiment = 1, Live = 2, Off = 3 });
-
-impl ModelState {
-    /// Whether pages receive scores.
-    #[must_use]
-    pub fn acts(self) -> bool {
-        matches!(self, Self::Experiment | Self::Live)
-    }
-
-    /// Whether a model in this state may speak to pages in the place of one in that state: it must have come as far.
-    #[must_use]
-    pub fn may_stand_in_for(self, other: Self) -> bool {
-        self == other || self == Self::Live || !other.acts()
-    }
-}
-
-/// The model input that is the first page-given feature.
-pub const PAGE_INPUT: u32 = 1 << 16;
-
-/// A model in use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Model {
-    /// Its name, and the folder it is served from.
-    pub id: String,
-    /// State in the gate.
-    pub state: ModelState,
-    /// Index of the purpose.
-    pub purpose: u32,
-    /// SHA-256 of the manifest file.
-    pub manifest_sha256: [u8; 32],
-    /// SHA-256 of the ONNX file.
-    pub onnx_sha256: [u8; 32],
-    /// Features it takes, in order: indices into the definitions; from [`PAGE_INPUT`] on, into the page-given ones.
-    pub inputs: Vec<u32>,
-    /// Interior edges of its score bins, millionths, increasing.
-    pub score_edges: Vec<u32>,
-    /// What a score may take, ms; a model that needs longer waits until nothing happens on the page.
-    pub budget_ms: u32,
-    /// The model that speaks to pages in its place when it has no score: index into [`Policy::models`].
-    pub fallback: Option<u32>,
-}
-
-cbor_record!(Model { id, state, purpose, manifest_sha256, onnx_sha256, inputs, score_edges, budget_ms, fallback });
-
 /// The whole document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -378,12 +328,14 @@ pub struct Policy {
     pub metrics: Vec<Metric>,
     /// Models.
     pub models: Vec<Model>,
+    /// Experiments.
+    pub experiments: Vec<Experiment>,
 }
 
 impl Cbor for Policy {
     fn encode(&self, writer: &mut Writer) {
-        writer.list(16);
-        1u8.encode(writer);
+        writer.list(17);
+        2u8.encode(writer);
         self.site.encode(writer);
         self.version.encode(writer);
         self.expires_day.encode(writer);
@@ -399,11 +351,12 @@ impl Cbor for Policy {
         self.behavior.encode(writer);
         self.metrics.encode(writer);
         self.models.encode(writer);
+        self.experiments.encode(writer);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.record(16, |reader| {
-            if u8::decode(reader)? != 1 {
+        reader.record(17, |reader| {
+            if u8::decode(reader)? != 2 {
                 return Err(reader.limit());
             }
             let policy = Self {
@@ -422,6 +375,7 @@ impl Cbor for Policy {
                 behavior: Cbor::decode(reader)?,
                 metrics: Cbor::decode(reader)?,
                 models: Cbor::decode(reader)?,
+                experiments: Cbor::decode(reader)?,
             };
             if policy.sound() { Ok(policy) } else { Err(reader.limit()) }
         })

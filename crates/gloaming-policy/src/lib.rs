@@ -18,6 +18,8 @@ extern crate alloc;
 mod bins;
 pub mod count;
 mod document;
+mod experiment;
+mod model;
 mod pages;
 mod sound;
 
@@ -26,9 +28,8 @@ pub mod author;
 #[cfg(feature = "author")]
 pub mod gate;
 
-pub use bins::{Cell, Score, Scores, score_steps};
-pub use document::{
-    Axis, Bins, Metric, Model, ModelState, PAGE_INPUT, PageFeature, PageFeatureKind, PageGroup, Policy, Purpose,
-    Source, grace_ms,
-};
+pub use bins::{Beside, Cell, Score, score_steps};
+pub use document::{Axis, Bins, Metric, PageFeature, PageFeatureKind, PageGroup, Policy, Purpose, Source, grace_ms};
+pub use experiment::{Experiment, Guarded, WHOLE};
+pub use model::{Model, ModelState, PAGE_INPUT};
 pub use pages::{campaign_of, group_of, referrer_class};

@@ -2,7 +2,9 @@
 
 use gloaming_signal::limits;
 
-use crate::document::{Axis, Bins, Metric, Model, PAGE_INPUT, Policy, Source};
+use crate::document::{Axis, Bins, Metric, Policy, Source};
+use crate::experiment::{Experiment, WHOLE};
+use crate::model::{Model, PAGE_INPUT};
 
 /// The longest window there is, ms.
 const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -19,6 +21,7 @@ impl Policy {
             Source::Score(i) | Source::Fared(i) => points(i, self.models.len()),
             Source::Page(i) => points(i, self.page_features.len()),
             Source::Funnel(i) => points(i, self.behavior.funnels.len()),
+            Source::Arm(i) => points(i, self.experiments.len()),
         };
         let axis = |axis: &Axis| {
             let bins = match &axis.bins {
@@ -39,14 +42,33 @@ impl Policy {
                 && metric.axes.iter().all(|a| alone || !matches!(a.bins, Bins::Sum { .. }))
                 && (1..=limits::CELLS).contains(&metric.cells())
         };
-        let window = |metric: &Metric| {
-            let here = self.metrics.iter().filter(|m| m.span_ms == metric.span_ms);
-            here.fold(0u32, |sum, m| sum.saturating_add(m.cells())) <= limits::WINDOW_CELLS
-        };
         let input = |input: &u32| match input.checked_sub(PAGE_INPUT) {
             Some(page) => points(page, self.page_features.len()),
             None => points(*input, gloaming_behavior::definitions::DEFINITIONS.len()),
         };
+        self.site.len() <= limits::SITE_BYTES
+            && self.experiments.len() <= limits::EXPERIMENTS
+            && self.fit()
+            && self.models.len() <= limits::MODELS
+            && self.models.iter().all(|m| m.inputs.iter().all(input))
+            && self.metrics.len() <= limits::METRICS
+            && self.metrics.is_sorted_by(|a, b| a.id < b.id)
+            && self.metrics.iter().all(metric)
+            && self.models.iter().all(|m| points(m.purpose, purposes) && m.score_edges.is_sorted_by(|a, b| a < b))
+            && self.models.iter().all(|m| m.score_means.is_empty() || m.score_means.len() == m.score_edges.len() + 1)
+            && self.models.iter().all(|m| m.kinds.is_empty() || m.kinds.len() == m.score_edges.len() + 1)
+            && self.page_features.len() <= gloaming_behavior::MAX_PAGE_FEATURES
+            && self.page_features.iter().all(|f| points(f.purpose, purposes))
+            && self.groups.len() == self.behavior.groups.len()
+            && self.groups.len() <= gloaming_behavior::MAX_GROUPS
+            && self.behavior.funnels.len() <= gloaming_behavior::MAX_FUNNELS
+            && self.behavior.funnels.iter().all(|f| f.len() <= gloaming_behavior::MAX_STEPS)
+            && self.declared() <= self.budget
+    }
+
+    /// Of models: who stands in for another has come as far. Of windows: one batch holds them. Of experiments: arms that somebody
+    /// can be in, counts that are by arm, and nobody in two of a layer.
+    fn fit(&self) -> bool {
         let stands_in = |(index, model): (usize, &Model)| {
             model.fallback.is_none_or(|place| {
                 let other = self.models.get(place as usize).filter(|_| place as usize != index);
@@ -55,21 +77,28 @@ impl Policy {
                 })
             })
         };
-        self.site.len() <= limits::SITE_BYTES
-            && self.models.len() <= limits::MODELS
-            && self.models.iter().enumerate().all(stands_in)
-            && self.models.iter().all(|m| m.inputs.iter().all(input))
-            && self.metrics.len() <= limits::METRICS
-            && self.metrics.is_sorted_by(|a, b| a.id < b.id)
-            && self.metrics.iter().all(metric)
+        let window = |metric: &Metric| {
+            let here = self.metrics.iter().filter(|m| m.span_ms == metric.span_ms);
+            here.fold(0u32, |sum, m| sum.saturating_add(m.cells())) <= limits::WINDOW_CELLS
+        };
+        let counts = |id: u32, place: usize| {
+            self.metric(id).is_some_and(|m| {
+                let arm = m.axes.first().filter(|axis| axis.source == Source::Arm(place as u32));
+                arm.is_some() && m.axes.get(1).is_some_and(|axis| axis.labels.len() == 2)
+            })
+        };
+        let experiment = |(place, e): (usize, &Experiment)| {
+            (e.purpose as usize) < self.purposes.len()
+                && e.arms.len() >= 2
+                && e.from < e.to
+                && e.to <= WHOLE
+                && e.model.is_none_or(|model| (model as usize) < self.models.len())
+                && counts(e.goal, place)
+                && e.guardrails.iter().all(|rail| counts(rail.metric, place))
+                && !self.experiments[place + 1..].iter().any(|other| other.clashes(e))
+        };
+        self.models.iter().enumerate().all(stands_in)
             && self.metrics.iter().all(window)
-            && self.models.iter().all(|m| points(m.purpose, purposes) && m.score_edges.is_sorted_by(|a, b| a < b))
-            && self.page_features.len() <= gloaming_behavior::MAX_PAGE_FEATURES
-            && self.page_features.iter().all(|f| points(f.purpose, purposes))
-            && self.groups.len() == self.behavior.groups.len()
-            && self.groups.len() <= gloaming_behavior::MAX_GROUPS
-            && self.behavior.funnels.len() <= gloaming_behavior::MAX_FUNNELS
-            && self.behavior.funnels.iter().all(|f| f.len() <= gloaming_behavior::MAX_STEPS)
-            && self.declared() <= self.budget
+            && self.experiments.iter().enumerate().all(experiment)
     }
 }

@@ -6,7 +6,7 @@ use gloaming_policy::author::{
     Key, ManifestFacts, SignError, Signed, TEMPLATES, announced, announcement, batch_signature, compile, diff,
     template, verify_batch,
 };
-use gloaming_policy::{Bins, Cell, ModelState, PAGE_INPUT, Policy, Score, group_of, score_steps};
+use gloaming_policy::{Beside, Bins, Cell, ModelState, PAGE_INPUT, Policy, Score, group_of, score_steps};
 use gloaming_signal::{Event, EventKind, Reason};
 
 const TODAY: u64 = 20_781;
@@ -21,6 +21,8 @@ fn manifest(path: &str) -> Result<ManifestFacts, String> {
         id: "purchase-intent".into(),
         inputs: vec!["pages@1".into(), "returning@1".into()],
         score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        score_means: vec![],
+        kinds: vec![],
     })
 }
 
@@ -213,7 +215,9 @@ fn a_session_finds_its_cells() {
         let scores: Vec<Score> = scores.iter().map(|steps| Score { steps: *steps, fared: 1 }).collect();
         let scores = scores.as_slice();
         let metric = policy.metrics.iter().find(|m| m.name == name).unwrap();
-        metric.cell_of(&features, scores).map(|c| (metric.labels()[c.cell as usize].clone(), c.value))
+        metric
+            .cell_of(&features, Beside { scores, arms: &[] })
+            .map(|c| (metric.labels()[c.cell as usize].clone(), c.value))
     };
     assert_eq!(cell("landing-page", &[]), Some(("home".into(), 1)));
     assert_eq!(cell("scroll-depth", &[]), Some(("90-100".into(), 1)));
@@ -249,7 +253,7 @@ fn histogram_bins_are_half_open_and_clip() {
         let mut tracker = Tracker::new(policy.behavior.clone());
         (0..ms / 50_000).for_each(|i| tracker.push(Event::new(u64::from(i), EventKind::EngagedTime, 50_000)));
         tracker.push(Event::new(99, EventKind::EngagedTime, ms % 50_000));
-        metric.cell_of(&tracker.features(false), &[]).unwrap()
+        metric.cell_of(&tracker.features(false), Beside::default()).unwrap()
     };
     for (ms, cell) in [(0, 0), (4_999, 0), (5_000, 1), (599_999, 5), (600_000, 5), (5_000_000, 5)] {
         assert_eq!(bin(ms), Cell { cell, value: 1 }, "{ms}");

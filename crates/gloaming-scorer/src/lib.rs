@@ -44,6 +44,12 @@ impl Scorer {
         self.model.score(features).map_err(|error| error.to_string())
     }
 
+    /// The kind that a score stands for, when the model sorts visits into kinds.
+    #[must_use]
+    pub fn kind(&self, score: f32) -> Option<String> {
+        self.model.manifest().kind(score).map(str::to_owned)
+    }
+
     /// Why a row gets the score it gets: whether that is exact (1) or sampled (0), whether it is told in log-odds (1) or in
     /// the score itself (0), what usual rows come to, and what each feature adds to that.
     ///
@@ -62,6 +68,10 @@ impl Scorer {
     /// # Errors
     /// When the row is not what the model takes.
     pub fn reasons(&self, features: &[f32], language: &str) -> Result<JsValue, String> {
+        if !self.model.manifest().output.kinds.is_empty() {
+            // What moves a kind's number moves it past other kinds, which says nothing.
+            return serde_wasm_bindgen::to_value(&Reasons { reasons: vec![], exact: false }).map_err(|e| e.to_string());
+        }
         let explanation = self.model.explain(features).map_err(|error| error.to_string())?;
         let reasons = explanation.reasons(&self.model.manifest().input.features, features, Language::of(language));
         let told = Reasons { reasons, exact: explanation.exact };

@@ -37,6 +37,9 @@ pub const METRICS: usize = 256;
 /// would be felt on a phone.
 pub const MODELS: usize = 8;
 
+/// Experiments in a policy: all share one budget with everything else.
+pub const EXPERIMENTS: usize = 16;
+
 /// Largest value one contribution may carry (a clipped sum's `max`).
 pub const VALUE: u32 = 1_000_000;
 

@@ -200,6 +200,8 @@ fn a_record_that_forgets_is_not_put_in_force() {
             onnx_sha256: [2; 32],
             inputs: vec![0],
             score_edges: vec![1, 2],
+            score_means: vec![],
+            kinds: vec![],
             budget_ms: 20,
             fallback: None,
         });

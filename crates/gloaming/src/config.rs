@@ -13,6 +13,7 @@ use gloaming_policy::author::PublicKey;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::alerting::{ALERTING, Alerting};
 use crate::door::{DOOR, Door};
 use crate::files;
 use crate::tenants::{OPERATORS, Operators};
@@ -57,6 +58,9 @@ store = "sqlite:central.sqlite"            # or "postgres://user@host/database"
 # retain_days = 400                        # 30 at least; released windows are kept for good when this is left out
 policies = ["policy.signed"]
 # password_file = "password"               # needed when `listen` is not on this machine
+# webhook = "https://ops.example/alerts"   # told of drift, broken guardrails, sudden growth and the like, each once
+# webhook_secret_file = "webhook.secret"   # signs what is posted there; 16 bytes at least
+# link = "https://centre.example"          # this centre as people know it, for the alert
 
 [central.sites]
 # "shop.example" = "<public key, base64>"
@@ -174,6 +178,9 @@ pub struct CentralFile {
     /// How strangers are treated.
     #[serde(flatten)]
     pub door: Door,
+    /// Where alerts are told.
+    #[serde(flatten)]
+    pub alerting: Alerting,
     /// How sites are added.
     #[serde(flatten)]
     pub operators: Operators,
@@ -276,7 +283,8 @@ impl Config {
     pub fn parse(text: &str, environment: &BTreeMap<String, String>) -> Result<Self> {
         let mut file: Table = text.parse().map_err(|error| anyhow!("not TOML: {error}"))?;
         let edge = section(&mut file, "edge", &[&EDGE[..], &DOOR, &OPERATORS].concat(), environment)?;
-        let central = section(&mut file, "central", &[&CENTRAL[..], &DOOR, &OPERATORS].concat(), environment)?;
+        let central =
+            section(&mut file, "central", &[&CENTRAL[..], &DOOR, &OPERATORS, &ALERTING].concat(), environment)?;
         if let Some(key) = file.keys().next() {
             return Err(unknown("the section", key, &["edge", "central"]));
         }
@@ -317,6 +325,7 @@ impl Config {
             central.password_file.iter_mut().for_each(against);
             central.policies.iter_mut().for_each(against);
             central.door.paths(against);
+            central.alerting.paths(against);
             central.operators.paths(against);
         }
         Ok(config)

@@ -144,6 +144,8 @@ pub fn manifest_facts(manifest: &[u8], onnx: &[u8]) -> Result<ManifestFacts, Str
         id: described.id.clone(),
         inputs: described.input.features.clone(),
         score_edges: described.score_edges.clone(),
+        score_means: described.score_means.clone(),
+        kinds: described.output.kinds.clone(),
     })
 }
 

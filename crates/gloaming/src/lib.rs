@@ -1,6 +1,7 @@
 //! The command's parts as a library, so that tests start what people start.
 #![forbid(unsafe_code)]
 
+pub mod alerting;
 pub mod assets;
 pub mod commands;
 pub mod config;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use gloaming::commands::{card, evaluate, gate, model, rows};
+use gloaming::commands::{card, evaluate, gate, model, recalibrate, rows};
 use gloaming::files;
 use gloaming_policy::gate::Stage;
 
@@ -15,6 +15,7 @@ const ADD: &str = "The file of --says:
     \"input\": { \"features\": [\"pages-product@1\", \"returning@1\"] },
     \"output\": { \"meaning\": \"probability that nobody comes back within 30 days\" },
     \"score_edges\": [19 growing numbers: the edges of 20 bins with as many people in each],
+    \"score_means\": [20 growing numbers: the mean score in each bin; may be left out],
     \"reference\": { \"inputs\": [[3, 1], …], \"outputs\": [0.25, …] } }
 
 `reference` holds 8 rows at least and what onnxruntime computes from them with the exported file. Anything else in it
@@ -38,6 +39,21 @@ pub(crate) enum ModelCommand {
         #[arg(long)]
         column: Option<usize>,
         /// The folder for `model.onnx` and `manifest.json`.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Make the next version of a model, with scores that say what comes true again: a sigmoid after the score, fitted to what
+    /// the centre released of score and outcome. The order of scores stays. Nothing about anybody is needed for it.
+    Recalibrate {
+        /// The manifest; `model.onnx` lies beside it.
+        manifest: PathBuf,
+        /// The centre's overview: `curl CENTRE/api/v1/sites/SITE/overview?last=8 > overview.json` for the 8 newest windows.
+        #[arg(long, value_name = "OVERVIEW.json")]
+        from: PathBuf,
+        /// The metric that counts score and outcome, where there are several.
+        #[arg(long)]
+        metric: Option<String>,
+        /// The folder for the next version.
         #[arg(long)]
         out: PathBuf,
     },
@@ -205,21 +221,25 @@ that no gate takes: a random split tells how well a model remembers, and not how
 pub(crate) struct Evaluate {
     /// The manifest; `model.onnx` lies beside it.
     manifest: PathBuf,
-    /// Rows that the model has not seen.
-    #[arg(long, value_name = "FILE.csv")]
-    rows: PathBuf,
+    /// Rows that the model has not seen; without any, only its parity is stated.
+    #[arg(long, value_name = "FILE.csv", requires_all = ["outcome", "split", "trained", "tested"])]
+    rows: Option<PathBuf>,
     /// Column of the outcome.
-    #[arg(long)]
+    #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
     outcome: String,
     /// How the rows were kept apart: time, source, group or random.
-    #[arg(long)]
+    #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
     split: String,
     /// What the model learnt from, in words.
-    #[arg(long)]
+    #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
     trained: String,
     /// What the rows are, in words.
-    #[arg(long)]
+    #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
     tested: String,
+    /// What came of another source, held out by the same training: its name, and the statement that was written then; once
+    /// for each. The worst of all decides.
+    #[arg(long, value_name = "NAME=held-out.json", requires = "rows", value_parser = evaluate::other_turn)]
+    turn: Vec<evaluate::OtherTurn>,
     /// Column of an attribute to compare groups by; may be given again.
     #[arg(long)]
     group: Vec<String>,
@@ -257,6 +277,9 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
         ModelCommand::Add { onnx, says, output, column, out } => {
             model::add(&onnx, &says, &gloaming_model::Choice { output, column }, &out)
         }
+        ModelCommand::Recalibrate { manifest, from, metric, out } => {
+            recalibrate::run(&manifest, &from, metric.as_deref(), &out)
+        }
         ModelCommand::Check { manifest, key } => {
             model::check(&manifest)?;
             key.map_or(Ok(()), |key| card::check(&manifest, &key))
@@ -271,14 +294,16 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
             split,
             trained,
             tested,
+            turn,
             group,
             no_group,
             threshold,
             out,
         }) => {
+            let Some(rows) = rows else { return evaluate::parity(&manifest, &out) };
             let split = evaluate::Split { by: evaluate::split(&split)?, trained, tested };
             let groups = evaluate::Groups { columns: group, none: no_group, threshold };
-            evaluate::run(&manifest, &evaluate::Labelled { rows, outcome }, split, groups, &out)
+            evaluate::run(&manifest, &evaluate::Labelled { rows, outcome }, split, &turn, groups, &out)
         }
     }
 }

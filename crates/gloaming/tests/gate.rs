@@ -205,8 +205,16 @@ fn a_models_folder_is_signed_and_its_card_says_what_its_evidence_says() {
         for words in words {
             assert!(card.contains(words), "{words} in {card}");
         }
-        assert!(card.contains("Not for: not said"), "what nobody said is said to be missing");
+        assert!(card.contains("Not for: Prices, credit, eligibility"), "{card}");
     }
+    let bare = folder.path("bare");
+    fs::create_dir(&bare).unwrap();
+    fs::copy(folder.path(&format!("{MODEL}/model.onnx")), bare.join("model.onnx")).unwrap();
+    let text = fs::read_to_string(folder.path(&manifest)).unwrap().replace("\"not_for\"", "\"notes\"");
+    fs::write(bare.join("manifest.json"), text).unwrap();
+    folder.says(&["model", "card", "bare/manifest.json", "--out", "bare.md"]);
+    let card = fs::read_to_string(folder.path("bare.md")).unwrap();
+    assert!(card.contains("Not for: not said"), "what nobody said is said to be missing");
     assert!(folder.refuses(&["model", "card", &manifest, "--out", "card.pdf"]).contains(".md or as .html"));
     let said = folder.says(&["model", "sign", MODEL, "--key", "data.key"]);
     assert!(said.contains("signed 6 files of purchase-intent"), "{said}");

@@ -15,6 +15,9 @@ use crate::minify::minify;
 use crate::run::{Context, step};
 use crate::{setup, sizes, wasm};
 
+/// Models that come with it: file, manifest, evidence.
+const MODELS: [&str; 4] = ["purchase-intent", "buys-again", "visit-kind", "unusual-visit"];
+
 fn integrity(bytes: &[u8]) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(bytes)))
 }
@@ -89,19 +92,13 @@ pub(crate) fn build(context: &Context) -> Result<PathBuf> {
         put(&folder, "test/parity.wasm", &parity)?;
         copy_tree(&www.join("shop"), &folder, "shop/")?;
         copy_tree(&www.join("dashboard"), &folder, "dashboard/")?;
-        for model in ["purchase-intent"] {
-            for file in [
-                "model.onnx",
-                "manifest.json",
-                "evidence/parity.json",
-                "evidence/held-out.json",
-                "evidence/calibration.json",
-                "evidence/fairness.json",
-            ] {
-                let bytes = fs::read(context.root.join("models").join(model).join(file))
-                    .with_context(|| format!("models/{model}/{file}"))?;
+        for model in MODELS {
+            let own = context.root.join("models").join(model);
+            for file in ["model.onnx", "manifest.json"] {
+                let bytes = fs::read(own.join(file)).with_context(|| format!("models/{model}/{file}"))?;
                 put(&folder, &format!("models/{model}/{file}"), &bytes)?;
             }
+            copy_tree(&own.join("evidence"), &folder, &format!("models/{model}/evidence/"))?;
         }
         Ok(())
     })?;

@@ -15,7 +15,7 @@ use crate::run::{Context, answers, output, run, step};
 use crate::setup;
 
 /// Builds all and starts the demo, or drives it.
-pub(crate) fn demo(context: &Context, drive: Option<u32>, port: u16) -> Result<()> {
+pub(crate) fn demo(context: &Context, drive: Option<u32>, story: Option<&str>, port: u16) -> Result<()> {
     println!("Building centre, edge, browser modules and a demo shop: about 15 minutes the first time on two cores,");
     println!("seconds after that. Each step says how long it took.");
     let folder = assets::build(context)?;
@@ -26,6 +26,14 @@ pub(crate) fn demo(context: &Context, drive: Option<u32>, port: u16) -> Result<(
         })?;
         return run(Command::new(context.target.join("debug/gloaming-drive"))
             .arg(visits.to_string())
+            .env("GLOAMING_ASSETS", &folder));
+    }
+    if let Some(story) = story {
+        step("compile the command and the story's devices (first time 10 min)", || {
+            run(context.cargo().args(["build", "--package", "gloaming-e2e", "--bin", "gloaming-story", "--locked"]))
+        })?;
+        return run(Command::new(context.target.join("debug/gloaming-story"))
+            .arg(story)
             .env("GLOAMING_ASSETS", &folder));
     }
     step("compile the command (first time 8 min)", || {

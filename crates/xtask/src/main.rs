@@ -48,6 +48,10 @@ enum Command {
         /// centre learnt with what was done.
         #[arg(long, value_name = "N")]
         drive: Option<u32>,
+        /// Instead of waiting, tell a story: with `drift` visits change, the centre sees it and says so, and the model is
+        /// put right from counts.
+        #[arg(long, value_parser = ["drift"], conflicts_with = "drive")]
+        story: Option<String>,
         /// First port of three.
         #[arg(long, default_value_t = 8787)]
         port: u16,
@@ -113,7 +117,7 @@ fn chore(arguments: Arguments) -> Result<()> {
             println!("ready");
             Ok(())
         }
-        Command::Demo { drive, port } => dist::demo(&context, drive, port),
+        Command::Demo { drive, story, port } => dist::demo(&context, drive, story.as_deref(), port),
         Command::Test { filter } => test::run(&context, filter.as_deref()),
         // A build ends with the table, and fails with it.
         Command::Build | Command::Sizes => assets::build(&context).map(|_| ()),

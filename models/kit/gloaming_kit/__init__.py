@@ -9,17 +9,22 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 import onnxruntime
 from skl2onnx import to_onnx
+from sklearn.base import clone
 
-__all__ = ["Brought", "Split", "Table", "bring", "read", "split_at_random", "split_by_group", "split_by_source", "split_by_time"]
+__all__ = [
+    "Brought", "Split", "Table", "bring", "evaluate", "hand_in", "in_turn", "read", "run", "scorer", "split_at_random", "split_by_group",
+    "split_by_source", "split_by_time",
+]
 
-#: Reference rows in a manifest: the most extreme ones of each feature, and others drawn with a fixed seed.
+#: Reference rows in a manifest.
 REFERENCE = 64
 #: Rows that explanations compare with.
 BACKGROUND = 32
@@ -134,12 +139,134 @@ def _edges(scores: np.ndarray) -> list[float]:
     return [round(float(edge), 8) for edge in edges]
 
 
-def _reference(rows: np.ndarray) -> np.ndarray:
-    """Rows at the ends of each feature, then others."""
-    ends = {int(at) for column in rows.T for at in (column.argmin(), column.argmax())}
-    others = np.random.default_rng(SEED).permutation(len(rows))
-    chosen = [*sorted(ends), *(int(at) for at in others if int(at) not in ends)][:REFERENCE]
-    return rows[chosen]
+def _means(scores: np.ndarray, edges: list[float]) -> list[float]:
+    """Mean score in each bin; the middle where a bin is empty. Growing, a millionth apart at least, and within the bins."""
+    ends, where = [0.0, *edges, 1.0], np.searchsorted(edges, scores, side="right")
+    means: list[float] = []
+    for at, (low, high) in enumerate(zip(ends, ends[1:])):
+        here = scores[where == at]
+        mean = float(np.clip(here.mean() if len(here) else (low + high) / 2, low, high))
+        means.append(round(min(max(mean, means[-1] + 1.1e-6) if means else mean, high), 8))
+    return means
+
+
+def _nobodys(rows: np.ndarray, count: int, ends: bool) -> np.ndarray:
+    """Rows of values that occur, each column drawn by itself, so that no row is that of somebody who was learnt from.
+
+    With ``ends``, every column's least and largest value are among them.
+    """
+    draw = np.random.default_rng(SEED)
+    made = np.column_stack([draw.permutation(np.resize(column, max(count, len(column))))[:count] for column in rows.T])
+    if ends:
+        for at, column in enumerate(rows.T):
+            low, high = (2 * at) % count, (2 * at + 1) % count
+            made[low, at], made[high, at] = column.min(), column.max()
+    return made
+
+
+def run(gloaming: str, *arguments: str) -> str:
+    """What ``gloaming`` printed.
+
+    Raises ``RuntimeError`` with what it said when it refuses.
+    """
+    done = subprocess.run([gloaming, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip() or f"{gloaming} {arguments[0]} failed")
+    return done.stdout
+
+
+def scorer(exported: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """What onnxruntime makes of rows: the last column of the last output, a score each."""
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    given = session.get_inputs()[0].name
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        answer = session.run(None, {given: rows})[-1]
+        if isinstance(answer, list):  # ZipMap's dictionaries
+            return np.asarray([list(row.values())[-1] for row in answer], dtype=np.float32)
+        return np.asarray(answer, dtype=np.float32).reshape(len(rows), -1)[:, -1]
+
+    return scores
+
+
+def hand_in(
+    exported: bytes,
+    rows: np.ndarray,
+    *,
+    name: str,
+    version: int,
+    features: Sequence[str],
+    meaning: str,
+    owner: str,
+    next_review: str,
+    out: str | Path,
+    training: dict[str, Any],
+    kinds: Sequence[str] = (),
+    more: dict[str, Any] | None = None,
+    gloaming: str = "gloaming",
+) -> str:
+    """Hands ONNX bytes to ``gloaming model add`` with what has to be said of them; what it printed.
+
+    ``rows`` is ``[rows, features]``, what was learnt from: bins of equal mass come from its scores. A model that sorts visits
+    into ``kinds`` gives for the k-th of n the number ``(k + 0.5) / n``. Everything in ``more`` goes into the manifest as it is.
+    """
+    scores, reference = scorer(exported), _nobodys(rows, REFERENCE, ends=True)
+    edges = [at / len(kinds) for at in range(1, len(kinds))] if kinds else _edges(scores(rows).astype(np.float64))
+    says = {
+        "id": name,
+        "version": version,
+        "input": {"features": list(features)},
+        "output": {"meaning": meaning, **({"kinds": list(kinds)} if kinds else {})},
+        "score_edges": edges,
+        **({} if kinds else {"score_means": _means(scores(rows).astype(np.float64), edges)}),
+        "reference": {"inputs": reference.tolist(), "outputs": scores(reference).tolist()},
+        "background": _nobodys(rows, BACKGROUND, ends=False).tolist(),
+        "owner": owner,
+        "next_review": next_review,
+        "training": training,
+        **(more or {}),
+    }
+    with tempfile.TemporaryDirectory() as work:
+        exports, said = Path(work) / "exported.onnx", Path(work) / "says.json"
+        exports.write_bytes(exported)
+        said.write_text(json.dumps(says))
+        return run(gloaming, "model", "add", str(exports), "--says", str(said), "--out", str(out))
+
+
+def evaluate(
+    out: str | Path,
+    split: Split,
+    *,
+    features: Sequence[str],
+    outcome: str,
+    groups: Sequence[str] = (),
+    no_group: str | None = None,
+    threshold: float | None = None,
+    turns: Mapping[str, Path] | None = None,
+    gloaming: str = "gloaming",
+) -> str:
+    """Hands the rows that were kept apart to ``gloaming model evaluate``, which writes the statements; what it printed.
+
+    ``threshold`` is the score from which a person counts as selected. ``turns`` are the statements on rows held out that the
+    same training came to with other sources held out, by name; see :func:`in_turn`.
+    """
+    folder = Path(out)
+    more = [word for name, path in (turns or {}).items() for word in ("--turn", f"{name}={path}")]
+    more += ["--threshold", str(threshold)] if threshold is not None else []
+    fair = [word for column in groups for word in ("--group", column)] or (["--no-group", no_group] if no_group else [])
+    # Rows of people: they lie nowhere for longer than they are needed.
+    with tempfile.TemporaryDirectory() as work:
+        rows = Path(work) / "held-out.csv"
+        with open(rows, "w", newline="") as file:
+            columns = [*features, outcome, *groups]
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(zip(*(split.test.column(column) for column in columns)))
+        return run(
+            gloaming, "model", "evaluate", str(folder / "manifest.json"), "--rows", str(rows), "--outcome", outcome,
+            "--split", split.by, "--trained", split.trained, "--tested", split.tested, "--out", str(folder / "evidence"),
+            *more, *fair,
+        )
 
 
 def bring(
@@ -156,6 +283,8 @@ def bring(
     out: str | Path,
     groups: Sequence[str] = (),
     no_group: str | None = None,
+    threshold: float | None = None,
+    turns: Mapping[str, Path] | None = None,
     more: dict[str, Any] | None = None,
     gloaming: str = "gloaming",
     export: Callable[[Any, np.ndarray], bytes] | None = None,
@@ -164,7 +293,7 @@ def bring(
 
     ``model`` is anything of scikit-learn's with ``fit`` and ``predict_proba``; ``export`` turns a fitted one into ONNX bytes
     and is skl2onnx when nothing is said. ``groups`` are columns that people are compared by; without any, ``no_group``
-    says why. Everything in ``more`` goes into the manifest as it is (licence, intended_use, not_for).
+    says why. A split by source needs ``turns``, and :func:`in_turn` takes them. Everything in ``more`` goes into the manifest as it is (licence, intended_use, not_for).
 
     Raises ``ValueError`` for rows that cannot be used, and ``RuntimeError`` with what ``gloaming`` said when it refuses.
     """
@@ -175,57 +304,40 @@ def bring(
         exported = to_onnx(model, x[:1], options=options, target_opset={"": 17, "ai.onnx.ml": 3}).SerializeToString()
     else:
         exported = export(model, x)
-    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()[0].name
-
-    def scores(rows: np.ndarray) -> np.ndarray:
-        answer = session.run(None, {given: rows})[-1]
-        if isinstance(answer, list):  # ZipMap's dictionaries
-            return np.asarray([list(row.values())[-1] for row in answer], dtype=np.float32)
-        return np.asarray(answer, dtype=np.float32).reshape(len(rows), -1)[:, -1]
-
-    reference = _reference(x)
-    background = x[np.random.default_rng(SEED).permutation(len(x))[:BACKGROUND]]
-    says = {
-        "id": name,
-        "version": version,
-        "input": {"features": list(features)},
-        "output": {"meaning": meaning},
-        "score_edges": _edges(scores(x).astype(np.float64)),
-        "reference": {"inputs": reference.tolist(), "outputs": scores(reference).tolist()},
-        "background": background.tolist(),
-        "owner": owner,
-        "next_review": next_review,
-        "training": {
-            "split": split.by,
-            "trained": split.trained,
-            "tested": split.tested,
-            "rows": {"train": len(split.train), "test": len(split.test)},
-        },
-        **(more or {}),
+    training = {
+        "split": split.by,
+        "trained": split.trained,
+        "tested": split.tested,
+        "rows": {"train": len(split.train), "test": len(split.test)},
     }
-    folder = Path(out)
-    work = folder.with_name(folder.name + ".work")
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "exported.onnx").write_bytes(exported)
-    (work / "says.json").write_text(json.dumps(says))
-    with open(work / "held-out.csv", "w", newline="") as file:
-        columns = [*features, outcome, *groups]
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*(split.test.column(column) for column in columns)))
-
-    def run(*arguments: str) -> str:
-        done = subprocess.run([gloaming, *arguments], capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(done.stderr.strip() or f"{gloaming} {arguments[0]} failed")
-        return done.stdout
-
-    printed = run("model", "add", str(work / "exported.onnx"), "--says", str(work / "says.json"), "--out", str(folder))
-    evidence = folder / "evidence"
-    fair = [word for column in groups for word in ("--group", column)] or (["--no-group", no_group] if no_group else [])
-    printed += run(
-        "model", "evaluate", str(folder / "manifest.json"), "--rows", str(work / "held-out.csv"), "--outcome", outcome,
-        "--split", split.by, "--trained", split.trained, "--tested", split.tested, "--out", str(evidence), *fair,
+    printed = hand_in(
+        exported, x, name=name, version=version, features=features, meaning=meaning, owner=owner, next_review=next_review,
+        out=out, training=training, more=more, gloaming=gloaming,
     )
-    return Brought(folder, evidence, printed)
+    printed += evaluate(
+        out, split, features=features, outcome=outcome, groups=groups, no_group=no_group, threshold=threshold, turns=turns,
+        gloaming=gloaming,
+    )
+    return Brought(Path(out), Path(out) / "evidence", printed)
+
+
+def in_turn(model: Any, table: Table, column: str, held_out: Sequence[str | Sequence[str]] = (), **said: Any) -> Brought:
+    """Holds out each source in its turn, by the same training, and brings the model that met the hardest one.
+
+    ``held_out`` are values of ``column``, or several that are held out together (a bot and a device of people: rows of one
+    outcome alone tell nothing); every value by itself when nothing is said. All else is as for :func:`bring`. The gate goes
+    by the worst turn, so that it does not matter which of them was easy.
+    """
+    wanted = [[one] if isinstance(one, str) else list(one) for one in held_out or sorted(set(table.column(column)))]
+    if len(wanted) < 2:
+        raise ValueError(f"{column!r} has one source to hold out, and nothing shows how hard another is; split by time or group")
+    out = Path(said.pop("out"))
+    with tempfile.TemporaryDirectory() as work:
+        tried: dict[str, tuple[Split, Path, float]] = {}
+        for at, sources in enumerate(wanted):
+            split = split_by_source(table, column, sources)
+            statement = bring(clone(model), split, out=Path(work) / f"turn-{at}", **said).evidence / "held-out.json"
+            tried[" and ".join(sources)] = (split, statement, json.loads(statement.read_text())["predicate"]["auc"]["low"])
+        hardest = min(tried, key=lambda name: tried[name][2])
+        turns = {name: path for name, (_, path, _) in tried.items() if name != hardest}
+        return bring(model, tried[hardest][0], out=out, turns=turns, **said)

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from gloaming_kit import Table, bring, read, split_at_random, split_by_group, split_by_source, split_by_time  # noqa: E402
+from gloaming_kit import Table, bring, in_turn, read, split_at_random, split_by_group, split_by_source, split_by_time  # noqa: E402
 
 GLOAMING = str(Path(sys.argv[1]).resolve())
 START, DAY = 1_795_430_000_000, 86_400_000
@@ -80,6 +80,18 @@ with tempfile.TemporaryDirectory() as name:
         assert held["on"]["split"] == split.by and held["on"]["rows"] == len(split.test)
         print(f"{type(model).__name__} by {split.by}: AUC {own:.4f} here, {held['auc']['value']:.4f} by gloaming")
         assert {p.name for p in brought.evidence.iterdir()} == {"held-out.json", "calibration.json", "parity.json", "fairness.json"}
+    turns = in_turn(
+        make_pipeline(StandardScaler(), LogisticRegression()), table, "region", name="regions", version=1, out=folder / "models/regions",
+        **(said | {"groups": [], "no_group": "The regions are what is held out, and there is no other attribute."}),
+    )
+    held = json.loads((turns.evidence / "held-out.json").read_text())["predicate"]
+    assert held["on"]["split"] == "source" and len(held["turns"]) == 1
+    assert held["auc"]["low"] <= held["turns"][0]["auc"]["low"], "the hardest is the one that is brought"
+    assert {held["on"]["tested"].split()[-1], held["turns"][0]["held_out"]} == {"north", "south"}
+    people = {tuple(row) for row in table.numbers(FEATURES).tolist()}
+    rows = json.loads((turns.folder / "manifest.json").read_text())
+    made = [tuple(row) for row in rows["reference"]["inputs"]]
+    assert sum(row in people for row in made) < len(made) / 8, "reference rows are nobody's"
     lot = bring(LogisticRegression(), split_at_random(table), name="lot", version=1, out=folder / "models/lot", **said)
     assert "no gate takes them for evidence" in lot.printed
 

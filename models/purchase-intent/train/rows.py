@@ -5,6 +5,7 @@ outcome. Needs nothing but Python."""
 import argparse
 import csv
 import sys
+from typing import Iterator
 
 COLUMNS = {
     "pages-account@1": "Administrative",
@@ -15,19 +16,27 @@ COLUMNS = {
     "time-product@1": "ProductRelated_Duration",
 }
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--data", required=True, help="the data's CSV, with its original column names")
-parser.add_argument("--month", default="Nov", help="the month, as the data call it")
-arguments = parser.parse_args()
+HEADER = [*COLUMNS, "returning@1", "weekend@1", "purchase"]
 
-out = csv.writer(sys.stdout, lineterminator="\n")
-out.writerow([*COLUMNS, "returning@1", "weekend@1", "purchase"])
-count = 0
-with open(arguments.data, newline="") as file:
-    for row in csv.DictReader(file):
-        if row["Month"] == arguments.month:
+
+def sessions(path: str) -> Iterator[tuple[str, list[str]]]:
+    """The month of each session, and its cells in the order of `HEADER`."""
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
             flags = [row["VisitorType"] == "Returning_Visitor", row["Weekend"].upper() == "TRUE", row["Revenue"].upper() == "TRUE"]
-            out.writerow([*(row[column] for column in COLUMNS.values()), *(int(flag) for flag in flags)])
-            count += 1
-if not count:
-    sys.exit(f"error: {arguments.data} has no rows of {arguments.month}")
+            yield row["Month"], [*(row[column] for column in COLUMNS.values()), *(str(int(flag)) for flag in flags)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="the data's CSV, with its original column names")
+    parser.add_argument("--month", default="Nov", help="the month, as the data call it")
+    said = parser.parse_args()
+    rows = [cells for month, cells in sessions(said.data) if month == said.month]
+    if not rows:
+        sys.exit(f"error: {said.data} has no rows of {said.month}")
+    csv.writer(sys.stdout, lineterminator="\n").writerows([HEADER, *rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -245,6 +245,12 @@ def score_edges(scores: Array, bins: int = 20) -> list[float]:
     return [round(float(s[c - 1] + s[c]) / 2, 8) for c in cuts[1:]]
 
 
+def score_means(scores: Array, edges: list[float]) -> list[float]:
+    """Mean score of the training rows in each bin."""
+    where = np.searchsorted(edges, scores, side="right")
+    return [round(float(scores[where == b].mean()), 8) for b in range(len(edges) + 1)]
+
+
 def synthetic_rows() -> Array:
     """64 made-up sessions: corners set by hand, then log-uniform draws. No data row is used."""
     rows = [[0] * 8, [0, 0, 0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0, 1, 1],
@@ -308,8 +314,8 @@ def report(parts: dict[str, Part], scores: dict[str, Array], as_trained: Array) 
     }
 
 
-def build_manifest(data: bytes, parts: dict[str, Part], edges: list[float], reference: Array,
-                   outputs: Array, evidence: dict) -> dict:
+def build_manifest(data: bytes, parts: dict[str, Part], edges: list[float], means: list[float],
+                   reference: Array, outputs: Array, evidence: dict) -> dict:
     proto = onnx.load_from_string(data)
     total = sum(len(y) for _, y in parts.values())
     return {
@@ -325,6 +331,7 @@ def build_manifest(data: bytes, parts: dict[str, Part], edges: list[float], refe
         "output": {"name": "probability", "shape": [1, 1],
                    "meaning": "probability that this session ends in a purchase"},
         "score_edges": edges,
+        "score_means": means,
         # The shortest decimal that reads back as the same float32.
         "reference": {"inputs": reference.tolist(), "outputs": [float(str(v)) for v in outputs]},
         "training": {
@@ -339,6 +346,10 @@ def build_manifest(data: bytes, parts: dict[str, Part], edges: list[float], refe
         },
         "evidence": {"split": "by time"} | evidence,
         "licence": "Apache-2.0 OR MIT",
+        "intended_use": "A coarse bin of purchase intent, on the visitor's device, in shadow: its bins can be held "
+                        "against the outcome that the device sees, which measures it on the site at hand.",
+        "not_for": "Prices, credit, eligibility, stock or access to anything; singling out people; pressure such as "
+                   "false scarcity; personalising before evidence of the site's own and an experiment support it.",
         "owner": "Gloaming maintainers",
         "next_review": "2027-05-24",
     }
@@ -384,7 +395,8 @@ def main() -> None:
     evidence = {"train": in_sample, "choose": chosen_evidence, "report": november}
     edges = score_edges(scores["train"])
 
-    manifest = build_manifest(data, parts, edges, reference, outputs, evidence)
+    means = score_means(scores["train"], edges)
+    manifest = build_manifest(data, parts, edges, means, reference, outputs, evidence)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "model.onnx").write_bytes(data)
     (args.out / "manifest.json").write_text(to_json(manifest), encoding="utf-8")

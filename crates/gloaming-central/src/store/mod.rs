@@ -4,6 +4,7 @@
 //! forgets what lies far behind the watermark, so that it grows with edges and sites and not with time.
 
 mod address;
+mod alert;
 mod apply;
 mod read;
 mod retention;

@@ -27,7 +27,7 @@ pub(super) const PARTITION_MS: i64 = 28 * 86_400_000;
 /// default partition, so that a clock far off makes no tables.
 const PARTITIONS: i64 = 40;
 
-const COMMON: [&str; 6] = [
+const COMMON: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS policy (
         site TEXT NOT NULL, version BIGINT NOT NULL, signed BYTES NOT NULL, PRIMARY KEY (site, version))",
     "CREATE TABLE IF NOT EXISTS ledger (
@@ -44,6 +44,10 @@ const COMMON: [&str; 6] = [
     "CREATE TABLE IF NOT EXISTS alarm (
         site TEXT NOT NULL, edge TEXT NOT NULL, at_ms BIGINT NOT NULL, what TEXT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS alarm_by_site ON alarm (site, at_ms)",
+    "CREATE TABLE IF NOT EXISTS alert (
+        site TEXT NOT NULL, about TEXT NOT NULL, kind TEXT NOT NULL, words TEXT NOT NULL,
+        since_ms BIGINT NOT NULL, last_ms BIGINT NOT NULL, told_ms BIGINT NOT NULL, PRIMARY KEY (site, about))",
+    "CREATE INDEX IF NOT EXISTS alert_by_time ON alert (site, last_ms)",
 ];
 
 /// The row `retention` says from when on windows are kept; there is one at most.

@@ -87,5 +87,9 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<String> {
     let (gone, come) = lists(&spare(old), &spare(new), Clone::clone);
     lines.extend(gone.iter().map(|(id, by)| format!("model `{id}`: `{by}` no longer stands in for it")));
     lines.extend(come.iter().map(|(id, by)| format!("model `{id}`: `{by}` stands in for it")));
+    let design = |e: &crate::Experiment| (e.id.clone(), e.arms.clone(), e.layer.clone(), e.from, e.to);
+    let (gone, come) = lists(&old.experiments, &new.experiments, design);
+    lines.extend(gone.iter().map(|(id, ..)| format!("experiment `{id}`: ended, or this design of it")));
+    lines.extend(come.iter().map(|(id, arms, ..)| format!("experiment `{id}`: begins anew, with {}", arms.join(", "))));
     lines
 }

@@ -11,6 +11,7 @@ use super::monitor::FARED;
 use super::table::{Source as Text, Table, Value, nearest};
 use super::{is_loopback, need_name, purpose_of};
 use crate::document::{Axis, Bins, Metric, PageFeatureKind, Policy, Source};
+use crate::model::Model;
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
@@ -150,7 +151,7 @@ fn metric(table: &Table<'_>, policy: &mut Policy) -> Option<Metric> {
 }
 
 /// A metric may serve only the purpose its inputs were agreed to for.
-fn check_purposes(table: &Table<'_>, policy: &Policy, metric: &Metric) {
+pub(super) fn check_purposes(table: &Table<'_>, policy: &Policy, metric: &Metric) {
     for axis in &metric.axes {
         let input = match axis.source {
             Source::Score(i) | Source::Fared(i) => policy.models.get(i as usize).map(|m| (m.purpose, &m.id)),
@@ -206,7 +207,7 @@ fn shape(table: &Table<'_>, policy: &mut Policy) -> Option<Shape> {
     Some((kind, written, axes))
 }
 
-fn source_of(of: &Value<'_>, name: &str, policy: &Policy) -> Option<Source> {
+pub(super) fn source_of(of: &Value<'_>, name: &str, policy: &Policy) -> Option<Source> {
     let Some((what, reference)) = name.split_once(':') else {
         of.problem(format!("`{name}` does not say what it is"), "write feature:…@1, outcome:…@1, page:… or score:…");
         return None;
@@ -245,7 +246,7 @@ fn source_of(of: &Value<'_>, name: &str, policy: &Policy) -> Option<Source> {
 }
 
 /// Steps below the first edge's zero and steps in one unit, for a numeric source.
-fn steps(value: &Value<'_>, source: Source, policy: &Policy) -> Option<(f64, f64)> {
+pub(super) fn steps(value: &Value<'_>, source: Source, policy: &Policy) -> Option<(f64, f64)> {
     match source {
         Source::Feature(i) => match DEFINITIONS.get(i as usize)?.kind {
             Kind::Number { scale, .. } => Some((0.0, f64::from(scale))),
@@ -256,7 +257,7 @@ fn steps(value: &Value<'_>, source: Source, policy: &Policy) -> Option<(f64, f64
             PageFeatureKind::Category(_) => None,
         },
         Source::Score(_) => Some((0.0, 1e6)),
-        Source::Funnel(_) | Source::Fared(_) => None,
+        Source::Funnel(_) | Source::Fared(_) | Source::Arm(_) => None,
     }
     .or_else(|| {
         value.problem("this is not a number", "use category for words");
@@ -295,7 +296,7 @@ fn histogram(value: &Value<'_>, source: Source, policy: &Policy) -> Option<Axis>
 }
 
 /// The words of a categorical source, in the order of its values.
-fn words(value: &Value<'_>, source: Source, policy: &Policy) -> Option<Vec<String>> {
+pub(super) fn words(value: &Value<'_>, source: Source, policy: &Policy) -> Option<Vec<String>> {
     let fixed = match source {
         Source::Feature(i) => match DEFINITIONS.get(i as usize)?.kind {
             Kind::Category { labels: Labels::Fixed(words), .. } => {
@@ -426,10 +427,10 @@ fn joint(of: &Value<'_>, names: &[String], value: &Value<'_>, policy: &Policy) -
 
 /// A model's score, on the bins of its manifest.
 pub(super) fn score_axis(model: u32, policy: &Policy) -> Option<Axis> {
-    let inner = &policy.models.get(model as usize)?.score_edges;
-    let edges: Vec<u32> = [0].into_iter().chain(inner.iter().copied()).chain([1_000_000]).collect();
+    let Model { score_edges, kinds, .. } = policy.models.get(model as usize)?;
+    let edges: Vec<u32> = [0].into_iter().chain(score_edges.iter().copied()).chain([1_000_000]).collect();
     let label = |w: &[u32]| format!("{:.3}-{:.3}", f64::from(w[0]) / 1e6, f64::from(w[1]) / 1e6);
-    let labels = edges.windows(2).map(label).collect();
+    let labels = if kinds.is_empty() { edges.windows(2).map(label).collect() } else { kinds.clone() };
     Some(Axis { source: Source::Score(model), bins: Bins::Edges(edges), labels })
 }
 

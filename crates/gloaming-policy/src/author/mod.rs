@@ -1,6 +1,7 @@
 //! Writing policies: TOML in, compiled policy out, or every problem with its line and remedy.
 
 mod diff;
+mod experiment;
 mod metric;
 mod model;
 mod monitor;
@@ -38,6 +39,10 @@ pub struct ManifestFacts {
     pub inputs: Vec<String>,
     /// Interior edges of its score bins.
     pub score_edges: Vec<f64>,
+    /// Mean score in each of them; empty where the manifest does not say.
+    pub score_means: Vec<f64>,
+    /// What its bins are called; empty when it tells a probability.
+    pub kinds: Vec<String>,
 }
 
 /// Reads a manifest by the path the policy gives. An error is one sentence.
@@ -383,9 +388,11 @@ fn document(
         behavior: Config { groups: kinds, funnels: Vec::new() },
         metrics: Vec::new(),
         models,
+        experiments: Vec::new(),
     };
     metric::metrics(source, root, &mut policy);
     monitor::monitors(root, &mut policy);
+    experiment::experiments(root, &mut policy);
     root.finish();
     if let Some(budget) = &budget {
         let declared = policy.declared();

@@ -7,8 +7,9 @@ use gloaming_signal::limits;
 
 use super::table::{Problem, Table, Value, nearest};
 use super::{ManifestFacts, Manifests, need_name, on_text, purpose_of};
-use crate::document::{Model, ModelState, PAGE_INPUT, PageFeature, Purpose};
+use crate::document::{PageFeature, Purpose};
 use crate::gate::{Kind, Record, Rules, Stage, Step};
+use crate::model::{Model, ModelState, PAGE_INPUT};
 
 /// What a score may take when a policy does not say, ms: a frame and a bit. The worker that computes it delays no page,
 /// but on a phone of two cores it takes half of what there is.
@@ -114,7 +115,8 @@ pub(super) fn models(
                 ),
             }
         }
-        let score_edges = facts.score_edges.iter().map(|e| (e * 1e6).round() as u32).collect();
+        let millionths = |scores: &[f64]| scores.iter().map(|score| (score * 1e6).round() as u32).collect();
+        let (score_edges, score_means) = (millionths(&facts.score_edges), millionths(&facts.score_means));
         let (manifest_sha256, onnx_sha256) = (facts.manifest_sha256, facts.onnx_sha256);
         match record {
             Some(record) => {
@@ -141,6 +143,8 @@ pub(super) fn models(
             onnx_sha256,
             inputs,
             score_edges,
+            score_means,
+            kinds: facts.kinds,
             budget_ms,
             fallback: None,
         });
@@ -187,6 +191,15 @@ fn stand_in_for(
             "use a model of the same purpose",
         );
     }
+    if other.kinds != model.kinds {
+        return refused(
+            format!(
+                "`{id}` does not tell what `{}` tells: the one sorts visits into other kinds than the other",
+                model.id
+            ),
+            "use a model with the same `output.kinds`, or none in both",
+        );
+    }
     if !other.state.may_stand_in_for(model.state) {
         return refused(
             format!("`{id}` has not come as far as `{}`, and pages would be told its scores", model.id),
@@ -204,6 +217,8 @@ fn stand_in(id: &str) -> ManifestFacts {
         id: id.to_owned(),
         inputs: vec![],
         score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        score_means: vec![],
+        kinds: vec![],
     }
 }
 

@@ -10,10 +10,11 @@ use gloaming_signal::limits;
 
 use super::metric;
 use super::table::{Table, nearest};
-use crate::document::{Axis, Bins, Metric, PAGE_INPUT, Policy, Source};
+use crate::document::{Axis, Bins, Metric, Policy, Source};
+use crate::model::PAGE_INPUT;
 
 /// A metric that costs less says nothing about a few hundred visits: its noise has a deviation of sixteen.
-const LEAST_MICRO: u64 = 2_000;
+pub(super) const LEAST_MICRO: u64 = 2_000;
 /// Numbers of these metrics begin here; they follow from the names, so that they stay over versions.
 const FIRST_ID: u32 = 1_000_000_000;
 
@@ -142,23 +143,28 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
             mechanism: Mechanism::Gaussian,
             axes,
         };
-        if let Some(other) = policy.metrics.iter().find(|other| other.id == metric.id || other.name == metric.name) {
-            table.problem(
-                format!("`{}` of the monitor shares its id or its name with the metric `{}`", metric.name, other.name),
-                "call that metric something else",
-            );
-        }
-        policy.metrics.push(metric);
-    }
-    if policy.metrics.len() > limits::METRICS {
-        table.problem(format!("with it there are more than {} metrics", limits::METRICS), "monitor fewer inputs");
+        write_out(table, policy, metric);
     }
     policy.metrics.sort_by_key(|metric| metric.id);
     Some(index)
 }
 
+/// Adds a metric that nobody wrote by hand.
+pub(super) fn write_out(table: &Table<'_>, policy: &mut Policy, metric: Metric) {
+    if let Some(other) = policy.metrics.iter().find(|other| other.id == metric.id || other.name == metric.name) {
+        table.problem(
+            format!("`{}`, which this is written out as, shares its id or its name with `{}`", metric.name, other.name),
+            "call that metric something else",
+        );
+    }
+    policy.metrics.push(metric);
+    if policy.metrics.len() == limits::METRICS + 1 {
+        table.problem(format!("with it there are more than {} metrics", limits::METRICS), "count less");
+    }
+}
+
 /// A number of its own for a name and what it is of: FNV-1a, 32 bits, into a billion.
-fn number(name: &str) -> u32 {
+pub(super) fn number(name: &str) -> u32 {
     let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     FIRST_ID + hash % 1_000_000_000
 }

@@ -1,6 +1,6 @@
 //! Whether what is there is enough: pure, and says what is missing and how to come by it.
 
-use super::statement::{Fairness, Interval};
+use super::statement::{Fairness, HeldOut, Interval};
 use super::{Kind, Record, Rules, Said, SplitBy, Stage, Standing, Step};
 use crate::author::day_of;
 
@@ -132,12 +132,7 @@ fn at_most(what: &str, interval: &Interval, most: f64, remedy: &str) -> Result<S
 
 fn good(step: &Step, said: &Said) -> Result<String, (String, String)> {
     match said {
-        Said::HeldOut(s) => at_least(
-            "AUC",
-            &s.auc,
-            step.auc.unwrap_or(1.0),
-            "a better model, or more rows for a narrower interval; the threshold is the policy's",
-        ),
+        Said::HeldOut(s) => held_out(s, step.auc.unwrap_or(1.0)),
         Said::Calibration(s) => at_most(
             "calibration error",
             &s.error,
@@ -186,6 +181,24 @@ fn good(step: &Step, said: &Said) -> Result<String, (String, String)> {
         }
         Said::Approval(_) => Err(("an approval is no evidence".into(), "add evidence".into())),
     }
+}
+
+/// Of sources that were held out the worst decides: the site that a model comes to is one more, and not the easiest.
+fn held_out(said: &HeldOut, least: f64) -> Result<String, (String, String)> {
+    if said.on.split == SplitBy::Source && said.turns.is_empty() {
+        return Err((
+            format!("one source was held out ({}), and nothing says that no other is harder", said.on.tested),
+            "hold out each source in its turn: `in_turn` of the kit, or `gloaming model evaluate --turn`".into(),
+        ));
+    }
+    let (hardest, auc) = said.worst();
+    let what = if said.turns.is_empty() {
+        "AUC".to_owned()
+    } else {
+        format!("AUC with {hardest} held out, the worst of {},", said.turns.len() + 1)
+    };
+    let remedy = "a better model, or more rows for a narrower interval; the threshold is the policy's";
+    at_least(&what, auc, least, remedy)
 }
 
 fn fairness(said: &Fairness, most: f64) -> Result<String, (String, String)> {

@@ -32,7 +32,7 @@ pub use record::{Action, Entry, Facts, Held, RECORD_BYTES, Record, Standing};
 pub use rules::{Rules, Step, least};
 pub use statement::{
     Approval, Attribute, Calibration, Ethics, Experiment, Fairness, Group, Guardrail, HeldOut, Interval, Kind, Parity,
-    Rows, Runtime, STATEMENT_TYPE, Said, SplitBy, Statement,
+    Rows, Runtime, STATEMENT_TYPE, Said, SplitBy, Statement, Turn,
 };
 
 /// How far a model has come.

@@ -15,6 +15,8 @@ use super::{Envelope, GateError, Stage};
 use crate::author::{Key, PublicKey, day_of};
 use gloaming_signal::hash;
 
+/// Most sources that take turns in being held out.
+const TURNS: usize = 64;
 /// The envelope's type of all statements.
 pub const STATEMENT_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
@@ -124,6 +126,35 @@ pub struct HeldOut {
     pub average_precision: Interval,
     /// Mean squared error of the probability.
     pub brier: Interval,
+    /// Where sources were held out: what came of each of the others, held out in its turn by the same training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
+}
+
+impl HeldOut {
+    /// The area under the curve whose lower end is the least, and what was held out then.
+    #[must_use]
+    pub fn worst(&self) -> (&str, &Interval) {
+        let turns = self.turns.iter().map(|turn| (turn.held_out.as_str(), &turn.auc));
+        turns.fold(
+            (self.on.tested.as_str(), &self.auc),
+            |worst, turn| if turn.1.low < worst.1.low { turn } else { worst },
+        )
+    }
+}
+
+/// One of several sources, held out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    /// What was held out, in words.
+    pub held_out: String,
+    /// How many rows that were.
+    pub rows: u64,
+    /// How many of them had the outcome.
+    pub positives: u64,
+    /// Area under the ROC curve.
+    pub auc: Interval,
 }
 
 /// [`Kind::Calibration`].
@@ -341,7 +372,15 @@ impl Said {
             return Err("`on` needs rows, no more positives than rows, and the SHA-256 of the data");
         }
         let good = match self {
-            Self::HeldOut(s) => unit(&s.auc) && unit(&s.average_precision) && unit(&s.brier),
+            Self::HeldOut(s) => {
+                let turn =
+                    |t: &Turn| t.rows > 0 && t.positives <= t.rows && unit(&t.auc) && !t.held_out.trim().is_empty();
+                let twice =
+                    |(at, t): (usize, &Turn)| s.turns[at + 1..].iter().any(|other| other.held_out == t.held_out);
+                let turns =
+                    s.turns.len() <= TURNS && s.turns.iter().all(turn) && !s.turns.iter().enumerate().any(twice);
+                turns && unit(&s.auc) && unit(&s.average_precision) && unit(&s.brier)
+            }
             Self::Calibration(s) => unit(&s.error) && share(s.mean_score) && share(s.base_rate),
             Self::Fairness(s) => {
                 let attribute = |a: &Attribute| {

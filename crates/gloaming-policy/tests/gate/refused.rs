@@ -3,7 +3,7 @@
 use gloaming_policy::ModelState;
 use gloaming_policy::author::{Key, gate_rules};
 use gloaming_policy::gate::{
-    Action, Attribute, Fairness, GateError, Group, HeldOut, Kind, Parity, Said, Stage, Statement,
+    Action, Attribute, Fairness, GateError, Group, HeldOut, Kind, Parity, Said, SplitBy, Stage, Statement, Turn,
 };
 use gloaming_signal::hash;
 
@@ -29,10 +29,44 @@ fn evidence_from_a_random_split_however_good() {
     let rig = Rig::new();
     let Said::HeldOut(HeldOut { on, .. }) = rig.said(Kind::HeldOut, Quality::Lot) else { panic!() };
     let figures = interval(0.9998, 1.0);
-    let said =
-        HeldOut { day: "2026-11-24".into(), on, auc: figures, average_precision: figures, brier: interval(0.0, 0.01) };
+    let (day, brier) = ("2026-11-24".into(), interval(0.0, 0.01));
+    let said = HeldOut { day, on, auc: figures, average_precision: figures, brier, turns: vec![] };
     let words = refused(Said::HeldOut(said));
     assert!(words.contains("held-out: a random split: it tells how well the model remembers"), "{words}");
+}
+
+#[test]
+fn evidence_from_the_easiest_of_several_sources() {
+    // delbot: the bot pyhm is told by a model that tells pynput from people no better than chance.
+    let rig = Rig::new();
+    let of = |turns: &[(&str, f64, f64)]| {
+        let Said::HeldOut(mut said) = rig.said(Kind::HeldOut, Quality::Good) else { panic!() };
+        (said.auc, said.on.split, said.on.tested) = (interval(0.97, 0.99), SplitBy::Source, "pyhm".into());
+        let turn = |(held_out, low, high): &(&str, f64, f64)| Turn {
+            held_out: (*held_out).into(),
+            rows: 90,
+            positives: 40,
+            auc: interval(*low, *high),
+        };
+        said.turns = turns.iter().map(turn).collect();
+        Said::HeldOut(said)
+    };
+    let words = refused(of(&[]));
+    assert!(words.contains("one source was held out (pyhm), and nothing says that no other is harder"), "{words}");
+    assert!(words.contains("hold out each source in its turn"), "{words}");
+    let words = refused(of(&[("pc1", 0.9, 0.95), ("pynput", 0.38, 0.6), ("pc2", 0.7, 0.8)]));
+    assert!(words.contains("AUC with pynput held out, the worst of 4, 0.4900 [0.3800, 0.6000]"), "{words}");
+    // Where the worst is good, all are.
+    let mut rig = Rig::shadow();
+    rig.add(of(&[("pc1", 0.9, 0.95), ("pynput", 0.65, 0.7)]), "data").unwrap();
+    let found = rig.record.findings(&hash::hex(&MANIFEST), Stage::Experiment, rig.today).unwrap();
+    let held = found.iter().find(|finding| finding.need == "held-out").unwrap();
+    assert!(held.met && held.found.contains("with pynput held out, the worst of 3"), "{held:?}");
+    // A source that takes two turns, or a turn of nobody, is no statement.
+    for turns in [&[("pc1", 0.9, 0.95), ("pc1", 0.65, 0.7)][..], &[(" ", 0.9, 0.95)]] {
+        let said = Statement::of("purchase-intent", &MANIFEST, of(turns));
+        assert!(Statement::read(said.to_json().as_bytes()).is_err());
+    }
 }
 
 #[test]

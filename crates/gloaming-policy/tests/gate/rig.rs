@@ -31,6 +31,8 @@ pub(crate) fn manifests(_: &str) -> Result<ManifestFacts, String> {
         id: "purchase-intent".into(),
         inputs: vec!["pages@1".into(), "returning@1".into()],
         score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        score_means: vec![],
+        kinds: vec![],
     })
 }
 
@@ -165,6 +167,7 @@ impl Rig {
                 auc: if weak { interval(0.55, 0.67) } else { interval(0.63, 0.67) },
                 average_precision: interval(0.31, 0.37),
                 brier: interval(0.18, 0.2),
+                turns: vec![],
             }),
             Kind::Calibration => Said::Calibration(Calibration {
                 day,

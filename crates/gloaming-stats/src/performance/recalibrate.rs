@@ -1,4 +1,4 @@
-//! Putting scores right again from (score bin × outcome) cells: isotonic regression, and Platt's sigmoid.
+//! Putting scores right again from (score bin × outcome) cells: isotonic regression, Platt's sigmoid, and the level alone.
 //!
 //! Both give a probability for each bin and for any score, never falling. The order of people, and so the AUC, stays
 //! (isotonic regression may tie some). With few outcomes use [`platt`], which has two parameters; with hundreds a bin,
@@ -161,4 +161,25 @@ pub fn platt(table: &Table) -> Result<Platt, PerformanceError> {
         return Err(PerformanceError::Reversed(slope.to_string()));
     }
     Ok(Platt { slope, intercept })
+}
+
+/// The level alone: slope 1, and the intercept by which as many outcomes are expected as there were. For counts that say how
+/// many outcomes there are and not how they go with the score.
+///
+/// # Errors
+/// When too few people have, or lack, the outcome.
+pub fn level(table: &Table) -> Result<Platt, PerformanceError> {
+    let bins = table.bins();
+    let [_, positives] = totals(&bins, table.cells.variance())?;
+    let expected = |intercept: f64| {
+        let of = |(bin, score): (&[f64; 2], &f64)| (bin[0] + bin[1]) * sigmoid(logit(*score) + intercept);
+        bins.iter().zip(&table.scores).map(of).sum::<f64>()
+    };
+    // More outcomes are expected, the higher the intercept: at these ends none and all.
+    let (mut low, mut high) = (-50.0, 50.0);
+    for _ in 0..200 {
+        let middle = f64::midpoint(low, high);
+        if expected(middle) < positives { low = middle } else { high = middle }
+    }
+    Ok(Platt { slope: 1.0, intercept: f64::midpoint(low, high) })
 }

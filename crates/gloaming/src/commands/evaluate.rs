@@ -8,7 +8,7 @@ use gloaming_model::Model;
 use gloaming_model::evaluate::{Estimate, Gaps, gaps, performance};
 use gloaming_policy::author::date_of;
 use gloaming_policy::gate::{
-    Attribute, Calibration, Fairness, Group, HeldOut, Interval, Parity, Rows, Runtime, Said, SplitBy, Statement,
+    Attribute, Calibration, Fairness, Group, HeldOut, Interval, Parity, Rows, Runtime, Said, SplitBy, Statement, Turn,
 };
 use gloaming_signal::hash;
 
@@ -44,6 +44,34 @@ pub struct Split {
     pub trained: String,
     /// What they are.
     pub tested: String,
+}
+
+/// What was found with something else held out, by the name that it is told by.
+#[derive(Clone, Debug)]
+pub struct OtherTurn {
+    /// What was held out.
+    pub held_out: String,
+    /// The statement that `evaluate` wrote then.
+    pub statement: PathBuf,
+}
+
+/// `NAME=held-out.json`.
+///
+/// # Errors
+/// When there is no `=`.
+pub fn other_turn(text: &str) -> Result<OtherTurn, String> {
+    let (name, path) = text.split_once('=').ok_or("write it as NAME=held-out.json")?;
+    Ok(OtherTurn { held_out: name.to_owned(), statement: path.into() })
+}
+
+impl OtherTurn {
+    fn read(&self) -> Result<Turn> {
+        let path = self.statement.display();
+        let statement = Statement::read(&files::read(&self.statement)?).with_context(|| path.to_string())?;
+        let Said::HeldOut(found) = statement.said else { bail!("{path} does not tell of rows that were held out") };
+        let (rows, positives) = (found.on.rows, found.on.positives);
+        Ok(Turn { held_out: self.held_out.clone(), rows, positives, auc: found.auc })
+    }
 }
 
 /// What groups are compared.
@@ -153,18 +181,98 @@ fn attribute(name: &str, gaps: Gaps) -> Attribute {
     }
 }
 
+fn shown(interval: &Interval) -> String {
+    format!("{:.4}  [{:.4}, {:.4}]", interval.value, interval.low, interval.high)
+}
+
 fn line(what: &str, interval: &Interval) {
-    println!("  {what:<28} {:.4}  [{:.4}, {:.4}]", interval.value, interval.low, interval.high);
+    println!("  {what:<28} {}", shown(interval));
+}
+
+/// A model as it is brought.
+struct Brought {
+    model: Model,
+    manifest: [u8; 32],
+}
+
+impl Brought {
+    fn load(manifest: &Path) -> Result<Self> {
+        let (bytes, onnx) = (files::read(manifest)?, files::read(&manifest.with_file_name("model.onnx"))?);
+        let model = Model::load(&bytes, &onnx).with_context(|| manifest.display().to_string())?;
+        Ok(Self { model, manifest: hash::sha256(&bytes) })
+    }
+
+    fn parity(&self) -> Result<Parity> {
+        let parity = parity_of(&self.model, date_of(files::today()))?;
+        let largest = parity.runtimes.iter().map(|runtime| runtime.largest).fold(0.0, f64::max);
+        println!("  {} reference rows differ by {largest:.1e} at most", parity.rows);
+        Ok(parity)
+    }
+
+    fn write(&self, said: Vec<Said>, out: &Path) -> Result<()> {
+        std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+        for said in said {
+            let name = said.kind().map_or("", |kind| kind.name());
+            let path = out.join(format!("{name}.json"));
+            let statement = Statement::of(&self.model.manifest().id, &self.manifest, said);
+            // What is written can be read: reasons are long enough, ends are in order.
+            Statement::read(statement.to_json().as_bytes())?;
+            files::replace(&path, statement.to_json().as_bytes()).with_context(|| path.display().to_string())?;
+            println!("wrote {}", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// How far this machine is off what a model's trainer computed.
+///
+/// # Errors
+/// When a reference row cannot be scored.
+pub fn parity_of(model: &Model, day: String) -> Result<Parity> {
+    let reference = &model.manifest().reference;
+    let mut largest = 0f32;
+    for (inputs, wanted) in reference.inputs.iter().zip(&reference.outputs) {
+        largest = largest.max((model.score(inputs)? - wanted).abs());
+    }
+    let runtimes = vec![Runtime { name: "native".into(), largest: f64::from(largest) }];
+    Ok(Parity { day, rows: reference.inputs.len() as u64, runtimes })
+}
+
+/// The statement about a model that needs no rows: that it computes what its trainer computed.
+///
+/// # Errors
+/// What is wrong with the model.
+pub fn parity(manifest: &Path, out: &Path) -> Result<()> {
+    let brought = Brought::load(manifest)?;
+    println!("{} version {}:", brought.model.manifest().id, brought.model.manifest().version);
+    let parity = brought.parity()?;
+    brought.write(vec![Said::Parity(parity)], out)
 }
 
 /// The four statements about a model, and what was printed of them.
 ///
 /// # Errors
 /// What is wrong with model, rows or words.
-pub fn run(manifest: &Path, labelled: &Labelled, split: Split, groups: Groups, out: &Path) -> Result<()> {
-    let (bytes, onnx) = (files::read(manifest)?, files::read(&manifest.with_file_name("model.onnx"))?);
-    let model = Model::load(&bytes, &onnx).with_context(|| manifest.display().to_string())?;
-    let described = model.manifest();
+pub fn run(
+    manifest: &Path,
+    labelled: &Labelled,
+    split: Split,
+    turns: &[OtherTurn],
+    groups: Groups,
+    out: &Path,
+) -> Result<()> {
+    let brought = Brought::load(manifest)?;
+    let (model, described) = (&brought.model, brought.model.manifest());
+    if !described.output.kinds.is_empty() {
+        bail!(
+            "{} sorts visits into kinds, of which no outcome can show whether they are right; without --rows its parity is stated",
+            described.id
+        );
+    }
+    if split.by != SplitBy::Source && !turns.is_empty() {
+        bail!("sources take turns in being held out: --turn goes with --split source");
+    }
+    let turns = turns.iter().map(OtherTurn::read).collect::<Result<Vec<_>>>()?;
     let rows = files::read(&labelled.rows)?;
     let table = read(&rows, &labelled.rows, &described.input.features, &labelled.outcome, &groups.columns)?;
     let score = |inputs: &Vec<f32>| model.score(inputs).map(|score| f64::from(score).clamp(0.0, 1.0));
@@ -192,6 +300,7 @@ pub fn run(manifest: &Path, labelled: &Labelled, split: Split, groups: Groups, o
         auc: interval(found.auc),
         average_precision: interval(found.average_precision),
         brier: interval(found.brier),
+        turns,
     };
     line("AUC", &held_out.auc);
     line("average precision", &held_out.average_precision);
@@ -212,30 +321,18 @@ pub fn run(manifest: &Path, labelled: &Labelled, split: Split, groups: Groups, o
         line(&format!("odds gap by {name}"), &found.odds_gap);
         by.push(found);
     }
-    let reference = &described.reference;
-    let mut largest = 0f32;
-    for (inputs, wanted) in reference.inputs.iter().zip(&reference.outputs) {
-        largest = largest.max((model.score(inputs)? - wanted).abs());
+    if !held_out.turns.is_empty() {
+        let (hardest, auc) = held_out.worst();
+        println!("  the hardest of {} is {hardest}: {}", held_out.turns.len() + 1, shown(auc));
     }
-    let runtimes = vec![Runtime { name: "native".into(), largest: f64::from(largest) }];
-    let parity = Parity { day: day.clone(), rows: reference.inputs.len() as u64, runtimes };
-    println!("  {} reference rows differ by {largest:.1e} at most", parity.rows);
+    let parity = brought.parity()?;
     let mut said = vec![Said::HeldOut(held_out), Said::Calibration(calibration), Said::Parity(parity)];
     if by.is_empty() && groups.none.is_none() {
         println!("no statement on fairness: compare groups with --group, or say with --no-group why there are none");
     } else {
         said.push(Said::Fairness(Fairness { day, on, threshold, by, none: groups.none }));
     }
-    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    for said in said {
-        let name = said.kind().map_or("", |kind| kind.name());
-        let path = out.join(format!("{name}.json"));
-        let statement = Statement::of(&described.id, &hash::sha256(&bytes), said);
-        // What is written can be read: reasons are long enough, ends are in order.
-        Statement::read(statement.to_json().as_bytes())?;
-        files::replace(&path, statement.to_json().as_bytes()).with_context(|| path.display().to_string())?;
-        println!("wrote {}", path.display());
-    }
+    brought.write(said, out)?;
     if split.by == SplitBy::Random {
         println!("these rows were set aside by lot: no gate takes them for evidence");
     }

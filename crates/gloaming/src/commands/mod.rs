@@ -9,6 +9,7 @@ pub mod gate;
 pub mod model;
 pub mod plan;
 pub mod policy;
+pub mod recalibrate;
 pub mod rows;
 pub mod service;
 pub mod site;

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use gloaming_policy::{Metric, Policy};
+use gloaming_policy::{Experiment, Metric, Policy, WHOLE};
 use gloaming_privacy::plan::{empty_release_chance, smallest_visible_share, visits_for_release, visits_in};
+use gloaming_stats::experiment::{Design, Looks, TAU};
 
 use crate::files;
 
@@ -56,6 +57,58 @@ fn spread(policy: &Policy, visits_per_day: f64) -> String {
         out += &format!("{edges:>5}  {width:>19}  {} of {}\n", reached.count(), policy.metrics.len());
     }
     out + "\nName one home edge for each site, or few: what others take in is theirs to count, and theirs to withhold.\n"
+}
+
+/// Shares of visits that an experiment's goal may be true of today.
+const SHARES: [f64; 4] = [0.02, 0.10, 0.30, 0.50];
+
+/// How long an experiment has to run: days until its smallest change that matters is found four times in five, looked at as often
+/// as one likes, by what its goal is true of today.
+fn duration(policy: &Policy, experiment: &Experiment, visits_per_day: f64) -> Option<String> {
+    let metric = policy.metric(experiment.goal)?;
+    let share = f64::from(experiment.to - experiment.from) / f64::from(WHOLE);
+    let visits = visits_per_day * share / experiment.arms.len() as f64;
+    // Yes and no are cells of their own; windows of a day are one release, shorter ones are more.
+    let releases = 86_400_000.0 / metric.span_ms as f64;
+    let noise = metric.scales().first()?.deviation(metric.mechanism).powi(2) * releases;
+    let effect = f64::from(experiment.least) / f64::from(WHOLE);
+    let days = SHARES.map(|control| {
+        let arms = [control, control + effect];
+        let design = Design {
+            effect,
+            variance: arms.map(|p| p * (1.0 - p)),
+            noise: arms.map(|p| noise * ((1.0 - p).powi(2) + p.powi(2))),
+            alpha: 0.05 / (experiment.arms.len() - 1) as f64,
+            power: 0.8,
+            looks: Looks::Any { tau: TAU },
+        };
+        design.days(visits).map_or_else(|_| "never".to_owned(), |days| days.to_string())
+    });
+    let cells: Vec<String> = days.iter().map(|days| format!("{days:>8}")).collect();
+    Some(format!(
+        "{:<22} {:>4} {:>8.0} {:>7.1}  {}\n",
+        experiment.id,
+        experiment.arms.len(),
+        visits,
+        100.0 * effect,
+        cells.join(" ")
+    ))
+}
+
+fn durations(policy: &Policy, visits_per_day: f64) -> String {
+    if policy.experiments.is_empty() {
+        return String::new();
+    }
+    let shares: Vec<String> = SHARES.iter().map(|share| format!("{:>8}", format!("{:.0} %", 100.0 * share))).collect();
+    let rows: String = policy.experiments.iter().filter_map(|e| duration(policy, e, visits_per_day)).collect();
+    format!(
+        "\nExperiments: days until a change by so many points is found four times in five, looking as often as one likes, if every\nvisit is exposed; by the share of visits that the goal is true of today:\n\n{:<22} {:>4} {:>8} {:>7}  {}\n{rows}",
+        "experiment",
+        "arms",
+        "each day",
+        "points",
+        shares.join(" ")
+    )
 }
 
 /// The plan's text.
@@ -120,7 +173,7 @@ pub fn text(policy: &Policy, visits_per_day: f64) -> String {
         epsilon(30),
         epsilon(365)
     );
-    out + &spread
+    out + &durations(policy, visits_per_day) + &spread
 }
 
 /// Prints the plan of a policy file.
@@ -139,6 +192,30 @@ pub fn run(policy: &Path, models: Option<&Path>, visits_per_day: f64) -> Result<
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// Twice the effect takes about a quarter of the time, and a price that buys more noise takes longer.
+    #[test]
+    fn how_long_an_experiment_has_to_run() {
+        let plan = |effect: f64, rho: f64, visits: f64| {
+            let text = gloaming_policy::author::template("blog", "b.example", "https://b.example", "2027-06-01")
+                .unwrap()
+                + &format!(
+                    "[[experiment]]\nid = \"below\"\narms = [\"as-is\", \"below\"]\npurpose = \"measurement\"\n\
+                     goal = {{ of = \"feature:pages@1\", at_least = 2 }}\nminimum_effect = {effect}\nwindow = \"day\"\nrho = {rho}\nk = 50\n"
+                );
+            let policy = gloaming_policy::author::compile(&text, 20_781, &|_| Err("no models".to_owned())).unwrap();
+            let told = durations(&policy, visits);
+            let line = told.lines().find(|line| line.starts_with("below")).unwrap().to_owned();
+            line.split_whitespace().skip(4).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let days = |cells: &[String]| cells.iter().map(|cell| cell.parse::<f64>().unwrap()).collect::<Vec<_>>();
+        let (one, two) = (days(&plan(0.01, 0.02, 4_000.0)), days(&plan(0.02, 0.02, 4_000.0)));
+        assert!(one.iter().zip(&two).all(|(one, two)| (2.5..5.5).contains(&(one / two))), "{one:?} {two:?}");
+        assert!(one[3] > one[1], "half is the hardest share");
+        let noisy = days(&plan(0.02, 0.002, 400.0));
+        assert!(noisy.iter().zip(days(&plan(0.02, 0.02, 400.0))).all(|(noisy, clear)| *noisy > clear));
+        assert!(plan(0.0001, 0.002, 20.0).iter().all(|cell| cell == "never"));
+    }
 
     #[test]
     fn three_hundred_edges_release_what_one_edge_can_and_they_cannot() {

@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use gloaming_edge::Clock;
 use gloaming_http::Assets;
-use gloaming_model::Manifest;
+use gloaming_model::{Manifest, Model};
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, PublicKey, Signed, compile_with, date_of, gate_rules};
 use gloaming_policy::gate::{Action, Approval, Finding, GateError, Kind, Record, Said, Stage, Statement};
@@ -248,7 +248,8 @@ lift = 0.0
         inner.issued += 1;
         self.text
             .replacen("version = 1", &format!("version = {}", inner.issued), 1)
-            .replace("state = \"shadow\"", &format!("state = \"{}\"", stage.name()))
+            // The template's own model comes first; the others stay in shadow.
+            .replacen("state = \"shadow\"", &format!("state = \"{}\"", stage.name()), 1)
     }
 
     /// A second version goes the whole way through the gate, and is signed for; then a byte of it is lost.
@@ -279,6 +280,30 @@ lift = 0.0
         view["refused"] = refused.map_or(Value::Null, |error| format!("{error:#}").into());
         view["by"] = "edge".into();
         Ok(view)
+    }
+
+    /// The next version of the model, proven here and put into shadow by a policy that names it.
+    ///
+    /// # Errors
+    /// When it does not load, or the gate or the edge refuses it.
+    pub(super) async fn bring(&self, manifest: Vec<u8>, onnx: Vec<u8>, force: &Force) -> Result<Policy> {
+        let (today, mut inner) = (self.today(), self.inner.lock().await);
+        let (model, sha256) = (Model::load(&manifest, &onnx)?, hash::sha256(&manifest));
+        let described = model.manifest();
+        inner.record.append(Action::Model { facts: facts(described, &sha256, None)? }, &self.owner, today)?;
+        let parity = Said::Parity(crate::commands::evaluate::parity_of(&model, date_of(today))?);
+        inner.record.add(Statement::of(MODEL, &sha256, parity).sign(&self.roles["data"]), &self.owner, today)?;
+        inner.record.move_to(&sha256, Stage::Shadow, "to see whether it is right", &self.owner, today)?;
+        let folder = self.models.path().join(format!("{MODEL}-{}", described.version));
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("manifest.json"), &manifest)?;
+        std::fs::write(folder.join("model.onnx"), &onnx)?;
+        let assets = self.assets.with(&format!("{FOLDER}/manifest.json"), Bytes::from(manifest));
+        let assets = assets.with(&format!("{FOLDER}/model.onnx"), Bytes::from(onnx));
+        let text = self.next_text(&mut inner, Stage::Shadow);
+        inner.policy = compiled(&text, &assets, Some(&inner.record), today)?;
+        force(self.sign(&inner)).await?;
+        Ok(inner.policy.clone())
     }
 
     fn give(&self, inner: &mut Inner, manifest: &[u8; 32], today: u64) -> Result<()> {

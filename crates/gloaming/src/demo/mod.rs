@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use axum::Router;
@@ -108,9 +109,69 @@ pub struct Demo {
     shop_task: JoinHandle<()>,
 }
 
-/// The text of the demonstration's policy: the shop's template with short windows and the smallest `k` there is.
+/// What the template asks consent for, and what more the demonstration does with it.
+const WORDS: [(&str, &str); 4] = [
+    (
+        "Guess on this device whether the visit will end in a purchase, and count how good the guesses are.",
+        "Guess on this device what kind of visit this is and whether it, or a later one, ends in a purchase, and count how good the guesses are.",
+    ),
+    (
+        "Auf diesem Gerät schätzen, ob der Besuch mit einem Kauf endet, und zählen, wie gut die Schätzungen sind.",
+        "Auf diesem Gerät schätzen, was für ein Besuch das ist und ob er oder ein späterer mit einem Kauf endet, und zählen, wie gut die Schätzungen sind.",
+    ),
+    (
+        "Estimer sur cet appareil si la visite se terminera par un achat, et compter la qualité des estimations.",
+        "Estimer sur cet appareil de quel genre de visite il s'agit et si elle, ou une suivante, se terminera par un achat, et compter la qualité des estimations.",
+    ),
+    (
+        "Estimar en este dispositivo si la visita acabará en compra, y contar lo buenas que son las estimaciones.",
+        "Estimar en este dispositivo qué tipo de visita es y si esta u otra posterior acabará en compra, y contar lo buenas que son las estimaciones.",
+    ),
+];
+
+/// Models that stay in shadow: counted, and seen by no page.
+const SHADOW: [&str; 3] = ["visit-kind", "unusual-visit", "buys-again"];
+
+/// A model in shadow and how it fares. What it takes is counted by the other metrics already.
+fn in_shadow(id: &str) -> String {
+    format!(
+        r#"
+[[model]]
+id = "{id}"
+manifest = "models/{id}/manifest.json"
+state = "shadow"
+purpose = "prediction"
+
+[[monitor]]
+model = "{id}"
+inputs = []
+window = "week"
+rho = 0.004
+k = 100
+"#
+    )
+}
+
+/// Half of the visitors read on a product's page when it would leave.
+const EXPERIMENT: &str = r#"
+[[experiment]]
+id = "delivery-note"
+arms = ["as-is", "note"]
+purpose = "measurement"
+goal = { of = "feature:cart-adds@1", at_least = 1 }
+guardrails = [{ of = "outcome:bounce@1", permitted = 0.05 }]
+minimum_effect = 0.02
+window = "day"
+rho = 0.008
+k = 50
+"#;
+
+/// The text of the demonstration's policy: the shop's template with further models, short windows and the smallest `k` there is.
 fn text(origin: &str, window_s: u32, today: u64, edit: fn(String) -> String) -> Result<String> {
     let text = template("shop", SITE, origin, &date_of(today + 30)).ok_or_else(|| anyhow!("no template"))?;
+    let text = WORDS.iter().fold(text, |text, (little, all)| text.replace(little, all));
+    // They are paid for by one metric, which has the most.
+    let text = text.replace("rho = 0.05\n", "rho = 0.03\n") + &SHADOW.map(in_shadow).concat() + EXPERIMENT;
     let text = text
         .replace("window = \"day\"", &format!("window = \"{window_s}s\""))
         .replace("window = \"week\"", &format!("window = \"{window_s}s\""))
@@ -160,6 +221,8 @@ impl Demo {
                 edges: edges.clone(),
                 password: None,
                 assets: assets.clone(),
+                webhook: None,
+                look: Duration::from_secs(2),
                 more: Router::new(),
                 clock: clock.clone(),
             },
@@ -242,6 +305,14 @@ impl Demo {
     /// When a policy could not be put in force.
     pub async fn step(&self, step: Step) -> Result<serde_json::Value> {
         self.gate.step(step, &self.force).await
+    }
+
+    /// Brings the next version of the shop's model, in shadow; the policy that is in force then.
+    ///
+    /// # Errors
+    /// When the gate or the edge refuses it.
+    pub async fn bring(&self, manifest: Vec<u8>, onnx: Vec<u8>) -> Result<Policy> {
+        self.gate.bring(manifest, onnx, &self.force).await
     }
 
     /// Stops the shop, then the edge, then the centre: in the order in which data flows.

@@ -1,0 +1,106 @@
+//! What calls for somebody, found in what a site released.
+
+use gloaming_policy::Policy;
+
+use crate::overview::Overview;
+use crate::trials::ExperimentView;
+use crate::watch::ModelView;
+
+/// Days before a policy expires at which that is said.
+const EXPIRY_DAYS: u64 = 14;
+/// Calibration error whose lower end is above this makes a score worthless as a probability.
+const CALIBRATION: f64 = 0.1;
+/// Share of visits in which a model was given up, from which that is said.
+const GIVEN_UP: f64 = 0.05;
+
+/// Something that was found; the same thing has the same key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// What it is about, so that it is told once.
+    pub(crate) key: String,
+    /// In a word.
+    pub(crate) kind: &'static str,
+    /// Cause and evidence.
+    pub(crate) words: String,
+}
+
+fn of(kind: &'static str, key: &[&str], words: String) -> Found {
+    Found { key: [&[kind], key].concat().join("/"), kind, words }
+}
+
+/// A model of the newest policy: what it meets, how it tells, how it fares.
+fn models(policy: &Policy, models: &[ModelView]) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (model, view) in policy.models.iter().zip(models) {
+        // A new version of a model is judged anew.
+        let version = gloaming_signal::hash::hex(&model.manifest_sha256[..4].try_into().unwrap_or([0; 4]));
+        for drift in view.drift.iter().filter(|drift| drift.drifted) {
+            let start = drift.start_ms.to_string();
+            found.push(of("drift", &[&view.id, &drift.of, &start], format!("{}: {}", view.id, drift.words)));
+        }
+        if let Some(error) = view.performed.as_ref().map(|p| p.calibration_error).filter(|e| e.low > CALIBRATION) {
+            let words = format!(
+                "{}: its scores are {:.3} [{:.3}, {:.3}] off what comes true, on average; recalibrate it, or take it back",
+                view.id, error.value, error.low, error.high
+            );
+            found.push(of("calibration", &[&view.id, &version], words));
+        }
+        let all: f64 = view.fared.iter().map(|fared| fared.visits.value).sum();
+        let given_up = view.fared.iter().find(|fared| fared.how == "failed");
+        if let Some(visits) = given_up.map(|fared| fared.visits).filter(|v| all > 0.0 && v.low / all > GIVEN_UP) {
+            let words = format!(
+                "{}: given up in {:.0} of {all:.0} visits; see `failed` in the status of a page",
+                view.id, visits.value
+            );
+            found.push(of("failing", &[&view.id, &version], words));
+        }
+    }
+    found
+}
+
+/// Everything that calls for somebody. What is in order is not told.
+pub(crate) fn found(
+    policy: &Policy,
+    overview: &Overview,
+    views: &[ModelView],
+    experiments: &[ExperimentView],
+    now_ms: u64,
+) -> Vec<Found> {
+    let mut found = models(policy, views);
+    for experiment in experiments.iter().filter(|experiment| experiment.verdict != "open") {
+        let kind =
+            if matches!(experiment.verdict, "uneven" | "stop") { "experiment-stop" } else { "experiment-settled" };
+        found.push(of(kind, &[&experiment.id, experiment.verdict], format!("{}: {}", experiment.id, experiment.words)));
+    }
+    for metric in &overview.metrics {
+        for sudden in &metric.sudden {
+            let (cell, start) = (sudden.cell.to_string(), sudden.start_ms.to_string());
+            let words = format!(
+                "{}: {} at {} was {}, usually {:.0}, while the rest stayed as it was: a campaign, or somebody who posts what nobody did",
+                metric.name,
+                metric.labels.get(sudden.cell).map_or("?", String::as_str),
+                sudden.edge,
+                sudden.value,
+                sudden.usual
+            );
+            found.push(of("sudden", &[&metric.name, &sudden.edge, &cell, &start], words));
+        }
+    }
+    if let Some(what) = &overview.last_alarm {
+        found.push(of(
+            "conflict",
+            &[&overview.alarms.to_string()],
+            format!("{what} ({} such so far)", overview.alarms),
+        ));
+    }
+    let left = overview.expires_day.saturating_sub(now_ms / 86_400_000);
+    if left <= EXPIRY_DAYS {
+        let words = if left == 0 {
+            "the policy has expired: devices count nothing any more; sign the next version".to_owned()
+        } else {
+            format!("the policy expires in {left} days, and devices count nothing from then on; sign the next version")
+        };
+        found.push(of("expiry", &[&policy.version.to_string(), if left == 0 { "over" } else { "soon" }], words));
+    }
+    found
+}

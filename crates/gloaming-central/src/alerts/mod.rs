@@ -1,0 +1,180 @@
+//! Alerts: what calls for somebody is looked for, every minute as a rule, written down, and told to a webhook once.
+//!
+//! ```text
+//! POST webhook
+//! x-gloaming-signature: t=1795430000,v1=HEX      HMAC-SHA256 under the shared secret, of "t.body"
+//! { "site": "shop.example", "kind": "drift", "key": "drift/…", "words": "…", "since_ms": …, "link": "https://…" }
+//! ```
+//! An alert is told until the webhook answers with 2xx, a minute apart and with growing pauses, and not again: what was
+//! told stands in the database, so that neither a restart nor a second centre repeats it. An alert that is found no more
+//! stays in the list as over.
+
+mod found;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gloaming_http::Client;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::Serialize;
+use sha2::Sha256;
+use utoipa::ToSchema;
+
+use self::found::{Found, found};
+use crate::config::Clock;
+use crate::ingest::Policies;
+use crate::overview::overview;
+use crate::store::{Store, StoreError};
+use crate::trials::experiments;
+use crate::watch::Watch;
+
+/// Windows of each metric in which sudden growth is looked for; what is older was told, or was before anybody listened.
+const WINDOWS: u32 = 30;
+/// Alerts told at one look: a webhook is no queue, and the rest comes a minute later.
+const AT_ONCE: u32 = 20;
+/// Longest pause after failures, in looks.
+const LONGEST: u32 = 60;
+
+/// Where alerts are told.
+#[derive(Clone)]
+pub struct Webhook {
+    /// Its address.
+    pub address: String,
+    /// What both sides know.
+    pub secret: Vec<u8>,
+    /// Posts to it.
+    pub client: Client,
+    /// Where people look, for the link: the centre's address as they know it.
+    pub link: String,
+}
+
+/// An alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Alert {
+    /// The site.
+    pub site: String,
+    /// `drift`, `calibration`, `failing`, `experiment-stop`, `experiment-settled`, `sudden`, `conflict`, `expiry`.
+    pub kind: String,
+    /// What it is about; the same thing has the same key.
+    pub key: String,
+    /// Cause and evidence.
+    pub words: String,
+    /// When it was first found, ms since 1970.
+    pub since_ms: u64,
+    /// When it was last found, ms since 1970.
+    pub last_ms: u64,
+    /// When it was told, ms since 1970.
+    pub told_ms: Option<u64>,
+}
+
+/// What is posted.
+#[derive(Serialize)]
+struct Told<'a> {
+    site: &'a str,
+    kind: &'a str,
+    key: &'a str,
+    words: &'a str,
+    since_ms: u64,
+    link: &'a str,
+}
+
+/// The signature of a body at a time, s since 1970.
+#[must_use]
+pub fn signature(secret: &[u8], at_s: u64, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    mac.update(format!("{at_s}.").as_bytes());
+    mac.update(body);
+    let code: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("t={at_s},v1={code}")
+}
+
+/// What a look needs.
+pub(crate) struct Looking {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) policies: Box<dyn Fn() -> Arc<Policies> + Send + Sync>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) webhook: Option<Webhook>,
+    pub(crate) pause: Duration,
+}
+
+impl Looking {
+    /// Looks once at every site, and writes down what is new.
+    pub(crate) async fn look(&self) -> Result<(), StoreError> {
+        let (policies, now_ms) = ((self.policies)(), (self.clock)());
+        let mut sites: Vec<&String> = policies.keys().map(|(site, _)| site).collect();
+        sites.dedup();
+        for site in sites {
+            for found in self.found(&policies, site, now_ms).await? {
+                let Found { key, kind, words } = found;
+                if self.store.note_alert(site, &key, kind, &words, now_ms).await? {
+                    tracing::warn!(site, kind, words, "an alert");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn found(&self, policies: &Policies, site: &str, now_ms: u64) -> Result<Vec<Found>, StoreError> {
+        let newest = policies.range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX)).next_back();
+        let Some((_, (policy, _))) = newest else { return Ok(Vec::new()) };
+        let Some(overview) = overview(&self.store, policies, site, WINDOWS, now_ms).await? else {
+            return Ok(Vec::new());
+        };
+        let models = self.watch.models(&self.store, policies, site).await?.unwrap_or_default();
+        let experiments = experiments(&self.store, policies, site).await?.unwrap_or_default();
+        Ok(found(policy, &overview, &models, &experiments, now_ms))
+    }
+
+    /// Tells what was not told yet; whether all of it was taken.
+    pub(crate) async fn tell(&self) -> Result<bool, StoreError> {
+        let Some(webhook) = &self.webhook else { return Ok(true) };
+        for alert in self.store.untold_alerts(AT_ONCE).await? {
+            let Alert { site, kind, key, words, since_ms, .. } = &alert;
+            let told = Told { site, kind, key, words, since_ms: *since_ms, link: &webhook.link };
+            let Ok(body) = serde_json::to_vec(&told) else { unreachable!("texts and numbers always serialise") };
+            let now_ms = (self.clock)();
+            let signed = signature(&webhook.secret, now_ms / 1_000, &body);
+            let answer =
+                webhook.client.post_with(&webhook.address, ("x-gloaming-signature", &signed), Bytes::from(body));
+            match answer.await {
+                Ok((status, ..)) if status.is_success() => self.store.told_alert(site, key, now_ms).await?,
+                Ok((status, ..)) => {
+                    tracing::error!(%status, "the webhook did not take an alert; it is told again later");
+                    return Ok(false);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the webhook does not answer; alerts are told again later");
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Looks and tells for ever.
+    pub(crate) async fn run(self) {
+        let (mut failures, mut wait) = (0u32, 0);
+        loop {
+            if let Err(error) = self.look().await {
+                tracing::error!(%error, "alerts could not be looked for");
+            }
+            if wait > 0 {
+                wait -= 1;
+            } else {
+                let taken = self.tell().await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "alerts could not be read");
+                    false
+                });
+                failures = if taken { 0 } else { failures.saturating_add(1) };
+                wait = if taken { 0 } else { (1 << failures.min(6)).min(LONGEST) };
+            }
+            tokio::time::sleep(self.pause).await;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,125 @@
+//! Alerts as they are written down: each thing once, with when it was found and when it was told.
+
+use sqlx::Row as _;
+
+use super::{Store, StoreError, signed};
+use crate::alerts::Alert;
+
+/// Alerts kept of a site; those that were found longest ago go first.
+const KEPT: i64 = 1_000;
+/// Longest words, bytes: what a person reads.
+const WORDS: usize = 1_000;
+
+/// Cut at a character.
+fn short(words: &str) -> &str {
+    let mut end = words.len().min(WORDS);
+    while !words.is_char_boundary(end) {
+        end -= 1;
+    }
+    &words[..end]
+}
+
+impl Store {
+    /// Writes down that something was found; whether it is new.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_alert(
+        &self,
+        site: &str,
+        about: &str,
+        kind: &str,
+        words: &str,
+        now_ms: u64,
+    ) -> Result<bool, StoreError> {
+        let new = sqlx::query(
+            "INSERT INTO alert (site, about, kind, words, since_ms, last_ms, told_ms)
+             VALUES ($1, $2, $3, $4, $5, $5, 0) ON CONFLICT (site, about) DO NOTHING",
+        )
+        .bind(site)
+        .bind(about)
+        .bind(kind)
+        .bind(short(words))
+        .bind(signed(now_ms))
+        .execute(&self.pool)
+        .await?;
+        if new.rows_affected() == 0 {
+            sqlx::query("UPDATE alert SET last_ms = $3, words = $4 WHERE site = $1 AND about = $2")
+                .bind(site)
+                .bind(about)
+                .bind(signed(now_ms))
+                .bind(short(words))
+                .execute(&self.pool)
+                .await?;
+            return Ok(false);
+        }
+        sqlx::query(
+            "DELETE FROM alert WHERE site = $1 AND about IN (
+                 SELECT about FROM alert WHERE site = $1 ORDER BY last_ms DESC, about LIMIT $3 OFFSET $2)",
+        )
+        .bind(site)
+        .bind(KEPT)
+        .bind(KEPT)
+        .execute(&self.pool)
+        .await?;
+        Ok(true)
+    }
+
+    /// Alerts that were not told yet, the oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn untold_alerts(&self, most: u32) -> Result<Vec<Alert>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT site, about, kind, words, since_ms, last_ms, told_ms FROM alert WHERE told_ms = 0
+             ORDER BY since_ms, site, about LIMIT $1",
+        )
+        .bind(i64::from(most))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(alert).collect()
+    }
+
+    /// A site's alerts, those found last first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn alerts(&self, site: &str, most: u32) -> Result<Vec<Alert>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT site, about, kind, words, since_ms, last_ms, told_ms FROM alert WHERE site = $1
+             ORDER BY last_ms DESC, since_ms DESC, about LIMIT $2",
+        )
+        .bind(site)
+        .bind(i64::from(most))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(alert).collect()
+    }
+
+    /// Writes down that an alert was told.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn told_alert(&self, site: &str, about: &str, now_ms: u64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE alert SET told_ms = $3 WHERE site = $1 AND about = $2")
+            .bind(site)
+            .bind(about)
+            .bind(signed(now_ms))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+fn alert(row: &sqlx::any::AnyRow) -> Result<Alert, StoreError> {
+    let number = |at: usize| Ok::<_, StoreError>(row.try_get::<i64, _>(at)?.cast_unsigned());
+    Ok(Alert {
+        site: row.try_get(0)?,
+        key: row.try_get(1)?,
+        kind: row.try_get(2)?,
+        words: row.try_get(3)?,
+        since_ms: number(4)?,
+        last_ms: number(5)?,
+        told_ms: Some(number(6)?).filter(|ms| *ms > 0),
+    })
+}

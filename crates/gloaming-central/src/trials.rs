@@ -1,0 +1,355 @@
+//! What the centre sees of each experiment: whether the arms are fairly filled, what changed, whether a guardrail broke.
+//!
+//! All of it comes from released cells (arm by what was true of the visit), added up over the windows of one unchanged
+//! design. Intervals include the noise and hold whenever one looks (`gloaming_stats::experiment`).
+
+use std::collections::BTreeMap;
+
+use gloaming_policy::author::date_of;
+use gloaming_policy::gate::{self, Interval, Said, Statement};
+use gloaming_policy::{Experiment, Guarded, Metric, Policy};
+use gloaming_stats::Cells;
+use gloaming_stats::experiment::{
+    self as stats, Arm, Better, Effect, ExperimentError, Guardrail, Noised, Scale, Shares, TAU, Verdict,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::ingest::Policies;
+use crate::store::{ReleaseRow, Store, StoreError};
+use crate::watch::{Figure, Windows};
+
+/// Windows that are added up: a year of days and a month.
+const WINDOWS: u32 = 400;
+/// Error rate of each interval over all looks.
+const ALPHA: f64 = 0.05;
+const DAY_MS: u64 = 86_400_000;
+
+/// One arm.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ArmView {
+    /// Its name.
+    pub name: String,
+    /// Visits that were exposed to it.
+    pub visits: f64,
+    /// Share of them of which the goal was true, with a 95 % interval for one look.
+    pub share: Option<Figure>,
+    /// That share less the control's; the interval holds at every look, for all arms together. Absent for the control.
+    pub difference: Option<Figure>,
+    /// The difference as a share of the control's; absent where that is too near to nothing.
+    pub lift: Option<Figure>,
+    /// How often there would be such a difference without any, at any look; over all arms (Benjamini and Hochberg).
+    pub q: Option<f64>,
+}
+
+/// One guardrail in one arm.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct RailView {
+    /// What must not become more frequent.
+    pub of: String,
+    /// In which arm.
+    pub arm: String,
+    /// `held`, `broken` or `open`: neither is shown.
+    pub verdict: &'static str,
+    /// In words, with the bounds.
+    pub reason: String,
+}
+
+/// One experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ExperimentView {
+    /// Its name.
+    pub id: String,
+    /// What is to change.
+    pub goal: String,
+    /// Whether less of it is better.
+    pub lower: bool,
+    /// Smallest change that would matter, as a share of visits.
+    pub least: f64,
+    /// The model that the control does not hear.
+    pub model: Option<String>,
+    /// Windows that were added up.
+    pub windows: usize,
+    /// The arms, the control first.
+    pub arms: Vec<ArmView>,
+    /// How often fair assignment fills arms as unevenly as these.
+    pub sample_ratio_p: Option<f64>,
+    /// What must not get worse, by arm.
+    pub guardrails: Vec<RailView>,
+    /// `uneven`, `stop`, `better`, `worse`, `alike` or `open`.
+    pub verdict: &'static str,
+    /// The same in a sentence.
+    pub words: String,
+    /// What cannot be said, and why.
+    pub unknown: Vec<String>,
+    /// A statement for the gate, where the experiment is about a model and can be judged: sign it with
+    /// `gloaming model evidence`.
+    #[schema(value_type = Option<Object>)]
+    pub statement: Option<serde_json::Value>,
+}
+
+/// The rows of arms, from the sum of all windows.
+struct Counted {
+    windows: usize,
+    /// Start of the newest window, ms.
+    newest_ms: u64,
+    rows: Vec<Cells>,
+}
+
+impl Counted {
+    fn of(windows: &Windows<'_>, arms: usize) -> Result<Self, String> {
+        let all = windows.all().ok_or("no window was released yet")?;
+        let row = |cells: &[f64]| Cells::new(cells.to_vec(), all.variance()).map_err(|error| error.to_string());
+        let rows = all.values().chunks(2).map(row).collect::<Result<Vec<_>, _>>()?;
+        if rows.len() != arms {
+            return Err(format!("{} arms were released, {arms} are declared", rows.len()));
+        }
+        Ok(Self { windows: windows.len(), newest_ms: windows.newest_ms(), rows })
+    }
+
+    fn people(&self) -> Vec<Noised> {
+        let of = |cells: &Cells| Noised { value: cells.total(), variance: 2.0 * cells.variance() };
+        self.rows.iter().map(of).collect()
+    }
+
+    fn arms(&self) -> Result<Vec<Arm>, ExperimentError> {
+        let arm = |cells| Arm::from_cells(stats::Metric::Proportion, &[(0.0, 0.0), (1.0, 0.0)], cells);
+        self.rows.iter().map(arm).collect()
+    }
+}
+
+/// A share and its 95 % interval at one look: chance and noise, by the delta method.
+fn share(cells: &Cells) -> Option<Figure> {
+    let [no, yes] = *cells.values() else { return None };
+    let people = no + yes;
+    if people <= 4.0 * (2.0 * cells.variance()).sqrt() {
+        return None;
+    }
+    let value = (yes / people).clamp(0.0, 1.0);
+    let noise = cells.variance() * (value.powi(2) + (1.0 - value).powi(2)) / people.powi(2);
+    let half = 1.959_963_985 * (value * (1.0 - value) / people + noise).sqrt();
+    Some(Figure { value, low: (value - half).max(0.0), high: (value + half).min(1.0) })
+}
+
+fn rails(experiment: &Experiment, rail: Guarded, of: &str, arms: &[Arm]) -> Result<Vec<RailView>, ExperimentError> {
+    let permitted = f64::from(rail.permitted) / 1e6;
+    let rule = Guardrail { better: Better::Lower, permitted, alpha: ALPHA, tau: TAU };
+    let [control, others @ ..] = arms else { return Ok(Vec::new()) };
+    let judged = |(arm, name): (&Arm, &String)| {
+        let found = stats::guard(&stats::effect(control, arm, Scale::Absolute)?, &rule)?;
+        let verdict = match found.verdict {
+            Verdict::Ok => "held",
+            Verdict::Stop => "broken",
+            Verdict::NotYet => "open",
+        };
+        let points = |share: f64| format!("{:.1}", 100.0 * share);
+        let reason = match found.verdict {
+            Verdict::Stop => format!(
+                "more frequent by {} points at least, where {} are permitted",
+                points(found.low),
+                points(permitted)
+            ),
+            Verdict::Ok => format!(
+                "more frequent by {} points at most, and {} are permitted",
+                points(found.high.max(0.0)),
+                points(permitted)
+            ),
+            Verdict::NotYet => format!(
+                "more frequent by {} to {} points, and {} are permitted: more visits are needed",
+                points(found.low),
+                points(found.high),
+                points(permitted)
+            ),
+        };
+        Ok(RailView { of: of.to_owned(), arm: name.clone(), verdict, reason })
+    };
+    others.iter().zip(&experiment.arms[1..]).map(judged).collect()
+}
+
+fn points(figure: &Figure) -> String {
+    let of = |value: f64| format!("{:+.1}", 100.0 * value);
+    format!("{} points [{}, {}]", of(figure.value), of(figure.low), of(figure.high))
+}
+
+/// What to make of it: the first of these that is so.
+fn verdict(view: &ExperimentView, uneven: bool) -> (&'static str, String) {
+    if uneven {
+        let p = view.sample_ratio_p.unwrap_or(0.0);
+        return (
+            "uneven",
+            format!(
+                "The arms are too uneven for a fair assignment (p = {p:.1e}): trust no figure of it, and find out who is missing."
+            ),
+        );
+    }
+    if let Some(rail) = view.guardrails.iter().find(|rail| rail.verdict == "broken") {
+        return ("stop", format!("Stop {}: visits with {} are {}.", rail.arm, rail.of, rail.reason));
+    }
+    let good = |figure: &Figure| if view.lower { figure.high < 0.0 } else { figure.low > 0.0 };
+    let bad = |figure: &Figure| if view.lower { figure.low > 0.0 } else { figure.high < 0.0 };
+    let told: Vec<(&ArmView, Figure)> = view.arms.iter().filter_map(|arm| Some((arm, arm.difference?))).collect();
+    let size = |figure: &Figure| if view.lower { -figure.value } else { figure.value };
+    let best = told.iter().filter(|(_, figure)| good(figure)).max_by(|a, b| size(&a.1).total_cmp(&size(&b.1)));
+    if let Some((arm, figure)) = best {
+        return (
+            "better",
+            format!("{} is better than {}: {}, sure at any look.", arm.name, view.arms[0].name, points(figure)),
+        );
+    }
+    if let Some((arm, figure)) = told.iter().find(|(_, figure)| bad(figure)) {
+        return (
+            "worse",
+            format!("{} is worse than {}: {}, sure at any look.", arm.name, view.arms[0].name, points(figure)),
+        );
+    }
+    let within = |figure: &Figure| figure.low.abs().max(figure.high.abs()) < view.least;
+    if !told.is_empty() && told.len() + 1 == view.arms.len() && told.iter().all(|(_, figure)| within(figure)) {
+        return (
+            "alike",
+            format!(
+                "The arms differ by less than {:.1} points, which was called too little to matter.",
+                100.0 * view.least
+            ),
+        );
+    }
+    ("open", "Nothing is shown yet, neither a change nor that there is none: let it run on.".to_owned())
+}
+
+/// What the gate takes as evidence: the first arm beside the control, which is the one that hears the model.
+fn statement(
+    policy: &Policy,
+    experiment: &Experiment,
+    view: &ExperimentView,
+    newest_ms: u64,
+) -> Option<serde_json::Value> {
+    let model = policy.models.get(experiment.model? as usize)?;
+    let [control, heard] = view.arms.as_slice() else { return None };
+    let lift = heard.lift?;
+    let visits = |arm: &ArmView| arm.visits.round().max(0.0) as u64;
+    let held = |rail: &RailView| gate::Guardrail { name: rail.of.clone(), held: rail.verdict == "held" };
+    let said = gate::Experiment {
+        day: date_of(newest_ms / DAY_MS),
+        metric: view.goal.clone(),
+        exposed: [visits(control), visits(heard)],
+        lift: Interval { value: lift.value, low: lift.low, high: lift.high },
+        sample_ratio_p: view.sample_ratio_p?,
+        guardrails: view.guardrails.iter().map(held).collect(),
+    };
+    serde_json::to_value(Statement::of(&model.id, &model.manifest_sha256, Said::Experiment(said))).ok()
+}
+
+/// The arms beside the control: differences at once, lifts where the control allows.
+fn compare(view: &mut ExperimentView, arms: &[Arm]) -> Result<(), ExperimentError> {
+    let [control, others @ ..] = arms else { return Ok(()) };
+    let found = stats::against_control(control, others, Scale::Absolute, ALPHA, TAU)?;
+    let each = ALPHA / others.len() as f64;
+    for ((arm, other), compared) in view.arms.iter_mut().skip(1).zip(others).zip(found) {
+        arm.difference = Some(compared.finding.effect.into());
+        arm.q = Some(compared.q);
+        let relative = stats::effect(control, other, Scale::Relative).and_then(|e: Effect| e.always_valid(each, TAU));
+        arm.lift = relative.ok().map(|finding| finding.effect.into());
+    }
+    Ok(())
+}
+
+fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Windows<'_>>) -> ExperimentView {
+    let of = |metric: u32| policy.metric(metric).map_or_else(String::new, outcome_of);
+    let model = experiment.model.and_then(|place| policy.models.get(place as usize)).map(|model| model.id.clone());
+    let arm =
+        |name: &String| ArmView { name: name.clone(), visits: 0.0, share: None, difference: None, lift: None, q: None };
+    let mut view = ExperimentView {
+        id: experiment.id.clone(),
+        goal: of(experiment.goal),
+        lower: experiment.lower,
+        least: f64::from(experiment.least) / 1e6,
+        model,
+        windows: 0,
+        arms: experiment.arms.iter().map(arm).collect(),
+        sample_ratio_p: None,
+        guardrails: Vec::new(),
+        verdict: "open",
+        words: String::new(),
+        unknown: Vec::new(),
+        statement: None,
+    };
+    let read = |metric: u32| {
+        let windows = counted.get(&metric).ok_or_else(|| "no window was released yet".to_owned())?;
+        Counted::of(windows, experiment.arms.len())
+    };
+    let (mut uneven, mut newest_ms) = (false, 0);
+    match read(experiment.goal) {
+        Ok(goal) => {
+            (view.windows, newest_ms) = (goal.windows, goal.newest_ms);
+            for (arm, cells) in view.arms.iter_mut().zip(&goal.rows) {
+                (arm.visits, arm.share) = (cells.total(), share(cells));
+            }
+            match stats::check_shares(&goal.people(), &vec![1.0; experiment.arms.len()]) {
+                Ok(shares) => {
+                    (view.sample_ratio_p, uneven) = (Some(shares.p), shares.verdict == Shares::Alarm);
+                    if shares.verdict == Shares::Warn {
+                        view.unknown.push(format!(
+                            "the arms are more uneven than is usual (p = {:.4}): find out why",
+                            shares.p
+                        ));
+                    }
+                }
+                Err(error) => view.unknown.push(format!("whether the arms are even: {error}")),
+            }
+            if let Err(error) = goal.arms().and_then(|arms| compare(&mut view, &arms)) {
+                view.unknown.push(format!("{}: {error}", view.goal));
+            }
+        }
+        Err(why) => view.unknown.push(why),
+    }
+    for rail in &experiment.guardrails {
+        let name = of(rail.metric);
+        let judged = read(rail.metric).and_then(|counted| {
+            let arms = counted.arms().map_err(|error| error.to_string())?;
+            rails(experiment, *rail, &name, &arms).map_err(|error| error.to_string())
+        });
+        match judged {
+            Ok(found) => view.guardrails.extend(found),
+            Err(why) => view.unknown.push(format!("{name}: {why}")),
+        }
+    }
+    (view.verdict, view.words) = verdict(&view, uneven);
+    view.statement = statement(policy, experiment, &view, newest_ms);
+    view
+}
+
+/// What a metric of an experiment is of, beside the arm.
+fn outcome_of(metric: &Metric) -> String {
+    metric.of.split_once(", ").map_or(metric.of.clone(), |(_, of)| of.to_owned())
+}
+
+/// What is seen of a site's experiments by its newest policy; `None` when no policy is known.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn experiments(
+    store: &Store,
+    policies: &Policies,
+    site: &str,
+) -> Result<Option<Vec<ExperimentView>>, StoreError> {
+    let versions = || policies.range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX));
+    let Some((_, (policy, _))) = versions().next_back() else { return Ok(None) };
+    let mut rows: BTreeMap<u32, Vec<ReleaseRow>> = BTreeMap::new();
+    for experiment in &policy.experiments {
+        for id in experiment.guardrails.iter().map(|rail| rail.metric).chain([experiment.goal]) {
+            let Some(metric) = policy.metric(id) else { continue };
+            rows.insert(id, store.releases(site, id, metric.span_ms, WINDOWS).await?);
+        }
+    }
+    let known: BTreeMap<u32, Policy> =
+        versions().map(|((_, version), (policy, _))| (*version, policy.clone())).collect();
+    let counted = rows
+        .iter()
+        .filter_map(|(id, rows)| Some((*id, Windows::of(policy.metric(*id)?, rows, &known, policy))))
+        .filter(|(_, windows)| windows.len() > 0)
+        .collect();
+    Ok(Some(policy.experiments.iter().map(|experiment| view(policy, experiment, &counted)).collect()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

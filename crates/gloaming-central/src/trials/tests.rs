@@ -1,0 +1,201 @@
+//! Visits are drawn, noised as the policy says, and told: what was planted has to be found, and nothing else.
+
+use gloaming_policy::ModelState;
+use gloaming_policy::author::{ManifestFacts, compile, template};
+use gloaming_signal::ReleaseState;
+use gloaming_stats::draws::Draws;
+
+use super::*;
+
+const HINT: &str = r#"
+[[experiment]]
+id = "hint"
+arms = ["as-is", "hint"]
+purpose = "prediction"
+goal = "outcome:purchase@1"
+guardrails = [{ of = "feature:errors@1", permitted = 0.01 }]
+minimum_effect = 0.02
+window = "day"
+rho = 0.02
+k = 50
+"#;
+
+fn policy(version: u32, change: fn(String) -> String) -> Policy {
+    let text = template("shop", "shop.example", "https://shop.example", "2027-03-01").unwrap();
+    let text = text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 1.0") + &change(HINT.to_owned());
+    let facts = ManifestFacts {
+        manifest_sha256: [1; 32],
+        onnx_sha256: [2; 32],
+        id: "purchase-intent".into(),
+        inputs: vec!["pages@1".into()],
+        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        score_means: vec![],
+        kinds: vec![],
+    };
+    let mut policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();
+    policy.version = version;
+    policy
+}
+
+/// Visits a day in each arm, and the shares of them that bought and that met an error.
+#[derive(Clone, Copy)]
+struct Arms {
+    visits: [u32; 2],
+    bought: [f64; 2],
+    errors: [f64; 2],
+}
+
+const SAME: Arms = Arms { visits: [2_000; 2], bought: [0.1; 2], errors: [0.02; 2] };
+
+/// The releases of these days, a window each.
+fn rows(policy: &Policy, days: std::ops::Range<u64>, arms: Arms, draws: &mut Draws) -> Vec<ReleaseRow> {
+    let experiment = &policy.experiments[0];
+    let mut all = Vec::new();
+    for window in days {
+        for (id, share) in [(experiment.goal, arms.bought), (experiment.guardrails[0].metric, arms.errors)] {
+            let metric = policy.metric(id).unwrap();
+            let deviation = metric.scales()[0].deviation(metric.mechanism);
+            let mut values = Vec::new();
+            for (visits, share) in arms.visits.iter().zip(share) {
+                let yes = (0..*visits).filter(|_| draws.uniform() < share).count();
+                for count in [f64::from(*visits) - yes as f64, yes as f64] {
+                    values.push((count + deviation * draws.normal()).round() as i64);
+                }
+            }
+            all.push(ReleaseRow {
+                metric: id,
+                window,
+                edge: "edge-1".into(),
+                policy_version: policy.version,
+                state: ReleaseState::Released,
+                received_ms: window,
+                values,
+            });
+        }
+    }
+    all
+}
+
+fn seen(versions: &[Policy], rows: &[ReleaseRow]) -> ExperimentView {
+    let known: BTreeMap<u32, Policy> = versions.iter().map(|policy| (policy.version, policy.clone())).collect();
+    let newest = versions.last().unwrap();
+    let experiment = &newest.experiments[0];
+    let by_metric: BTreeMap<u32, Vec<ReleaseRow>> = [experiment.goal, experiment.guardrails[0].metric]
+        .map(|id| (id, rows.iter().filter(|row| row.metric == id).cloned().collect()))
+        .into();
+    let counted = by_metric
+        .iter()
+        .map(|(id, rows)| (*id, Windows::of(newest.metric(*id).unwrap(), rows, &known, newest)))
+        .filter(|(_, windows)| windows.len() > 0)
+        .collect();
+    view(newest, experiment, &counted)
+}
+
+fn found(arms: Arms, days: u64, seed: u64) -> ExperimentView {
+    let policy = policy(1, |text| text);
+    let rows = rows(&policy, 20_000..20_000 + days, arms, &mut Draws::new(seed));
+    seen(&[policy], &rows)
+}
+
+#[test]
+fn a_better_arm_is_found_with_its_interval() {
+    let view = found(Arms { bought: [0.10, 0.13], ..SAME }, 10, 1);
+    assert_eq!(view.verdict, "better", "{view:#?}");
+    let hint = &view.arms[1];
+    let difference = hint.difference.unwrap();
+    assert!(difference.low > 0.0 && difference.low <= 0.03 && 0.03 <= difference.high, "{difference:?}");
+    let lift = hint.lift.unwrap();
+    assert!(lift.low <= 0.3 && 0.3 <= lift.high);
+    assert!(hint.q.unwrap() < 0.001 && view.sample_ratio_p.unwrap() > 0.01);
+    assert!((view.arms[0].visits - 20_000.0).abs() < 200.0 && view.windows == 10);
+    let share = view.arms[0].share.unwrap();
+    assert!(share.low <= 0.10 && 0.10 <= share.high);
+    assert_eq!(view.guardrails[0].verdict, "held", "{view:#?}");
+    assert!(view.words.starts_with("hint is better than as-is: +"), "{}", view.words);
+    assert_eq!(view.statement, None, "it is about no model");
+}
+
+#[test]
+fn a_worse_one_too_and_less_may_be_the_better() {
+    let worse = Arms { bought: [0.13, 0.10], ..SAME };
+    assert_eq!(found(worse, 10, 2).verdict, "worse");
+    let policy = policy(1, |text| text.replace("minimum_effect", "better = \"lower\"\nminimum_effect"));
+    let rows = rows(&policy, 20_000..20_010, worse, &mut Draws::new(2));
+    assert_eq!(seen(&[policy], &rows).verdict, "better");
+}
+
+#[test]
+fn a_broken_guardrail_comes_before_what_was_gained() {
+    let view = found(Arms { bought: [0.10, 0.13], errors: [0.02, 0.06], ..SAME }, 10, 3);
+    assert_eq!((view.verdict, view.guardrails[0].verdict), ("stop", "broken"));
+    assert!(view.words.starts_with("Stop hint: visits with feature:errors@1 are more frequent by"), "{}", view.words);
+}
+
+#[test]
+fn arms_that_are_unevenly_filled_come_before_everything() {
+    let view = found(Arms { visits: [2_000, 1_800], bought: [0.10, 0.13], ..SAME }, 10, 4);
+    assert_eq!(view.verdict, "uneven");
+    assert!(view.words.contains("trust no figure of it") && view.sample_ratio_p.unwrap() < 0.001);
+}
+
+#[test]
+fn arms_that_do_not_differ_are_told_when_that_is_sure_and_not_before() {
+    assert_eq!(found(Arms { visits: [200; 2], ..SAME }, 2, 5).verdict, "open");
+    assert_eq!(found(Arms { visits: [20_000; 2], ..SAME }, 10, 5).verdict, "alike");
+}
+
+/// Of twenty experiments without a difference, looked at on forty days each, one at most is called at five in a hundred.
+#[test]
+fn without_a_difference_none_is_called_however_often_one_looks() {
+    let policy = policy(1, |text| text);
+    let mut called = 0;
+    for seed in 0..20 {
+        let rows = rows(&policy, 20_000..20_040, Arms { visits: [300; 2], ..SAME }, &mut Draws::new(100 + seed));
+        let wrong = |days: usize| {
+            let verdict = seen(std::slice::from_ref(&policy), &rows[..2 * days]).verdict;
+            verdict == "better" || verdict == "worse"
+        };
+        called += usize::from((1..=40).any(wrong));
+    }
+    assert!(called <= 1, "{called} of 20");
+}
+
+#[test]
+fn another_design_begins_anew_and_another_price_does_not() {
+    let first = policy(1, |text| text);
+    let mut draws = Draws::new(6);
+    let mut all = rows(&first, 20_000..20_005, SAME, &mut draws);
+    let dearer = policy(2, |text| text.replace("rho = 0.02", "rho = 0.04"));
+    all.extend(rows(&dearer, 20_005..20_010, SAME, &mut draws));
+    assert_eq!(seen(&[first.clone(), dearer], &all).windows, 10);
+    let wider = policy(2, |text| text.replace("window =", "traffic = 0.5\nwindow ="));
+    assert_eq!(seen(&[first, wider], &all).windows, 5, "the five that were released under it");
+}
+
+#[test]
+fn before_there_is_anything_to_say_it_is_said_why() {
+    let policy = policy(1, |text| text);
+    let view = seen(&[policy], &[]);
+    assert_eq!((view.verdict, view.windows), ("open", 0));
+    assert_eq!(view.unknown.len(), 2, "{:?}", view.unknown);
+    assert!(view.unknown.iter().all(|why| why.ends_with("no window was released yet")), "{:?}", view.unknown);
+    let little = found(Arms { visits: [30; 2], ..SAME }, 1, 7);
+    assert!(little.arms[0].share.is_none() && !little.unknown.is_empty(), "{little:#?}");
+}
+
+/// What the gate asks of an experiment is what is told here.
+#[test]
+fn an_experiment_with_a_model_is_evidence() {
+    let mut policy = policy(1, |text| text);
+    policy.models[0].state = ModelState::Experiment;
+    policy.experiments[0].model = Some(0);
+    let rows = rows(&policy, 20_000..20_010, Arms { bought: [0.10, 0.13], ..SAME }, &mut Draws::new(8));
+    let view = seen(&[policy.clone()], &rows);
+    let statement = Statement::read(view.statement.unwrap().to_string().as_bytes()).unwrap();
+    assert_eq!((statement.model(), statement.manifest()), ("purchase-intent", &*"01".repeat(32)));
+    let Said::Experiment(said) = statement.said else { panic!() };
+    assert_eq!((&*said.day, &*said.metric), ("2024-10-13", "outcome:purchase@1"));
+    assert!(said.exposed.iter().all(|visits| visits.abs_diff(20_000) < 200));
+    assert!(said.lift.low <= 0.3 && 0.3 <= said.lift.high && said.guardrails[0].held);
+    assert_eq!(view.model.as_deref(), Some("purchase-intent"));
+}

@@ -1,0 +1,255 @@
+//! `[[experiment]]`: who takes part, what is to change, and what must not get worse.
+//!
+//! All of it is counted as the share of visits that something was true of, by arm: a metric with two columns, written out
+//! like any other, paid from the same budget, and shown in the same ledger.
+
+use gloaming_behavior::definitions::{DEFINITIONS, Kind};
+use gloaming_privacy::{Mechanism, Rho};
+use gloaming_signal::limits;
+
+use super::monitor::{LEAST_MICRO, number, write_out};
+use super::table::{Table, Value, nearest};
+use super::{metric, need_name, purpose_of};
+use crate::document::{Axis, Bins, Metric, PageFeatureKind, Policy, Source};
+use crate::experiment::{Experiment, Guarded, WHOLE};
+
+/// Most arms: with more, each has too few people to say anything of.
+const ARMS: usize = 8;
+/// Most guardrails: all share one price.
+const GUARDRAILS: usize = 8;
+
+/// Something that is true of a visit or not.
+struct Measure {
+    /// For the metric's name.
+    what: String,
+    /// What it is of, and which values count.
+    of: String,
+    axis: Axis,
+    permitted: u32,
+}
+
+/// Adds all `[[experiment]]`, and the metrics that count them, to the policy.
+pub(super) fn experiments(root: &Table<'_>, policy: &mut Policy) {
+    for table in root.tables("experiment") {
+        let found = experiment(&table, policy);
+        table.finish();
+        let Some(found) = found else { continue };
+        if policy.experiments.len() == limits::EXPERIMENTS {
+            table.problem(format!("more than {} experiments", limits::EXPERIMENTS), "end some before others begin");
+        }
+        if policy.experiments.iter().any(|other| other.id == found.id) {
+            table.problem(format!("experiment `{}` is declared twice", found.id), "remove one");
+        }
+        if let Some(other) = policy.experiments.iter().find(|other| other.clashes(&found)) {
+            table.problem(
+                format!("`{}` and `{}` take the same part of the layer `{}`", found.id, other.id, found.layer),
+                "give each a slice of its own, as in traffic = [0.0, 0.5] and traffic = [0.5, 1.0], or another layer",
+            );
+        }
+        if found.model.is_some() && policy.experiments.iter().any(|other| other.model == found.model) {
+            table.problem("two experiments decide who hears one model", "let one of them end first");
+        }
+        policy.experiments.push(found);
+    }
+    policy.metrics.sort_by_key(|metric| metric.id);
+}
+
+/// A share as millionths.
+fn share(value: &Value<'_>) -> Option<u32> {
+    let number = value.number()?;
+    if (0.0..=1.0).contains(&number) {
+        return Some((number * f64::from(WHOLE)).round() as u32);
+    }
+    value.problem(format!("{number} is no share"), "write a number from 0 to 1");
+    None
+}
+
+/// `0.5`: the first half of the layer; `[0.5, 1.0]`: the second.
+fn slice(table: &Table<'_>) -> Option<(u32, u32)> {
+    let Some(value) = table.get("traffic") else { return Some((0, WHOLE)) };
+    let (from, to) = if value.is_list() {
+        let ends: Vec<u32> = value.list().iter().filter_map(share).collect();
+        let [from, to] = *ends.as_slice() else {
+            value.wrong("a share as in 0.5, or two ends as in [0.5, 1.0]");
+            return None;
+        };
+        (from, to)
+    } else {
+        (0, share(&value)?)
+    };
+    if from >= to {
+        value.problem("nobody takes part", "let the slice end after it begins");
+        return None;
+    }
+    Some((from, to))
+}
+
+fn arms(table: &Table<'_>) -> Option<Vec<String>> {
+    let value = table.need("arms", "[\"as-is\", \"hint\"]")?;
+    let arms = value.texts();
+    let twice = arms.iter().enumerate().any(|(at, arm)| arms[..at].contains(arm));
+    if !(2..=ARMS).contains(&arms.len()) || twice || arms.iter().any(|arm| arm.is_empty() || arm.len() > 64) {
+        value.problem(
+            format!("an experiment has 2 to {ARMS} arms with different short names"),
+            "the first is the control, as in arms = [\"as-is\", \"hint\"]",
+        );
+        return None;
+    }
+    Some(arms)
+}
+
+/// The model that the control does not hear.
+fn model(table: &Table<'_>, purpose: u32, policy: &Policy) -> Option<u32> {
+    let value = table.get("model")?;
+    let id = value.text()?;
+    let Some(place) = policy.models.iter().position(|model| model.id == id) else {
+        let meant = nearest(&id, policy.models.iter().map(|model| model.id.as_str()));
+        let remedy = meant.map_or("declare it as a [[model]]".to_owned(), |m| format!("did you mean `{m}`?"));
+        value.problem(format!("there is no model `{id}`"), remedy);
+        return None;
+    };
+    let model = &policy.models[place];
+    if !model.state.acts() {
+        value.problem(format!("no page hears `{id}`, so no arm differs"), "promote it to experiment first");
+    }
+    if model.purpose != purpose {
+        value.problem(format!("`{id}` serves another purpose than the experiment"), "give both the same");
+    }
+    u32::try_from(place).ok()
+}
+
+/// What a text or a table says is true of a visit or not.
+fn measure(value: &Value<'_>, policy: &Policy) -> Option<Measure> {
+    let table = value.is_table().then(|| value.table()).flatten();
+    let of = match &table {
+        Some(table) => table.need_text("of", "\"outcome:purchase@1\""),
+        None => value.text()?,
+    };
+    let source = metric::source_of(value, &of, policy)?;
+    let get = |key| table.as_ref().and_then(|table| table.get(key));
+    let (is, at_least) = (get("is"), get("at_least").and_then(|value| value.number()));
+    let permitted = get("permitted").map_or(Some(WHOLE / 100), |value| share(&value));
+    if let Some(table) = &table {
+        table.finish();
+    }
+    let mut what = of.split_once(':').map_or(of.as_str(), |(_, name)| name).replace('@', "-");
+    if let Some(cut) = what.strip_suffix("-1") {
+        what = cut.to_owned();
+    }
+    let mut told = of.clone();
+    let bins = if is_number(source, policy) {
+        let (zero, scale) = metric::steps(value, source, policy)?;
+        let least = ((at_least.unwrap_or(1.0) - zero) * scale).round();
+        if !(1.0..4e9).contains(&least) {
+            value.problem("every visit has that much, or none can", "raise or lower at_least");
+            return None;
+        }
+        if let Some(least) = at_least {
+            told = format!("{of}: {least} at least");
+        }
+        Bins::Edges(vec![0, least as u32, least as u32 + 1])
+    } else {
+        let words = metric::words(value, source, policy)?;
+        let wanted = match &is {
+            Some(is) => is.texts(),
+            None if words.len() == 2 => vec![words[1].clone()],
+            None => Vec::new(),
+        };
+        if let Some(unknown) = wanted.iter().find(|word| !words.contains(word)) {
+            value.problem(format!("`{unknown}` is never a value of {of}"), format!("known: {}", words.join(", ")));
+        }
+        if wanted.is_empty() || wanted.len() >= words.len() {
+            value.problem(
+                format!("{of} has {} words, and which of them count is not said", words.len()),
+                format!("as in {{ of = \"{of}\", is = [\"{}\"] }}", words.last().map_or("", String::as_str)),
+            );
+            return None;
+        }
+        if is.is_some() {
+            what = format!("{what}-{}", wanted.join("-"));
+            told = format!("{of}: {}", wanted.join(" or "));
+        }
+        Bins::Map(words.iter().map(|word| u32::from(wanted.contains(word))).collect())
+    };
+    let axis = Axis { source, bins, labels: ["no", "yes"].map(str::to_owned).to_vec() };
+    Some(Measure { what, of: told, axis, permitted: permitted? })
+}
+
+fn is_number(source: Source, policy: &Policy) -> bool {
+    match source {
+        Source::Feature(of) => {
+            matches!(DEFINITIONS.get(of as usize).map(|d| d.kind), Some(Kind::Number { .. }))
+        }
+        Source::Page(of) => {
+            matches!(policy.page_features.get(of as usize).map(|f| &f.kind), Some(PageFeatureKind::Number { .. }))
+        }
+        _ => false,
+    }
+}
+
+fn experiment(table: &Table<'_>, policy: &mut Policy) -> Option<Experiment> {
+    let id = need_name(table, "id");
+    let (arms, slice, purpose) = (arms(table), slice(table), purpose_of(table, &policy.purposes));
+    let layer = table.get("layer").and_then(|value| value.text()).unwrap_or_else(|| id.clone());
+    let model = model(table, purpose, policy);
+    let lower = match table.get("better").and_then(|value| Some((value.text()?, value))) {
+        None => false,
+        Some((word, _)) if word == "higher" => false,
+        Some((word, _)) if word == "lower" => true,
+        Some((word, value)) => {
+            value.problem(format!("better = \"{word}\" is unknown"), "use higher or lower");
+            false
+        }
+    };
+    let least = table.get("minimum_effect").map_or(Some(WHOLE / 100), |value| share(&value));
+    let (span_ms, k) = (metric::window(table, policy), metric::crowd(table));
+    let price = table.need("rho", "0.02").and_then(|value| value.micro()).unwrap_or(LEAST_MICRO);
+    let goal = table.need("goal", "\"outcome:purchase@1\"").and_then(|value| measure(&value, policy));
+    let rails = table.get("guardrails").map_or_else(Vec::new, |value| value.list());
+    if rails.len() > GUARDRAILS {
+        table.problem(format!("more than {GUARDRAILS} guardrails"), "keep those that would stop it");
+    }
+    let rails: Vec<Measure> = rails.iter().filter_map(|value| measure(value, policy)).collect();
+    let (arms, (from, to), goal) = (arms?, slice?, goal?);
+    let each = price / (1 + rails.len() as u64);
+    if each < LEAST_MICRO {
+        table.problem(
+            format!(
+                "rho = {} is shared by {} counts, and {} each says nothing about a few hundred visits",
+                price as f64 / 1e6,
+                1 + rails.len(),
+                each as f64 / 1e6
+            ),
+            format!("raise it to {}, or drop guardrails", (LEAST_MICRO * (1 + rails.len() as u64)) as f64 / 1e6),
+        );
+    }
+    let place = u32::try_from(policy.experiments.len()).ok()?;
+    let mut written = |measure: &Measure| {
+        let (name, of) = (format!("{id}-by-{}", measure.what), format!("arm:{id}, {}", measure.of));
+        let arm = Axis {
+            source: Source::Arm(place),
+            bins: Bins::Map((0..u32::try_from(arms.len()).unwrap_or(0)).collect()),
+            labels: arms.clone(),
+        };
+        let metric = Metric {
+            id: number(&format!("{name} {of}")),
+            name,
+            of,
+            kind: "joint".into(),
+            purpose,
+            span_ms,
+            per_day: 1,
+            rho: Rho::from_micro(each.max(2)),
+            k,
+            mechanism: Mechanism::Gaussian,
+            axes: vec![arm, measure.axis.clone()],
+        };
+        metric::check_purposes(table, policy, &metric);
+        let number = metric.id;
+        write_out(table, policy, metric);
+        number
+    };
+    let goal = written(&goal);
+    let guardrails = rails.iter().map(|rail| Guarded { metric: written(rail), permitted: rail.permitted }).collect();
+    Some(Experiment { id, arms, purpose, layer, from, to, model, goal, lower, least: least?, guardrails })
+}

@@ -1,0 +1,146 @@
+//! Experiments in a policy, and which arm of one a device is in.
+//!
+//! ```text
+//! place in a layer = first 4 bytes of SHA-256("gloaming layer" 0 layer 0 lot), as a share of 2^32
+//! arm              = first 4 bytes of SHA-256("gloaming arm"   0 id    0 lot), likewise, times the number of arms
+//! ```
+//! `lot` is drawn on the device, stays there, and goes with consent. Nobody else can tell which arm a device is in, nor that
+//! two experiments meet the same device; a device that forgets is a new one.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use gloaming_signal::{cbor_record, hash};
+
+/// A share's whole.
+pub const WHOLE: u32 = 1_000_000;
+
+/// Something that must not get worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// Id of the metric that counts it by arm.
+    pub metric: u32,
+    /// How much more of it would still be accepted, in millionths of the visits.
+    pub permitted: u32,
+}
+
+cbor_record!(Guarded { metric, permitted });
+
+/// An experiment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Experiment {
+    /// Its name. Who is in which arm follows from it, so that one that is run again has another.
+    pub id: String,
+    /// Names of its arms; the first is the control.
+    pub arms: Vec<String>,
+    /// Index of the purpose that a person must have agreed to.
+    pub purpose: u32,
+    /// Experiments of one layer have slices that do not overlap, and no device is in two of them.
+    pub layer: String,
+    /// The slice of the layer that takes part, in millionths: from here.
+    pub from: u32,
+    /// To here, excluded.
+    pub to: u32,
+    /// The model that devices in the control do not hear: index into `Policy::models`.
+    pub model: Option<u32>,
+    /// Id of the metric that counts, by arm, what is to change.
+    pub goal: u32,
+    /// Whether less of it is better.
+    pub lower: bool,
+    /// Smallest change that would matter, in millionths of the visits.
+    pub least: u32,
+    /// What must not get worse.
+    pub guardrails: Vec<Guarded>,
+}
+
+cbor_record!(Experiment { id, arms, purpose, layer, from, to, model, goal, lower, least, guardrails });
+
+/// A place from 0 to `parts`, excluded, that follows from what it is for, from a name, and from the device's lot.
+fn place(what: &str, name: &str, lot: &[u8; 32], parts: u32) -> u32 {
+    let text: Vec<u8> = [what.as_bytes(), &[0], name.as_bytes(), &[0], lot].concat();
+    let first = hash::sha256(&text).first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+    // Below `parts` because `first` is below 2^32.
+    ((u64::from(first) * u64::from(parts)) >> 32) as u32
+}
+
+impl Experiment {
+    /// The arm of the device with this lot; `None` when it takes no part.
+    #[must_use]
+    pub fn arm(&self, lot: &[u8; 32]) -> Option<u32> {
+        let here = place("gloaming layer", &self.layer, lot, WHOLE);
+        let arms = u32::try_from(self.arms.len()).ok()?;
+        (self.from..self.to).contains(&here).then(|| place("gloaming arm", &self.id, lot, arms))
+    }
+
+    /// Whether they take the same part of one layer, and a device could be in both although it must not.
+    #[must_use]
+    pub fn clashes(&self, other: &Self) -> bool {
+        self.layer == other.layer && self.from < other.to && other.from < self.to
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn experiment(id: &str, layer: &str, slice: (u32, u32), arms: usize) -> Experiment {
+        Experiment {
+            id: id.into(),
+            arms: (0..arms).map(|arm| alloc::format!("arm {arm}")).collect(),
+            purpose: 0,
+            layer: layer.into(),
+            from: slice.0,
+            to: slice.1,
+            model: None,
+            goal: 1,
+            lower: false,
+            least: 10_000,
+            guardrails: Vec::new(),
+        }
+    }
+
+    fn lots(count: u32) -> impl Iterator<Item = [u8; 32]> {
+        (0..count).map(|seed| hash::sha256(&seed.to_be_bytes()))
+    }
+
+    #[test]
+    fn devices_fall_into_arms_evenly_and_stay_there() {
+        let three = experiment("three", "page", (0, 500_000), 3);
+        let mut count = [0u32; 3];
+        let mut none = 0;
+        for lot in lots(30_000) {
+            match three.arm(&lot) {
+                Some(arm) => count[arm as usize] += 1,
+                None => none += 1,
+            }
+            assert_eq!(three.arm(&lot), three.arm(&lot));
+        }
+        // Four standard deviations of a share of 15,000 and of 5,000.
+        assert!((14_650..15_350).contains(&none), "{none}");
+        assert!(count.iter().all(|arm| (4_730..5_270).contains(arm)), "{count:?}");
+    }
+
+    #[test]
+    fn of_one_layer_no_device_is_in_two_and_layers_know_nothing_of_each_other() {
+        let (one, two) = (experiment("a", "page", (0, 400_000), 2), experiment("b", "page", (400_000, WHOLE), 2));
+        let apart = experiment("c", "mail", (0, WHOLE), 2);
+        assert!(!one.clashes(&two) && !one.clashes(&apart) && one.clashes(&one));
+        let mut both = [[0u32; 2]; 2];
+        for lot in lots(20_000) {
+            assert!(one.arm(&lot).is_none() || two.arm(&lot).is_none());
+            if let (Some(one), Some(other)) = (one.arm(&lot), apart.arm(&lot)) {
+                both[one as usize][other as usize] += 1;
+            }
+        }
+        // 8,000 devices over four pairs: 2,000 each, and 4 deviations are 155.
+        assert!(both.iter().flatten().all(|pair| (1_845..2_155).contains(pair)), "{both:?}");
+    }
+
+    /// Computed by Python's hashlib: a second implementation, which keeps arms where they are.
+    #[test]
+    fn arms_are_where_another_implementation_puts_them() {
+        let lot = [7; 32];
+        assert_eq!(place("gloaming layer", "page", &lot, WHOLE), 707_385);
+        assert_eq!(place("gloaming arm", "hint", &lot, 1_000), 968);
+    }
+}

@@ -1,0 +1,148 @@
+//! `[[experiment]]`: what it compiles to, and what is wrong with it in words.
+#![allow(clippy::unwrap_used)]
+
+use gloaming_policy::author::{ManifestFacts, compile, diff, template};
+use gloaming_policy::{Bins, Policy, Source, WHOLE};
+
+const TODAY: u64 = 20_781;
+
+fn text(more: &str) -> String {
+    let shop = template("shop", "shop.example", "https://shop.example", "2027-03-01").unwrap();
+    shop.replace("rho_per_device_day = 0.25", "rho_per_device_day = 1.0") + more
+}
+
+fn facts(_: &str) -> Result<ManifestFacts, String> {
+    Ok(ManifestFacts {
+        manifest_sha256: [1; 32],
+        onnx_sha256: [2; 32],
+        id: "purchase-intent".into(),
+        inputs: vec!["pages@1".into()],
+        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        score_means: vec![],
+        kinds: vec![],
+    })
+}
+
+fn compiled(more: &str) -> Policy {
+    compile(&text(more), TODAY, &facts).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn problems(more: &str) -> String {
+    match compile(&text(more), TODAY, &facts) {
+        Ok(_) => panic!("{more} compiles"),
+        Err(problems) => problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+    }
+}
+
+const HINT: &str = r#"
+[[experiment]]
+id = "hint"
+arms = ["as-is", "hint"]
+purpose = "measurement"
+goal = "outcome:purchase@1"
+guardrails = [
+    { of = "feature:lcp-band@1", is = ["poor", "needs-improvement"], permitted = 0.02 },
+    { of = "feature:engaged-time@1", at_least = 600 },
+    "feature:errors@1",
+]
+window = "day"
+rho = 0.02
+k = 50
+"#;
+
+#[test]
+fn an_experiment_is_written_out_as_counts_by_arm() {
+    let policy = compiled(HINT);
+    let [hint] = policy.experiments.as_slice() else { panic!() };
+    assert_eq!((hint.from, hint.to, &*hint.layer, hint.model, hint.lower), (0, WHOLE, "hint", None, false));
+    let metric = |id| policy.metric(id).unwrap();
+    let goal = metric(hint.goal);
+    assert_eq!((&*goal.name, &*goal.of), ("hint-by-purchase", "arm:hint, outcome:purchase@1"));
+    assert_eq!(goal.axes[0].source, Source::Arm(0));
+    assert_eq!(goal.labels(), ["as-is | no", "as-is | yes", "hint | no", "hint | yes"]);
+    assert_eq!(goal.rho.micro(), 5_000, "a quarter of the price each");
+    let rails = &hint.guardrails;
+    let of = |at: usize| metric(rails[at].metric);
+    assert_eq!(of(0).name, "hint-by-lcp-band-poor-needs-improvement");
+    assert_eq!(of(0).axes[1].bins, Bins::Map(vec![0, 1, 1, 0]));
+    assert_eq!(of(1).axes[1].bins, Bins::Edges(vec![0, 600_000, 600_001]));
+    assert_eq!(of(2).axes[1].bins, Bins::Edges(vec![0, 1, 2]));
+    let permitted: Vec<u32> = rails.iter().map(|rail| rail.permitted).collect();
+    assert_eq!(permitted, [20_000, 10_000, 10_000]);
+    assert_eq!(Policy::from_bytes(&policy.to_bytes()).unwrap(), policy);
+    // Its numbers stay when others come before it.
+    let other = HINT.replace("id = \"hint\"", "id = \"other\"");
+    let two = compiled(&(other + HINT));
+    assert_eq!(two.experiments[1].goal, hint.goal);
+    let lines = diff(&compiled(""), &policy).join("\n");
+    assert!(lines.contains("experiment `hint`: begins anew, with as-is, hint"), "{lines}");
+}
+
+#[test]
+fn experiments_of_one_layer_share_it() {
+    let one = HINT.replace("window", "layer = \"page\"\ntraffic = 0.4\nwindow");
+    let two =
+        HINT.replace("\"hint\"\n", "\"other\"\n").replace("window", "layer = \"page\"\ntraffic = [0.4, 1.0]\nwindow");
+    let policy = compiled(&(one.clone() + &two));
+    let slices: Vec<(u32, u32)> = policy.experiments.iter().map(|e| (e.from, e.to)).collect();
+    assert_eq!(slices, [(0, 400_000), (400_000, 1_000_000)]);
+    let said = problems(&(one + &two.replace("[0.4, 1.0]", "[0.3, 1.0]")));
+    assert!(said.contains("`other` and `hint` take the same part of the layer `page`"), "{said}");
+}
+
+#[test]
+fn what_is_wrong_is_said_with_a_remedy() {
+    let with = |from: &str, to: &str| problems(&HINT.replace(from, to));
+    for (from, to, words) in [
+        ("[\"as-is\", \"hint\"]", "[\"as-is\"]", "an experiment has 2 to 8 arms with different short names"),
+        ("[\"as-is\", \"hint\"]", "[\"a\", \"a\"]", "an experiment has 2 to 8 arms"),
+        ("outcome:purchase@1", "outcome:purchase@2", "there is no outcome `purchase@2`"),
+        ("\"outcome:purchase@1\"", "\"feature:referrer-class@1\"", "has 6 words, and which of them count is not said"),
+        ("\"poor\", ", "\"pour\", ", "`pour` is never a value of feature:lcp-band@1"),
+        ("at_least = 600", "at_least = 0", "every visit has that much, or none can"),
+        ("permitted = 0.02", "permitted = 2", "2 is no share"),
+        ("rho = 0.02", "rho = 0.007", "rho = 0.007 is shared by 4 counts"),
+        ("window = ", "traffic = [0.5, 0.5]\nwindow = ", "nobody takes part"),
+        ("window = ", "traffic = 1.5\nwindow = ", "1.5 is no share"),
+        ("window = ", "better = \"more\"\nwindow = ", "better = \"more\" is unknown"),
+        ("window = ", "model = \"purchase-intents\"\nwindow = ", "did you mean `purchase-intent`?"),
+        ("window = ", "model = \"purchase-intent\"\nwindow = ", "no page hears `purchase-intent`, so no arm differs"),
+        ("window = ", "modell = \"purchase-intent\"\nwindow = ", "modell"),
+        ("\"feature:errors@1\",", "\"outcome:purchase@1\",", "shares its id or its name with `hint-by-purchase`"),
+        (
+            "purpose = \"measurement\"\ngoal",
+            "purpose = \"prediction\"\ngoal = \"page:cart-value\"\nmore",
+            "serves another purpose",
+        ),
+    ] {
+        let said = with(from, to);
+        assert!(said.contains(words), "{words:?} is not in:\n{said}");
+    }
+    let many: String = (0..17)
+        .map(|at| {
+            let id = format!("hint-{at}");
+            let little = HINT.split("guardrails").next().unwrap().replace("\"hint\"\n", &format!("\"{id}\"\n"));
+            little + "window = \"day\"\nrho = 0.002\nk = 50\n"
+        })
+        .collect();
+    assert!(problems(&many).contains("more than 16 experiments"));
+    assert!(problems(&(HINT.to_owned() + HINT)).contains("experiment `hint` is declared twice"));
+}
+
+/// Whoever signed them: bytes that contradict themselves are no policy.
+#[test]
+fn bytes_that_contradict_themselves_are_refused() {
+    let refused = |change: fn(&mut Policy)| {
+        let mut policy = compiled(HINT);
+        change(&mut policy);
+        assert!(Policy::from_bytes(&policy.to_bytes()).is_err());
+    };
+    refused(|policy| policy.experiments[0].goal = 1);
+    refused(|policy| policy.experiments[0].to = WHOLE + 1);
+    refused(|policy| policy.experiments[0].from = WHOLE);
+    refused(|policy| policy.experiments[0].arms.truncate(1));
+    refused(|policy| policy.experiments[0].model = Some(1));
+    refused(|policy| policy.experiments[0].purpose = 9);
+    refused(|policy| policy.experiments.push(policy.experiments[0].clone()));
+    refused(|policy| policy.experiments.clear());
+}

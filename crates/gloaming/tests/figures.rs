@@ -1,0 +1,101 @@
+//! The models that come with this project, made anew from their data by their own scripts: what was found is what is shipped.
+//! The data are no part of it: without `GLOAMING_DATA`, the folder that holds them, nothing is tried, and that is said.
+#![allow(clippy::unwrap_used)]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gloaming_model::Model;
+use serde_json::Value;
+
+/// Seeds and threads are fixed; what is left is another processor's last digits.
+const SPREAD: f64 = 1e-3;
+
+fn shipped(model: &str) -> PathBuf {
+    Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../models").join(model)
+}
+
+/// The model as its script makes it now, in a folder that is gone afterwards, and what it prints.
+fn made(model: &str) -> Option<(tempfile::TempDir, String)> {
+    let (data, python) = (env::var_os("GLOAMING_DATA"), env::var_os("GLOAMING_KIT_PYTHON"));
+    let (Some(data), Some(python)) = (data, python) else {
+        println!("skipped {model}: GLOAMING_DATA and GLOAMING_KIT_PYTHON are not both set");
+        return None;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(python);
+    command.arg("-B").arg(shipped(model).join("train/train.py")).arg("--data").arg(data);
+    command.args(["--gloaming", env!("CARGO_BIN_EXE_gloaming"), "--out"]).arg(folder.path().join("model"));
+    let output = command.output().unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+    assert!(output.status.success(), "{said}\n{wrong}");
+    Some((folder, said.into_owned()))
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// All numbers of one value near those of the other, everything else the same.
+fn alike(one: &Value, other: &Value, place: &str) {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => {
+            let (one, other) = (one.as_f64().unwrap(), other.as_f64().unwrap());
+            assert!((one - other).abs() <= SPREAD * one.abs().max(1.0), "{place}: {one} and {other}");
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>(), "{place}");
+            one.iter().for_each(|(key, value)| alike(value, &other[key], &format!("{place}.{key}")));
+        }
+        _ => assert_eq!(one, other, "{place}"),
+    }
+}
+
+/// Makes a model anew and holds it to the shipped one: what it learnt, its words, its scores, and the evidence.
+fn the_same(model: &str, statements: &[(&str, &[&str])]) -> Option<String> {
+    let (folder, said) = made(model)?;
+    let (old, new) = (shipped(model), folder.path().join("model"));
+    let manifests = [json(&old.join("manifest.json")), json(&new.join("manifest.json"))];
+    for part in ["training", "input", "output", "score_edges", "background"] {
+        alike(&manifests[0][part], &manifests[1][part], part);
+    }
+    let load = |folder: &Path| {
+        let bytes = |name: &str| std::fs::read(folder.join(name)).unwrap();
+        Model::load(&bytes("manifest.json"), &bytes("model.onnx")).unwrap()
+    };
+    let (before, now) = (load(&old), load(&new));
+    for row in &before.manifest().reference.inputs {
+        let (one, other) = (before.score(row).unwrap(), now.score(row).unwrap());
+        assert!(f64::from((one - other).abs()) <= SPREAD, "{row:?}: {one} and {other}");
+    }
+    for (statement, figures) in statements {
+        let of = |folder: &Path| json(&folder.join(format!("evidence/{statement}.json")))["predicate"].clone();
+        for figure in *figures {
+            alike(&of(&old)[figure], &of(&new)[figure], &format!("{statement}.{figure}"));
+        }
+    }
+    Some(said)
+}
+
+#[test]
+fn buys_again_is_what_bg_nbd_gives_for_cdnow() {
+    let figures = [("held-out", &["auc", "average_precision", "brier"][..]), ("calibration", &["error"])];
+    let Some(said) = the_same("buys-again", &figures) else { return };
+    // Fader, Hardie and Lee 2005, table 2, on the same customers.
+    assert!(
+        said.contains("2357 customers: r 0.2426, alpha 4.4136, a 0.7929, b 2.4259; log-likelihood -9582.4"),
+        "{said}"
+    );
+}
+
+#[test]
+fn visit_kind_sorts_as_it_did() {
+    the_same("visit-kind", &[]);
+}
+
+#[test]
+fn unusual_visit_finds_what_it_found() {
+    the_same("unusual-visit", &[]);
+}

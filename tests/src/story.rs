@@ -1,0 +1,278 @@
+//! A story for the demonstration: visits change, the centre sees it and says so, and the model is put right from counts.
+//!
+//! Nobody is made up but the visitors: each is a device as browsers run it, with its own consent, account and noise-free
+//! cell, whose submission goes to the real edge over HTTP. Windows are closed by putting the demonstration's clock forward.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use gloaming::assets;
+use gloaming::commands::recalibrate;
+use gloaming::demo::{MODEL, SITE};
+use gloaming_collector::device::{Device, Setup};
+use gloaming_http::Client;
+use gloaming_model::Model;
+use gloaming_policy::Policy;
+use gloaming_signal::EventKind;
+use gloaming_stats::draws::Draws;
+use serde_json::Value;
+
+use crate::stage::Stage;
+
+/// Posts on their way at once.
+const TOGETHER: usize = 16;
+
+/// What visits are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Habit {
+    /// Product pages of a visit, on average.
+    pub pages: f64,
+    /// How much likelier a visit is to buy than the model tells that is released.
+    pub buys: f64,
+}
+
+/// As in the model's own data: what it tells comes true.
+pub const USUAL: Habit = Habit { pages: 5.0, buys: 1.0 };
+/// A campaign brings people who look around for long, and buy twice as often as the model tells.
+pub const CAMPAIGN: Habit = Habit { pages: 14.0, buys: 2.0 };
+
+/// People who visit, by a stream of numbers.
+pub struct Crowd {
+    policy: Policy,
+    models: Vec<Option<Model>>,
+    /// By which they buy, whatever their devices tell.
+    truth: Model,
+    client: Client,
+    draws: Draws,
+    seed: u64,
+}
+
+/// The files of the shop's model as they are released.
+///
+/// # Errors
+/// When the assets lack it.
+pub fn released() -> Result<(Vec<u8>, Vec<u8>)> {
+    let assets = assets::find(None)?;
+    let file = |name: &str| {
+        let bytes = assets.bytes(&format!("models/{MODEL}/{name}"));
+        bytes.map(|bytes| bytes.to_vec()).with_context(|| format!("the assets lack {name} of {MODEL}"))
+    };
+    Ok((file("manifest.json")?, file("model.onnx")?))
+}
+
+impl Crowd {
+    /// A crowd of people whose devices hold this policy, and this model under the shop's name.
+    ///
+    /// # Errors
+    /// When the model does not load.
+    pub fn new(policy: &Policy, (manifest, onnx): (&[u8], &[u8]), seed: u64) -> Result<Self> {
+        let load = |id: &str| Ok::<_, anyhow::Error>((id == MODEL).then(|| Model::load(manifest, onnx)).transpose()?);
+        let models = policy.models.iter().map(|model| load(&model.id)).collect::<Result<_>>()?;
+        let (first, its) = released()?;
+        let (truth, client) = (Model::load(&first, &its)?, Client::new(Duration::from_secs(20)));
+        Ok(Self { policy: policy.clone(), models, truth, client, draws: Draws::new(seed), seed })
+    }
+
+    /// One visit on a device of its own; what it sends.
+    fn visit(&mut self, bytes: &[u8], habit: Habit, now_ms: u64) -> Result<Option<Vec<u8>>> {
+        self.seed += 1;
+        let setup = Setup {
+            purposes: self.policy.purposes.iter().map(|purpose| purpose.id.clone()).collect(),
+            host: SITE.to_owned(),
+            device_class: 2,
+            width: 1_280,
+            weekday: 2,
+            hour: 15,
+            check: false,
+            now_ms: now_ms as f64,
+        };
+        let lot = gloaming_signal::hash::sha256(&self.seed.to_be_bytes());
+        let mut device = Device::new(bytes, setup, &[], &lot).map_err(anyhow::Error::msg)?;
+        let mut at = now_ms;
+        let mut look = |device: &mut Device, path: &str, seconds: f64| {
+            device.page(at, 0, path, "", "");
+            at += 500;
+            device.push(at, EventKind::EngagedTime.number().into(), (seconds * 1_000.0) as u32, 0, 0);
+            at += 500;
+        };
+        look(&mut device, "/", 5.0);
+        let products = 1 + (-self.draws.uniform().ln() * (habit.pages - 1.0)) as u32;
+        for _ in 0..products.min(60) {
+            look(&mut device, "/p/harbour-lantern", 15.0 + 40.0 * self.draws.uniform());
+        }
+        if self.draws.uniform() < 0.4 {
+            look(&mut device, "/account", 20.0);
+        }
+        if self.draws.uniform() < 0.2 {
+            look(&mut device, "/help", 30.0);
+        }
+        let mut likely = 0.0;
+        for (index, model) in self.models.iter().enumerate() {
+            let (Some(model), inputs) = (model, device.model_inputs(index)) else { continue };
+            let score = model.score(&inputs)?;
+            device.set_score(index, score);
+            device.fared(index, 1);
+            likely = f64::from(self.truth.score(&inputs)?);
+        }
+        if self.draws.uniform() < habit.buys * likely {
+            device.push(at + 10, EventKind::Purchase.number().into(), 6_400, 0, 0);
+        }
+        Ok(device.prepare(now_ms).submission)
+    }
+
+    /// So many visits, in the window that is open.
+    ///
+    /// # Errors
+    /// When a visit is not taken.
+    pub async fn visits(&mut self, stage: &Stage, count: u32, habit: Habit) -> Result<()> {
+        let (bytes, now_ms) = (self.policy.to_bytes(), stage.now_ms());
+        let mut bodies = Vec::new();
+        for _ in 0..count {
+            bodies.extend(self.visit(&bytes, habit, now_ms)?);
+        }
+        let address = format!("{}/g/v1/contributions", stage.demo.shop);
+        let post = |body: Vec<u8>| {
+            let (client, address) = (self.client.clone(), address.clone());
+            async move {
+                let (status, _, answer) = client.post(&address, Bytes::from(body)).await?;
+                if !status.is_success() {
+                    bail!("a visit was answered with {status}: {}", String::from_utf8_lossy(&answer));
+                }
+                Ok(())
+            }
+        };
+        let mut answers = futures_util::stream::iter(bodies).map(post).buffer_unordered(TOGETHER);
+        while let Some(answer) = answers.next().await {
+            answer?;
+        }
+        Ok(())
+    }
+}
+
+/// What the centre says under an address of the site.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn ask(stage: &Stage, what: &str) -> Result<Value> {
+    let client = Client::new(Duration::from_secs(20)).answers(16 * 1024 * 1024);
+    let (_, _, body) = client.get(&format!("{}/api/v1/sites/{SITE}/{what}", stage.demo.central)).await?;
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// Waits until something is true of what the centre says.
+async fn until<T>(stage: &Stage, what: &str, found: impl Fn(&Value) -> Option<T>) -> Result<T> {
+    for _ in 0..600 {
+        if let Some(found) = found(&ask(stage, what).await?) {
+            return Ok(found);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bail!("the centre's {what} does not say in a minute what was waited for")
+}
+
+/// Closes the window, and waits until so many of the model's are at the centre.
+async fn closed(stage: &Stage, windows: usize) -> Result<()> {
+    stage.close_window();
+    let name = format!("{MODEL}-fared");
+    until(stage, "overview?last=100", |overview| {
+        let metrics = overview["metrics"].as_array()?;
+        let fared = metrics.iter().find(|metric| metric["name"] == name.as_str())?;
+        (fared["windows"].as_array()?.len() >= windows).then_some(())
+    })
+    .await
+}
+
+/// The shop's model as the centre sees it.
+async fn model(stage: &Stage) -> Result<Value> {
+    let models = ask(stage, "models").await?;
+    let found = models.as_array().and_then(|all| all.iter().find(|model| model["id"] == MODEL));
+    found.cloned().context("the centre does not know the model")
+}
+
+/// A figure with its interval.
+fn shown(figure: &Value) -> String {
+    let of = |end: &str| figure[end].as_f64().unwrap_or(f64::NAN);
+    format!("{:.3} [{:.3}, {:.3}]", of("value"), of("low"), of("high"))
+}
+
+/// What came of a story.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The alert's words.
+    pub alert: String,
+    /// Calibration error while visits were usual, in the campaign, and of the version that was put right.
+    pub errors: [f64; 3],
+}
+
+/// Visits change; it is seen, told, and put right. `say` is told how far it is, and `see` may look at the pages.
+///
+/// # Errors
+/// When something is not seen that should be, or a step is refused.
+pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
+    stage: &Stage,
+    visits: u32,
+    folder: &Path,
+    say: impl Fn(&str),
+    see: See,
+) -> Result<Told> {
+    let error =
+        |model: &Value| model["performed"]["calibration_error"]["value"].as_f64().context("no calibration error");
+    let (manifest, onnx) = released()?;
+    let mut crowd = Crowd::new(&stage.demo.policy, (&manifest, &onnx), 1)?;
+    for window in 1..=4 {
+        crowd.visits(stage, visits, USUAL).await?;
+        closed(stage, window).await?;
+        say(&format!("window {window}: {visits} visits as usual"));
+    }
+    let usual = model(stage).await?;
+    say(&format!(
+        "{MODEL} tells what comes true: calibration error {}",
+        shown(&usual["performed"]["calibration_error"])
+    ));
+    see("usual").await?;
+
+    for window in 5..=6 {
+        crowd.visits(stage, visits, CAMPAIGN).await?;
+        closed(stage, window).await?;
+        say(&format!("window {window}: {visits} visits of a campaign, which look around for long and buy more"));
+    }
+    let alert = until(stage, "alerts", |alerts| {
+        let drift = alerts.as_array()?.iter().find(|alert| alert["kind"] == "drift")?;
+        Some(drift["words"].as_str()?.to_owned())
+    })
+    .await?;
+    say(&format!("the centre raises an alarm: {alert}"));
+    let seen = model(stage).await?;
+    say(&format!("over all windows its calibration error is {}", shown(&seen["performed"]["calibration_error"])));
+    // The two newest windows alone, as somebody asks who has read the alarm.
+    let overview = ask(stage, "overview?last=2").await?;
+    let from = folder.join("overview.json");
+    std::fs::write(&from, overview.to_string())?;
+    see("alarm").await?;
+
+    let (before, next) = (folder.join("now"), folder.join("next"));
+    std::fs::create_dir_all(&before)?;
+    std::fs::write(before.join("manifest.json"), &manifest)?;
+    std::fs::write(before.join("model.onnx"), &onnx)?;
+    recalibrate::run(&before.join("manifest.json"), &from, None, &next)?;
+    let (manifest, onnx) = (std::fs::read(next.join("manifest.json"))?, std::fs::read(next.join("model.onnx"))?);
+    let policy = stage.demo.bring(manifest.clone(), onnx.clone()).await?;
+    say(&format!("version 2 of {MODEL} runs in shadow, under version {} of the policy", policy.version));
+
+    let mut crowd = Crowd::new(&policy, (&manifest, &onnx), 1_000_000)?;
+    for window in 7..=8 {
+        crowd.visits(stage, visits, CAMPAIGN).await?;
+        closed(stage, window).await?;
+        say(&format!("window {window}: {visits} more of the campaign's visits"));
+    }
+    let right = model(stage).await?;
+    say(&format!(
+        "its second version tells what comes true: calibration error {}",
+        shown(&right["performed"]["calibration_error"])
+    ));
+    see("right").await?;
+    Ok(Told { alert, errors: [error(&usual)?, error(&seen)?, error(&right)?] })
+}

@@ -1,0 +1,31 @@
+//! What `cargo xtask demo --story drift` tells, from the first visit to the version that was put right.
+#![allow(clippy::unwrap_used)]
+
+use gloaming_e2e::browser::Browser;
+use gloaming_e2e::look::look;
+use gloaming_e2e::stage::{Setting, Stage};
+use gloaming_e2e::story::drift;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_campaign_is_seen_told_and_put_right() {
+    let stage = Stage::start(Setting::default()).await.unwrap();
+    let browser = Browser::launch().await.unwrap();
+    let see = async |name: &str| {
+        let page = browser.profile().await?.tab("").await?;
+        page.goto(&stage.demo.central).await?;
+        page.until("document.querySelectorAll('.model table').length > 2").await?;
+        if name == "alarm" {
+            page.until("document.querySelector('#alerts li')?.textContent.includes('pages product')").await?;
+        }
+        look(&page, &format!("story-{name}"), true).await;
+        Ok(())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let told = drift(&stage, 1_200, folder.path(), |line| println!("{line}"), see).await.unwrap();
+    assert!(told.alert.contains("purchase-intent: feature:") && told.alert.contains("fell from"), "{}", told.alert);
+    let [usual, campaign, right] = told.errors;
+    assert!(usual < 0.04 && right < 0.04, "{:?}", told.errors);
+    // Two windows of six are the campaign's, and its scores are half of what comes true.
+    assert!(campaign > 2.0 * right && campaign > usual, "{:?}", told.errors);
+    stage.demo.stop().await;
+}
