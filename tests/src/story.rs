@@ -42,7 +42,7 @@ pub const CAMPAIGN: Habit = Habit { pages: 14.0, buys: 2.0 };
 /// People who visit, by a stream of numbers.
 pub struct Crowd {
     policy: Policy,
-    models: Vec<Option<Model>>,
+    models: Vec<Model>,
     /// By which they buy, whatever their devices tell.
     truth: Model,
     client: Client,
@@ -50,15 +50,15 @@ pub struct Crowd {
     seed: u64,
 }
 
-/// The files of the shop's model as they are released.
+/// The files of a model as they are released.
 ///
 /// # Errors
 /// When the assets lack it.
-pub fn released() -> Result<(Vec<u8>, Vec<u8>)> {
+fn released(id: &str) -> Result<(Vec<u8>, Vec<u8>)> {
     let assets = assets::find(None)?;
     let file = |name: &str| {
-        let bytes = assets.bytes(&format!("models/{MODEL}/{name}"));
-        bytes.map(|bytes| bytes.to_vec()).with_context(|| format!("the assets lack {name} of {MODEL}"))
+        let bytes = assets.bytes(&format!("models/{id}/{name}"));
+        bytes.map(|bytes| bytes.to_vec()).with_context(|| format!("the assets lack {name} of {id}"))
     };
     Ok((file("manifest.json")?, file("model.onnx")?))
 }
@@ -69,9 +69,15 @@ impl Crowd {
     /// # Errors
     /// When the model does not load.
     pub fn new(policy: &Policy, (manifest, onnx): (&[u8], &[u8]), seed: u64) -> Result<Self> {
-        let load = |id: &str| Ok::<_, anyhow::Error>((id == MODEL).then(|| Model::load(manifest, onnx)).transpose()?);
+        let load = |id: &str| {
+            if id == MODEL {
+                return Ok(Model::load(manifest, onnx)?);
+            }
+            let (manifest, onnx) = released(id)?;
+            Ok(Model::load(&manifest, &onnx)?)
+        };
         let models = policy.models.iter().map(|model| load(&model.id)).collect::<Result<_>>()?;
-        let (first, its) = released()?;
+        let (first, its) = released(MODEL)?;
         let (truth, client) = (Model::load(&first, &its)?, Client::new(Duration::from_secs(20)));
         Ok(Self { policy: policy.clone(), models, truth, client, draws: Draws::new(seed), seed })
     }
@@ -109,13 +115,20 @@ impl Crowd {
         if self.draws.uniform() < 0.2 {
             look(&mut device, "/help", 30.0);
         }
+        // The shop's experiment: the note helps.
+        device.custom(at, "exposure:delivery-note");
+        let status: Value = serde_json::from_str(&device.status())?;
+        if self.draws.uniform() < if status["arms"]["delivery-note"] == "note" { 0.37 } else { 0.3 } {
+            device.push(at, EventKind::AddToCart.number().into(), 6_400, 0, 0);
+        }
         let mut likely = 0.0;
         for (index, model) in self.models.iter().enumerate() {
-            let (Some(model), inputs) = (model, device.model_inputs(index)) else { continue };
-            let score = model.score(&inputs)?;
-            device.set_score(index, score);
+            let inputs = device.model_inputs(index);
+            device.set_score(index, model.score(&inputs)?);
             device.fared(index, 1);
-            likely = f64::from(self.truth.score(&inputs)?);
+            if model.manifest().id == MODEL {
+                likely = f64::from(self.truth.score(&inputs)?);
+            }
         }
         if self.draws.uniform() < habit.buys * likely {
             device.push(at + 10, EventKind::Purchase.number().into(), 6_400, 0, 0);
@@ -220,7 +233,7 @@ pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
 ) -> Result<Told> {
     let error =
         |model: &Value| model["performed"]["calibration_error"]["value"].as_f64().context("no calibration error");
-    let (manifest, onnx) = released()?;
+    let (manifest, onnx) = released(MODEL)?;
     let mut crowd = Crowd::new(&stage.demo.policy, (&manifest, &onnx), 1)?;
     for window in 1..=4 {
         crowd.visits(stage, visits, USUAL).await?;

@@ -119,7 +119,7 @@ async fn visit(fault: Fault, language: &str) -> (Vec<Value>, Value) {
     let status = page.eval("told[0].value").await.unwrap();
     let trapped: Vec<&Value> = said.as_array().unwrap().iter().filter(|data| data["t"] == "trap").collect();
     assert!(trapped.is_empty(), "{trapped:?}");
-    let scores = said.as_array().unwrap().iter().filter(|data| data["t"] == "onscore").cloned().collect();
+    let scores = said.as_array().unwrap().iter().filter(|data| data["t"] == "score").cloned().collect();
     (scores, status)
 }
 

@@ -22,9 +22,9 @@ async fn a_campaign_is_seen_told_and_put_right() {
     };
     let folder = tempfile::tempdir().unwrap();
     let told = drift(&stage, 1_200, folder.path(), |line| println!("{line}"), see).await.unwrap();
-    assert!(told.alert.contains("purchase-intent: feature:") && told.alert.contains("fell from"), "{}", told.alert);
+    assert!(told.alert.starts_with("feature:") && told.alert.contains("goes by"), "{}", told.alert);
     let [usual, campaign, right] = told.errors;
-    assert!(usual < 0.04 && right < 0.04, "{:?}", told.errors);
+    assert!(usual < 0.06 && right < campaign / 2.0, "{:?}", told.errors);
     // Two windows of six are the campaign's, and its scores are half of what comes true.
     assert!(campaign > 2.0 * right && campaign > usual, "{:?}", told.errors);
     stage.demo.stop().await;

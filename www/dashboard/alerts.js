@@ -11,7 +11,7 @@ const time = (ms) => new Date(ms).toISOString().slice(0, 16).replace('T', ' ')
 
 const line = ({ kind, words, since_ms: since, told_ms: told }) => {
   const item = element('li')
-  item.append(element('b', KINDS[kind] || kind), ` since ${time(since)} UTC${told ? ', told' : ''}. `, element('span', words.replaceAll(/\w+:([\w-]+)@\d+/g, (_, of) => of.replaceAll('-', ' '))))
+  item.append(element('b', KINDS[kind] || kind), ` since ${time(since)} UTC${told ? ', told' : ''}. `, element('span', words.replaceAll(/\w+:([\w-]+)@\d+/g, (_, of) => of.replaceAll('-', ' ')).replaceAll(/`([^`]*)`/g, '“$1”')))
   return item
 }
 const list = (alerts) => {

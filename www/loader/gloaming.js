@@ -101,8 +101,8 @@
     on(d, 'visibilitychange', () => d.hidden ? stop() : start())
     on(w, 'pagehide', () => stop(1))
     // Another tab wrote after all, or its writing was slow to arrive: begin again from what is there. What it
-    // wrote over an answer that is newer than its own, it had not heard of: the answer is said again.
-    on(w, 'storage', () => record.t > stored().t ? save() : worker && stored().r != record.r && start(end()))
+    // wrote over a no that is newer than its own answer, it had not heard of: the no is said again.
+    on(w, 'storage', () => !record.d && record.t > stored().t ? save() : worker && stored().r != record.r && start(end()))
     on(w, 'pageshow', (event) => event.persisted && view(2))
   }
 
@@ -193,7 +193,7 @@
     track: (what, props) => add('track', what + '', +props?.value),
     feature: (what, value) => add('feature', what + '', value === +value ? value : value + ''),
     on: (what, callback) => {
-      const before = heard[what = 'on' + what]
+      const before = heard[what]
       heard[what] = (data) => { before?.(data); callback(data) }
     },
     status: async () => ({ notice, purposes: record.p, state, ...await ask('status') }),

@@ -157,7 +157,7 @@ const score = (idle) => {
     let why = { reasons: [], exact: false }
     try { why = by.scorer.reasons(by.inputs, navigator.language) } catch (error) { if (typeof error != 'string') fail(by, error) }
     if (by != model) model.stoodIn = (model.stoodIn | 0) + 1
-    postMessage({ t: 'onscore', model: model.id, by: by.id, ...by.said, ...why })
+    postMessage({ t: 'score', model: model.id, by: by.id, ...by.said, ...why })
   }
 }
 
@@ -222,7 +222,7 @@ const begin = async ({ notice, record, href, size: [width, ...screen], ...more }
   }, unbase64(!check && record.s || ''))
   collector.on_quiet(quietNow)
   // Known before anything happens: a page that differs by arm should not change before a visitor's eyes.
-  postMessage({ t: 'onarms', arms: JSON.parse(collector.status()).arms })
+  postMessage({ t: 'arms', arms: JSON.parse(collector.status()).arms })
   models = JSON.parse(collector.models())
   if (models.length) setTimeout(reload, 300)
 }

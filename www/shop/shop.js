@@ -166,7 +166,8 @@ const note = ({ arms }) => {
     const line = document.createElement('p')
     line.id = 'delivery-note'
     line.textContent = `Ordered today, it leaves the workshop on ${new Date(Date.now() + 14 * 864e5).toLocaleDateString('en', { weekday: 'long', day: 'numeric', month: 'long' })}.`
-    button.before(line)
+    // Below the button: nothing that somebody is about to press may move.
+    document.getElementById('added').after(line)
   }
   tell('track', 'exposure:delivery-note')
 }

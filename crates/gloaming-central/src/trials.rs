@@ -133,8 +133,9 @@ fn share(cells: &Cells) -> Option<Figure> {
 
 fn rails(experiment: &Experiment, rail: Guarded, of: &str, arms: &[Arm]) -> Result<Vec<RailView>, ExperimentError> {
     let permitted = f64::from(rail.permitted) / 1e6;
-    let rule = Guardrail { better: Better::Lower, permitted, alpha: ALPHA, tau: TAU };
     let [control, others @ ..] = arms else { return Ok(Vec::new()) };
+    let alpha = ALPHA / others.len().max(1) as f64;
+    let rule = Guardrail { better: Better::Lower, permitted, alpha, tau: TAU };
     let judged = |(arm, name): (&Arm, &String)| {
         let found = stats::guard(&stats::effect(control, arm, Scale::Absolute)?, &rule)?;
         let verdict = match found.verdict {
@@ -231,7 +232,12 @@ fn statement(
         day: date_of(newest_ms / DAY_MS),
         metric: view.goal.clone(),
         exposed: [visits(control), visits(heard)],
-        lift: Interval { value: lift.value, low: lift.low, high: lift.high },
+        // The gate asks for what is gained, and where less is better that is what became less.
+        lift: if view.lower {
+            Interval { value: -lift.value, low: -lift.high, high: -lift.low }
+        } else {
+            Interval { value: lift.value, low: lift.low, high: lift.high }
+        },
         sample_ratio_p: view.sample_ratio_p?,
         guardrails: view.guardrails.iter().map(held).collect(),
     };
@@ -280,6 +286,11 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
     match read(experiment.goal) {
         Ok(goal) => {
             (view.windows, newest_ms) = (goal.windows, goal.newest_ms);
+            if view.windows >= WINDOWS as usize {
+                view.unknown.push(format!(
+                    "only the newest {WINDOWS} windows are added up: what holds at every look holds for a sum that grows"
+                ));
+            }
             for (arm, cells) in view.arms.iter_mut().zip(&goal.rows) {
                 (arm.visits, arm.share) = (cells.total(), share(cells));
             }
@@ -309,7 +320,17 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
         });
         match judged {
             Ok(found) => view.guardrails.extend(found),
-            Err(why) => view.unknown.push(format!("{name}: {why}")),
+            // One that cannot be told has not held.
+            Err(why) => {
+                let open = |arm: &String| RailView {
+                    of: name.clone(),
+                    arm: arm.clone(),
+                    verdict: "open",
+                    reason: why.clone(),
+                };
+                view.guardrails.extend(experiment.arms[1..].iter().map(open));
+                view.unknown.push(format!("{name}: {why}"));
+            }
         }
     }
     (view.verdict, view.words) = verdict(&view, uneven);

@@ -214,9 +214,12 @@ fn alike((policy, metric): (&Policy, &Metric), (other, version): (&Policy, &Metr
         }
         (Source::Arm(a), Source::Arm(b)) => {
             let design = |of: &Policy, place: u32| {
-                of.experiments
-                    .get(place as usize)
-                    .map(|e| (e.id.clone(), e.arms.clone(), e.layer.clone(), e.from, e.to))
+                // Another version of the model that is tried makes another experiment of it, whatever it is called.
+                let of_experiment = |e: &gloaming_policy::Experiment| {
+                    let tried = e.model.map(|place| model(of, place));
+                    (e.id.clone(), e.arms.clone(), e.layer.clone(), (e.from, e.to), tried)
+                };
+                of.experiments.get(place as usize).map(of_experiment)
             };
             design(policy, a) == design(other, b)
         }
@@ -269,7 +272,7 @@ fn drift(of: &str, axis: &Axis, windows: &Windows<'_>, many: usize) -> Result<(D
     judged().map_err(|error: DriftError| format!("{of}: {error}"))
 }
 
-fn performed(windows: &Windows<'_>, means: &[u32]) -> Option<Result<Performed, String>> {
+fn performed(windows: &Windows<'_>, model: &Model) -> Option<Result<Performed, String>> {
     let [score, outcome] = windows.metric.axes.as_slice() else { return None };
     let (Source::Score(_), Bins::Edges(edges), Source::Feature(_)) = (score.source, &score.bins, outcome.source) else {
         return None;
@@ -279,8 +282,9 @@ fn performed(windows: &Windows<'_>, means: &[u32]) -> Option<Result<Performed, S
         return None;
     }
     let scores = |millionths: &[u32]| millionths.iter().map(|score| f64::from(*score) / 1e6).collect::<Vec<_>>();
-    // A metric with bins of its author's own knows no means.
-    let known = means.len() + 1 == edges.len();
+    let means = &model.score_means;
+    // Means are of the model's own bins, and not of an author's.
+    let known = means.len() + 1 == edges.len() && edges[1..edges.len() - 1] == model.score_edges;
     let table = |cells| if known { Table::new(cells, scores(means)) } else { Table::from_edges(cells, &scores(edges)) };
     let told = || {
         let cells = windows.all().ok_or_else(|| "no window was released yet".to_owned())?;
@@ -330,7 +334,7 @@ fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> Mode
             Source::Score(of) if of == place => {
                 scores = scores.or(Some((axis, windows, alone)));
                 // Kinds are in no order, and there is nothing that they could be right or wrong about.
-                match performed(windows, &model.score_means).filter(|_| model.kinds.is_empty()) {
+                match performed(windows, model).filter(|_| model.kinds.is_empty()) {
                     Some(Ok(performed)) => well = well.or(Some(performed)),
                     Some(Err(why)) => unknown.push(why),
                     None => {}

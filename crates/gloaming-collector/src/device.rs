@@ -2,7 +2,7 @@
 
 use gloaming_behavior::{Features, NONE, Tracker};
 use gloaming_policy::{
-    Beside, Experiment, PageFeature, Policy, Score, campaign_of, group_of, referrer_class, score_steps,
+    Beside, Experiment, PageFeature, Policy, Score, Source, campaign_of, group_of, referrer_class, score_steps,
 };
 use gloaming_privacy::{DAY_MS, DeviceAccountant};
 use gloaming_signal::cbor::{self, Bytes};
@@ -72,8 +72,8 @@ pub struct Device {
     ledger: Vec<Line>,
     /// By session, the running one's last.
     made: Vec<Made>,
-    /// What arms of experiments follow from: drawn here, told to nobody.
-    lot: [u8; 32],
+    /// What arms of experiments follow from: drawn here where there are any, and sent to nobody.
+    lot: Option<[u8; 32]>,
     seed: [u8; 32],
     drawn: u64,
     pending: Option<Sending>,
@@ -97,7 +97,7 @@ impl Device {
             sent_metrics: Vec::new(),
             ledger: Vec::new(),
             made: Vec::new(),
-            lot: hash::sha256(&seed),
+            lot: None,
             policy,
             policy_hash,
             setup,
@@ -109,6 +109,12 @@ impl Device {
         };
         if let Ok(state) = cbor::from_slice::<State>(state) {
             device.restore(state);
+        }
+        let granted = |purpose: u32| device.granted.get(purpose as usize) == Some(&true);
+        if !device.policy.experiments.iter().any(|e| granted(e.purpose)) {
+            device.lot = None;
+        } else if device.lot.is_none() {
+            device.lot = Some(hash::sha256(&device.seed));
         }
         Ok(device)
     }
@@ -189,6 +195,8 @@ impl Device {
         if let Some(id) = name.strip_prefix("exposure:") {
             let found = self.policy.experiments.iter().position(|e| e.id == id);
             self.unknown_events += u32::from(found.is_none());
+            // What was seen now belongs to the visit of now: this ends one that is over, and counts nothing.
+            self.tracker.push(Event::new(at_ms, EventKind::EngagedTime, 0));
             return self.exposed(found).is_some();
         }
         let found = self.policy.events.iter().position(|e| e == name).and_then(|i| u32::try_from(i).ok());
@@ -242,14 +250,30 @@ impl Device {
         }
         // Whether the page would hear it is when people become comparable, in the control too; who takes no part hears nothing
         // either, or what pages do with scores would be there without being tried.
-        let tried = self.policy.experiments.iter().position(|e| e.model == Some(model as u32));
+        let tried = self.tried(model);
         tried.is_none() || self.exposed(tried).is_some_and(|arm| arm > 0)
+    }
+
+    /// The experiment that decides who hears a model, or the model that it stands in for.
+    fn tried(&self, model: usize) -> Option<usize> {
+        let decides = |tried: u32| {
+            let fallback = self.policy.models.get(tried as usize).and_then(|model| model.fallback);
+            tried as usize == model || fallback == Some(model as u32)
+        };
+        self.policy.experiments.iter().position(|e| e.model.is_some_and(decides))
+    }
+
+    /// Whether pages may hear a model here.
+    fn heard(&self, model: usize) -> bool {
+        let acts = self.policy.models.get(model).is_some_and(|model| model.state.acts());
+        let arm = |experiment: usize| self.arm(self.policy.experiments.get(experiment)?);
+        acts && self.tried(model).is_none_or(|experiment| arm(experiment).is_some_and(|arm| arm > 0))
     }
 
     /// This device's arm of an experiment, where it takes part and agreed to its purpose.
     fn arm(&self, experiment: &Experiment) -> Option<u32> {
         let granted = self.granted.get(experiment.purpose as usize) == Some(&true);
-        experiment.arm(&self.lot).filter(|_| granted)
+        experiment.arm(self.lot.as_ref()?).filter(|_| granted)
     }
 
     /// The running session meets an experiment; the arm that it meets.
@@ -364,6 +388,8 @@ impl Device {
         let mut sending = Sending { account: self.account.clone(), session, metrics, lines: Vec::new() };
         let (mut contributions, made) = (Vec::new(), self.made_of(session));
         let beside = Beside { scores: &made.scores, arms: &made.arms };
+        // Arms stay with a device: a submission that bore those of many experiments could be told from all others.
+        let mut only = None;
         let mut order: Vec<([u8; 32], usize)> = (0..self.policy.metrics.len()).map(|i| (self.draw(), i)).collect();
         insertion_sort(&mut order, |one, other| one < other);
         for (random, index) in order {
@@ -375,6 +401,11 @@ impl Device {
                 continue;
             }
             let Some(cell) = metric.cell_of(features, beside) else { continue };
+            if let Some(Source::Arm(experiment)) = metric.axes.first().map(|axis| axis.source)
+                && *only.get_or_insert(experiment) != experiment
+            {
+                continue;
+            }
             // A demo's day is as short as a test: the price is real, the day is the edge's.
             if !self.setup.check
                 && sending.account.charge(edge_ms / DAY_MS, self.policy.budget, metric.charge()).is_err()

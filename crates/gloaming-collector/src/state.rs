@@ -45,8 +45,8 @@ pub(crate) struct State {
     pub(crate) ledger: Vec<Line>,
     /// The running session's last.
     pub(crate) made: Vec<Made>,
-    /// What arms follow from.
-    pub(crate) lot: [u8; 32],
+    /// What arms follow from, where there are any.
+    pub(crate) lot: Option<[u8; 32]>,
 }
 
 impl Cbor for State {

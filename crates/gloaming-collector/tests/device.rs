@@ -399,6 +399,83 @@ fn a_device_keeps_its_arm_and_counts_once_it_was_exposed() {
     assert!((72..=128).contains(&count[2]) && count[..2].iter().all(|arm| (26..=75).contains(arm)), "{count:?}");
 }
 
+/// Nor does it hear who stands in for that model, and `status` tells it no more.
+#[test]
+fn who_does_not_hear_a_model_does_not_hear_its_stand_in() {
+    let facts = |path: &str| {
+        Ok(gloaming_policy::author::ManifestFacts {
+            manifest_sha256: [1; 32],
+            onnx_sha256: [2; 32],
+            id: if path == "small.json" { "small" } else { "purchase-intent" }.into(),
+            inputs: vec!["pages@1".into()],
+            score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+            score_means: vec![],
+            kinds: vec![],
+        })
+    };
+    let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap();
+    let text = text
+        .replace("rho = 0.05\n", "rho = 0.02\n")
+        .replace("state = \"shadow\" ", "fallback = \"small\"\nstate = \"shadow\" ")
+        + "[[model]]\nid = \"small\"\nmanifest = \"small.json\"\nstate = \"shadow\"\npurpose = \"prediction\"\n\
+           [[experiment]]\nid = \"hint\"\narms = [\"as-is\", \"hint\"]\npurpose = \"prediction\"\ntraffic = 0.5\n\
+           goal = \"outcome:purchase@1\"\nwindow = \"day\"\nrho = 0.02\nk = 50\n";
+    let mut policy = compile(&text, 20_781, &facts).unwrap();
+    policy.models.iter_mut().for_each(|model| model.state = ModelState::Live);
+    policy.experiments[0].model = Some(0);
+    for seed in 0..40 {
+        let mut device = Device::new(&policy.to_bytes(), setup(&["prediction"]), &[], &[seed; 32]).unwrap();
+        device.page(NOW, 0, "/", "", "");
+        let hears = arm(&device).as_deref() == Some("hint");
+        assert_eq!((device.set_score(1, 0.25), device.set_score(0, 0.5)), (hears, hears), "seed {seed}");
+        let status: serde_json::Value = serde_json::from_str(&device.status()).unwrap();
+        for score in status["scores"].as_array().unwrap() {
+            assert_eq!((score["shown"] == true, score["score"].is_number()), (hears, hears), "{score}");
+        }
+    }
+}
+
+/// Arms of one experiment leave in one submission, and nothing that follows from them is kept without one.
+#[test]
+fn a_submission_bears_the_arms_of_one_experiment() {
+    let two = |ids: &[&str], purposes: &[&str], state: &[u8], seed: u8| {
+        let mut text = template("blog", "app.example", "https://app.example", "2027-03-01").unwrap();
+        for id in ids {
+            text += &format!(
+                "[[experiment]]\nid = \"{id}\"\narms = [\"a\", \"b\"]\npurpose = \"measurement\"\ngoal = \"outcome:bounce@1\"\n\
+                 guardrails = [\"feature:errors@1\"]\nwindow = \"day\"\nrho = 0.02\nk = 50\n"
+            );
+        }
+        let policy = compile(&text, 20_781, &|_| Err("no models here".to_owned())).unwrap();
+        (Device::new(&policy.to_bytes(), setup(purposes), state, &[seed; 32]).unwrap(), policy)
+    };
+    let mut met = std::collections::BTreeSet::new();
+    for seed in 0..20 {
+        let (mut device, policy) = two(&["one", "two"], &["measurement"], &[], seed);
+        device.page(NOW, 0, "/", "", "");
+        assert!(device.custom(NOW, "exposure:one") && device.custom(NOW, "exposure:two"));
+        let sent = cells(&mut device, NOW);
+        let of = |name: &str| {
+            let metrics = policy.metrics.iter().filter(|metric| metric.name.starts_with(name));
+            metrics.filter(|metric| sent.iter().any(|(id, _)| *id == metric.id)).count()
+        };
+        assert!(matches!((of("one-by"), of("two-by")), (2, 0) | (0, 2)), "goal and guardrail of one");
+        met.insert(of("one-by") > 0);
+    }
+    assert_eq!(met.len(), 2, "now this one and now that");
+    // The lot goes with the last experiment: what comes later is drawn anew.
+    let arms = |device: &Device| serde_json::from_str::<serde_json::Value>(&device.status()).unwrap()["arms"].clone();
+    let differs = (0..20).any(|seed| {
+        let (mut with, _) = two(&["one", "two"], &["measurement"], &[], seed);
+        with.page(NOW, 0, "/", "", "");
+        let (mut without, _) = two(&[], &["measurement"], &with.prepare(NOW).kept, seed + 50);
+        without.page(NOW, 0, "/", "", "");
+        let (again, _) = two(&["one", "two"], &["measurement"], &without.prepare(NOW).kept, seed + 100);
+        arms(&with) != arms(&again)
+    });
+    assert!(differs);
+}
+
 #[test]
 fn the_control_does_not_hear_the_model_that_is_tried_and_is_exposed_all_the_same() {
     let both = ["measurement", "prediction"];

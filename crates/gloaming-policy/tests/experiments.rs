@@ -75,7 +75,11 @@ fn an_experiment_is_written_out_as_counts_by_arm() {
     let two = compiled(&(other + HINT));
     assert_eq!(two.experiments[1].goal, hint.goal);
     let lines = diff(&compiled(""), &policy).join("\n");
-    assert!(lines.contains("experiment `hint`: begins anew, with as-is, hint"), "{lines}");
+    let dearer = compiled(&HINT.replace("permitted = 0.02", "permitted = 0.03"));
+    let changed = diff(&policy, &dearer).join("\n");
+    assert!(changed.contains("experiment `hint`: goal, minimum_effect or guardrails are other ones"), "{changed}");
+    assert!(diff(&policy, &compiled("")).join("\n").contains("experiment `hint` ended"));
+    assert!(lines.contains("experiment `hint` begins anew, with as-is, hint"), "{lines}");
 }
 
 #[test]
@@ -107,6 +111,7 @@ fn what_is_wrong_is_said_with_a_remedy() {
         ("window = ", "better = \"more\"\nwindow = ", "better = \"more\" is unknown"),
         ("window = ", "model = \"purchase-intents\"\nwindow = ", "did you mean `purchase-intent`?"),
         ("window = ", "model = \"purchase-intent\"\nwindow = ", "no page hears `purchase-intent`, so no arm differs"),
+        ("window = \"day\"", "window = \"hour\"", "an experiment is not counted by the hour"),
         ("window = ", "modell = \"purchase-intent\"\nwindow = ", "modell"),
         ("\"feature:errors@1\",", "\"outcome:purchase@1\",", "shares its id or its name with `hint-by-purchase`"),
         (

@@ -109,7 +109,7 @@ fn what_cannot_be_put_right_is_refused_and_nothing_is_written() {
         ("{}".to_owned(), "is no overview"),
         (none.to_string(), "counts nothing of `score:purchase-intent` and an outcome"),
         (early.to_string(), "`purchase-calibration` was not released yet"),
-        (other.to_string(), "it counts another model, or another version of it"),
+        (other.to_string(), "it counts another version of it, or bins of its own"),
         (nobody.to_string(), "outcome"),
     ] {
         fs::write(folder.path("overview.json"), &text).unwrap();

@@ -340,4 +340,12 @@ def in_turn(model: Any, table: Table, column: str, held_out: Sequence[str | Sequ
             tried[" and ".join(sources)] = (split, statement, json.loads(statement.read_text())["predicate"]["auc"]["low"])
         hardest = min(tried, key=lambda name: tried[name][2])
         turns = {name: path for name, (_, path, _) in tried.items() if name != hardest}
-        return bring(model, tried[hardest][0], out=out, turns=turns, **said)
+        # The very model that met it, and not one that is trained again and luckier.
+        split, statement, _ = tried[hardest]
+        its, gloaming = statement.parents[1], said.get("gloaming", "gloaming")
+        printed = run(
+            gloaming, "model", "add", str(its / "model.onnx"), "--says", str(its / "manifest.json"), "--out", str(out)
+        )
+        keys = ("features", "outcome", "groups", "no_group", "threshold", "gloaming")
+        printed += evaluate(out, split, turns=turns, **{key: said[key] for key in keys if key in said})
+        return Brought(out, out / "evidence", printed)

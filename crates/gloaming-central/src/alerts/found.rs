@@ -1,5 +1,7 @@
 //! What calls for somebody, found in what a site released.
 
+use std::collections::BTreeMap;
+
 use gloaming_policy::Policy;
 
 use crate::overview::Overview;
@@ -12,6 +14,9 @@ const EXPIRY_DAYS: u64 = 14;
 const CALIBRATION: f64 = 0.1;
 /// Share of visits in which a model was given up, from which that is said.
 const GIVEN_UP: f64 = 0.05;
+
+/// How long batches that conflicted are told of: the row about it stays for good.
+const ALARMED_MS: u64 = 3 * 86_400_000;
 
 /// Something that was found; the same thing has the same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,16 +33,27 @@ fn of(kind: &'static str, key: &[&str], words: String) -> Found {
     Found { key: [&[kind], key].concat().join("/"), kind, words }
 }
 
-/// A model of the newest policy: what it meets, how it tells, how it fares.
+/// What drifted, each thing once: several models may take the same feature.
+fn drifts(models: &[ModelView]) -> Vec<Found> {
+    let mut by_thing: BTreeMap<(&str, u64), (&str, Vec<&str>)> = BTreeMap::new();
+    for view in models {
+        for drift in view.drift.iter().filter(|drift| drift.drifted) {
+            let known = by_thing.entry((&drift.of, drift.start_ms)).or_insert((&drift.words, Vec::new()));
+            known.1.push(&view.id);
+        }
+    }
+    let told = |((thing, start_ms), (words, ids)): ((&str, u64), (&str, Vec<&str>))| {
+        of("drift", &[thing, &start_ms.to_string()], format!("{words}; it is what {} goes by", ids.join(", ")))
+    };
+    by_thing.into_iter().map(told).collect()
+}
+
+/// A model of the newest policy: how it tells, how it fares.
 fn models(policy: &Policy, models: &[ModelView]) -> Vec<Found> {
     let mut found = Vec::new();
     for (model, view) in policy.models.iter().zip(models) {
         // A new version of a model is judged anew.
         let version = gloaming_signal::hash::hex(&model.manifest_sha256[..4].try_into().unwrap_or([0; 4]));
-        for drift in view.drift.iter().filter(|drift| drift.drifted) {
-            let start = drift.start_ms.to_string();
-            found.push(of("drift", &[&view.id, &drift.of, &start], format!("{}: {}", view.id, drift.words)));
-        }
         if let Some(error) = view.performed.as_ref().map(|p| p.calibration_error).filter(|e| e.low > CALIBRATION) {
             let words = format!(
                 "{}: its scores are {:.3} [{:.3}, {:.3}] off what comes true, on average; recalibrate it, or take it back",
@@ -64,13 +80,18 @@ pub(crate) fn found(
     overview: &Overview,
     views: &[ModelView],
     experiments: &[ExperimentView],
-    now_ms: u64,
+    (now_ms, alarmed_ms): (u64, u64),
 ) -> Vec<Found> {
-    let mut found = models(policy, views);
+    let mut found = drifts(views);
+    found.extend(models(policy, views));
     for experiment in experiments.iter().filter(|experiment| experiment.verdict != "open") {
-        let kind =
-            if matches!(experiment.verdict, "uneven" | "stop") { "experiment-stop" } else { "experiment-settled" };
-        found.push(of(kind, &[&experiment.id, experiment.verdict], format!("{}: {}", experiment.id, experiment.words)));
+        let stop = matches!(experiment.verdict, "uneven" | "stop");
+        let kind = if stop { "experiment-stop" } else { "experiment-settled" };
+        // What is said names the arm and the guardrail: another of them is another alert.
+        let what = experiment.guardrails.iter().find(|rail| experiment.verdict == "stop" && rail.verdict == "broken");
+        let what = what.map_or_else(String::new, |rail| format!("{} {}", rail.arm, rail.of));
+        let words = format!("{}: {}", experiment.id, experiment.words);
+        found.push(of(kind, &[&experiment.id, experiment.verdict, &what], words));
     }
     for metric in &overview.metrics {
         for sudden in &metric.sudden {
@@ -86,7 +107,7 @@ pub(crate) fn found(
             found.push(of("sudden", &[&metric.name, &sudden.edge, &cell, &start], words));
         }
     }
-    if let Some(what) = &overview.last_alarm {
+    if let Some(what) = overview.last_alarm.as_ref().filter(|_| now_ms.saturating_sub(alarmed_ms) < ALARMED_MS) {
         found.push(of(
             "conflict",
             &[&overview.alarms.to_string()],

@@ -106,8 +106,15 @@ impl Looking {
         let mut sites: Vec<&String> = policies.keys().map(|(site, _)| site).collect();
         sites.dedup();
         for site in sites {
-            for found in self.found(&policies, site, now_ms).await? {
-                let Found { key, kind, words } = found;
+            // One site that cannot be read keeps nobody from hearing of the others.
+            let found = match self.found(&policies, site, now_ms).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::error!(site, %error, "alerts of a site could not be looked for");
+                    continue;
+                }
+            };
+            for Found { key, kind, words } in found {
                 if self.store.note_alert(site, &key, kind, &words, now_ms).await? {
                     tracing::warn!(site, kind, words, "an alert");
                 }
@@ -124,12 +131,14 @@ impl Looking {
         };
         let models = self.watch.models(&self.store, policies, site).await?.unwrap_or_default();
         let experiments = experiments(&self.store, policies, site).await?.unwrap_or_default();
-        Ok(found(policy, &overview, &models, &experiments, now_ms))
+        let alarmed_ms = self.store.alarmed_ms(site).await?;
+        Ok(found(policy, &overview, &models, &experiments, (now_ms, alarmed_ms)))
     }
 
     /// Tells what was not told yet; whether all of it was taken.
     pub(crate) async fn tell(&self) -> Result<bool, StoreError> {
         let Some(webhook) = &self.webhook else { return Ok(true) };
+        let mut all = true;
         for alert in self.store.untold_alerts(AT_ONCE).await? {
             let Alert { site, kind, key, words, since_ms, .. } = &alert;
             let told = Told { site, kind, key, words, since_ms: *since_ms, link: &webhook.link };
@@ -140,9 +149,10 @@ impl Looking {
                 webhook.client.post_with(&webhook.address, ("x-gloaming-signature", &signed), Bytes::from(body));
             match answer.await {
                 Ok((status, ..)) if status.is_success() => self.store.told_alert(site, key, now_ms).await?,
+                // It may be this one alert that is not taken: the others are told all the same.
                 Ok((status, ..)) => {
-                    tracing::error!(%status, "the webhook did not take an alert; it is told again later");
-                    return Ok(false);
+                    tracing::error!(%status, site, key, "the webhook did not take an alert; it is told again later");
+                    all = false;
                 }
                 Err(error) => {
                     tracing::error!(%error, "the webhook does not answer; alerts are told again later");
@@ -150,7 +160,7 @@ impl Looking {
                 }
             }
         }
-        Ok(true)
+        Ok(all)
     }
 
     /// Looks and tells for ever.

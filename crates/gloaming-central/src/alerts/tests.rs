@@ -99,6 +99,9 @@ async fn take(State(hook): State<Arc<Hook>>, headers: HeaderMap, body: Bytes) ->
     if hook.answers.load(Ordering::SeqCst) == 0 {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
+    if body.windows(6).any(|part| part == b"poison") {
+        return StatusCode::UNPROCESSABLE_ENTITY;
+    }
     hook.answers.fetch_sub(1, Ordering::SeqCst);
     let signed = headers["x-gloaming-signature"].to_str().unwrap().to_owned();
     hook.got.lock().unwrap().push((signed, body.to_vec()));
@@ -212,6 +215,21 @@ async fn an_ordinary_site_calls_for_nobody_until_its_policy_expires() {
             assert!(told[0]["words"].as_str().unwrap().starts_with(words), "{told:#?}");
         }
     }
+    let _ = scene.stop.send(());
+}
+
+/// One alert that a receiver will not have keeps it from none of the others.
+#[tokio::test]
+async fn an_alert_that_is_refused_does_not_stand_in_the_way() {
+    let scene = scene(policy(200)).await;
+    let store = &scene.looking.store;
+    for (at, about) in ["poison", "drift/a", "drift/b"].into_iter().enumerate() {
+        store.note_alert("blog.example", about, "drift", about, 10 + at as u64).await.unwrap();
+    }
+    scene.hook.answers.store(10, Ordering::SeqCst);
+    assert!(!scene.looking.tell().await.unwrap(), "one was not taken");
+    assert_eq!(scene.told().len(), 2);
+    assert_eq!(store.untold_alerts(9).await.unwrap().len(), 1);
     let _ = scene.stop.send(());
 }
 

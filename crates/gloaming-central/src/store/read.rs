@@ -83,6 +83,16 @@ impl Store {
         Ok((count.cast_unsigned(), last.map(|row| row.try_get(0)).transpose()?))
     }
 
+    /// When the latest alarm of a site was, ms since 1970; 0 without one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn alarmed_ms(&self, site: &str) -> Result<u64, StoreError> {
+        let row =
+            sqlx::query("SELECT COALESCE(MAX(at_ms), 0) FROM alarm WHERE site = $1").bind(site).fetch_one(&self.pool);
+        Ok(row.await?.try_get::<i64, _>(0)?.cast_unsigned())
+    }
+
     /// How many batches' hashes are kept for a site.
     ///
     /// # Errors

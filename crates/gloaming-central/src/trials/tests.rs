@@ -183,14 +183,63 @@ fn before_there_is_anything_to_say_it_is_said_why() {
     assert!(little.arms[0].share.is_none() && !little.unknown.is_empty(), "{little:#?}");
 }
 
+/// A policy whose experiment decides who hears the model.
+fn trying(version: u32, change: fn(String) -> String) -> Policy {
+    let mut policy = policy(version, change);
+    policy.models[0].state = ModelState::Experiment;
+    policy.experiments[0].model = Some(0);
+    policy
+}
+
+fn evidence(view: &ExperimentView) -> gate::Experiment {
+    let statement = Statement::read(view.statement.clone().unwrap().to_string().as_bytes()).unwrap();
+    let Said::Experiment(said) = statement.said else { panic!() };
+    said
+}
+
+/// What one version of a model earned is no evidence of the next, whatever the experiment is called.
+#[test]
+fn another_version_of_the_model_begins_anew() {
+    let (first, mut second) = (trying(1, |text| text), trying(2, |text| text));
+    second.models[0].manifest_sha256 = [9; 32];
+    let all = rows(&first, 20_000..20_010, Arms { bought: [0.10, 0.13], ..SAME }, &mut Draws::new(8));
+    assert!(seen(std::slice::from_ref(&first), &all).statement.is_some());
+    let view = seen(&[first, second], &all);
+    assert_eq!((view.windows, view.statement), (0, None));
+}
+
+/// Where less is better the gate is told what became less.
+#[test]
+fn what_became_less_is_what_was_gained() {
+    let lower = |text: String| text.replace("minimum_effect", "better = \"lower\"\nminimum_effect");
+    let policy = trying(1, lower);
+    let more = rows(&policy, 20_000..20_010, Arms { bought: [0.10, 0.13], ..SAME }, &mut Draws::new(8));
+    let view = seen(std::slice::from_ref(&policy), &more);
+    assert_eq!(view.verdict, "worse");
+    let lift = evidence(&view).lift;
+    assert!(lift.high < 0.0 && lift.low <= -0.3 && -0.3 <= lift.high, "{lift:?}");
+    let less = rows(&policy, 20_000..20_010, Arms { bought: [0.13, 0.10], ..SAME }, &mut Draws::new(8));
+    assert!(evidence(&seen(&[policy], &less)).lift.low > 0.0);
+}
+
+/// A guardrail that was never released has not held.
+#[test]
+fn a_guardrail_that_cannot_be_told_is_not_left_out() {
+    let policy = trying(1, |text| text);
+    let mut all = rows(&policy, 20_000..20_010, Arms { bought: [0.10, 0.13], ..SAME }, &mut Draws::new(8));
+    all.retain(|row| row.metric == policy.experiments[0].goal);
+    let view = seen(&[policy], &all);
+    let [rail] = view.guardrails.as_slice() else { panic!("{view:#?}") };
+    assert_eq!((rail.verdict, &*rail.reason), ("open", "no window was released yet"));
+    assert!(!evidence(&view).guardrails[0].held);
+}
+
 /// What the gate asks of an experiment is what is told here.
 #[test]
 fn an_experiment_with_a_model_is_evidence() {
-    let mut policy = policy(1, |text| text);
-    policy.models[0].state = ModelState::Experiment;
-    policy.experiments[0].model = Some(0);
+    let policy = trying(1, |text| text);
     let rows = rows(&policy, 20_000..20_010, Arms { bought: [0.10, 0.13], ..SAME }, &mut Draws::new(8));
-    let view = seen(&[policy.clone()], &rows);
+    let view = seen(std::slice::from_ref(&policy), &rows);
     let statement = Statement::read(view.statement.unwrap().to_string().as_bytes()).unwrap();
     assert_eq!((statement.model(), statement.manifest()), ("purchase-intent", &*"01".repeat(32)));
     let Said::Experiment(said) = statement.said else { panic!() };

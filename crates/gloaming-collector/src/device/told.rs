@@ -56,13 +56,14 @@ impl Device {
             }
         });
         let current = self.made_of(self.tracker.session_started_ms().unwrap_or(0));
-        let scores =
-            self.policy.models.iter().zip(&current.scores).filter(|(_, s)| s.steps != NONE).map(|(model, score)| {
-                // The page that asks may not hear of a model in shadow more than that it has a score.
-                let shown = model.state.acts();
-                let told = if shown { format!("0.{:06}", score.steps.min(999_999)) } else { "null".to_owned() };
-                format!("{{\"model\":\"{}\",\"score\":{told},\"shown\":{shown}}}", model.id)
-            });
+        let scored = self.policy.models.iter().zip(&current.scores).enumerate().filter(|(_, (_, s))| s.steps != NONE);
+        let scores = scored.map(|(index, (model, score))| {
+            // The page that asks may not hear more than that there is a score of a model that does not speak to it: one
+            // in shadow, or one that is tried on others.
+            let shown = self.heard(index);
+            let told = if shown { format!("0.{:06}", score.steps.min(999_999)) } else { "null".to_owned() };
+            format!("{{\"model\":\"{}\",\"score\":{told},\"shown\":{shown}}}", model.id)
+        });
         let mut arms = String::new();
         for experiment in &self.policy.experiments {
             let arm = self.arm(experiment).and_then(|arm| experiment.arms.get(arm as usize));

@@ -87,9 +87,36 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<String> {
     let (gone, come) = lists(&spare(old), &spare(new), Clone::clone);
     lines.extend(gone.iter().map(|(id, by)| format!("model `{id}`: `{by}` no longer stands in for it")));
     lines.extend(come.iter().map(|(id, by)| format!("model `{id}`: `{by}` stands in for it")));
-    let design = |e: &crate::Experiment| (e.id.clone(), e.arms.clone(), e.layer.clone(), e.from, e.to);
-    let (gone, come) = lists(&old.experiments, &new.experiments, design);
-    lines.extend(gone.iter().map(|(id, ..)| format!("experiment `{id}`: ended, or this design of it")));
-    lines.extend(come.iter().map(|(id, arms, ..)| format!("experiment `{id}`: begins anew, with {}", arms.join(", "))));
+    lines.extend(experiments(old, new));
+    lines
+}
+
+/// What begins anew, and what is asked of it otherwise than before.
+fn experiments(old: &Policy, new: &Policy) -> Vec<String> {
+    let tried = |of: &Policy, e: &crate::Experiment| Some(of.models.get(e.model? as usize)?.id.clone());
+    let design = |of: &Policy, e: &crate::Experiment| (e.arms.clone(), e.layer.clone(), e.from, e.to, tried(of, e));
+    let asked = |e: &crate::Experiment| (e.lower, e.least, e.guardrails.clone());
+    let mut lines = Vec::new();
+    for before in old.experiments.iter().filter(|e| new.experiments.iter().all(|other| other.id != e.id)) {
+        lines.push(format!("experiment `{}` ended", before.id));
+    }
+    for now in &new.experiments {
+        let before = old.experiments.iter().find(|e| e.id == now.id);
+        if before.is_none_or(|before| design(old, before) != design(new, now)) {
+            let (arms, id) = (now.arms.join(", "), &now.id);
+            let hears = tried(new, now).map_or_else(String::new, |model| {
+                format!(
+                    "; `{model}` is heard in other arms than {} alone, and by nobody who takes no part",
+                    now.arms[0]
+                )
+            });
+            lines.push(format!("experiment `{id}` begins anew, with {arms}{hears}"));
+        } else if before.is_some_and(|before| asked(before) != asked(now)) {
+            lines.push(format!(
+                "experiment `{}`: goal, minimum_effect or guardrails are other ones, and it goes on",
+                now.id
+            ));
+        }
+    }
     lines
 }

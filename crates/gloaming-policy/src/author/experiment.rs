@@ -15,6 +15,7 @@ use crate::experiment::{Experiment, Guarded, WHOLE};
 
 /// Most arms: with more, each has too few people to say anything of.
 const ARMS: usize = 8;
+const HOUR_MS: u64 = 3_600_000;
 /// Most guardrails: all share one price.
 const GUARDRAILS: usize = 8;
 
@@ -112,6 +113,12 @@ fn model(table: &Table<'_>, purpose: u32, policy: &Policy) -> Option<u32> {
     if !model.state.acts() {
         value.problem(format!("no page hears `{id}`, so no arm differs"), "promote it to experiment first");
     }
+    if policy.models.iter().any(|other| other.fallback.is_some_and(|spare| spare as usize == place)) {
+        value.problem(
+            format!("`{id}` stands in for another model and speaks in its place only"),
+            "name the model that it stands in for",
+        );
+    }
     if model.purpose != purpose {
         value.problem(format!("`{id}` serves another purpose than the experiment"), "give both the same");
     }
@@ -203,6 +210,12 @@ fn experiment(table: &Table<'_>, policy: &mut Policy) -> Option<Experiment> {
     };
     let least = table.get("minimum_effect").map_or(Some(WHOLE / 100), |value| share(&value));
     let (span_ms, k) = (metric::window(table, policy), metric::crowd(table));
+    if span_ms == HOUR_MS {
+        table.problem(
+            "an experiment is not counted by the hour: the newest windows alone are added up, and hours are soon too many",
+            "use window = \"day\" or \"week\"",
+        );
+    }
     let price = table.need("rho", "0.02").and_then(|value| value.micro()).unwrap_or(LEAST_MICRO);
     let goal = table.need("goal", "\"outcome:purchase@1\"").and_then(|value| measure(&value, policy));
     let rails = table.get("guardrails").map_or_else(Vec::new, |value| value.list());

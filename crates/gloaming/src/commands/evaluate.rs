@@ -65,10 +65,16 @@ pub fn other_turn(text: &str) -> Result<OtherTurn, String> {
 }
 
 impl OtherTurn {
-    fn read(&self) -> Result<Turn> {
+    fn read(&self, model: &str, own: &str) -> Result<Turn> {
         let path = self.statement.display();
         let statement = Statement::read(&files::read(&self.statement)?).with_context(|| path.to_string())?;
-        let Said::HeldOut(found) = statement.said else { bail!("{path} does not tell of rows that were held out") };
+        let Said::HeldOut(found) = &statement.said else { bail!("{path} does not tell of rows that were held out") };
+        if statement.model() != model || found.on.split != SplitBy::Source {
+            bail!("{path} is not of `{model}` with a source held out");
+        }
+        if found.on.sha256 == own {
+            bail!("{path} is of the very rows that are evaluated here: a turn is of another source");
+        }
         let (rows, positives) = (found.on.rows, found.on.positives);
         Ok(Turn { held_out: self.held_out.clone(), rows, positives, auc: found.auc })
     }
@@ -272,12 +278,13 @@ pub fn run(
     if split.by != SplitBy::Source && !turns.is_empty() {
         bail!("sources take turns in being held out: --turn goes with --split source");
     }
-    let turns = turns.iter().map(OtherTurn::read).collect::<Result<Vec<_>>>()?;
     let rows = files::read(&labelled.rows)?;
     let table = read(&rows, &labelled.rows, &described.input.features, &labelled.outcome, &groups.columns)?;
     let score = |inputs: &Vec<f32>| model.score(inputs).map(|score| f64::from(score).clamp(0.0, 1.0));
     let scores = table.inputs.iter().map(score).collect::<Result<Vec<_>, _>>()?;
     let digest = hash::sha256(&rows);
+    let own = hash::hex(&digest);
+    let turns = turns.iter().map(|turn| turn.read(&described.id, &own)).collect::<Result<Vec<_>>>()?;
     let seed = u64::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 8]));
     let found = performance(&scores, &table.outcomes, &described.score_edges, seed)?;
     let day = date_of(files::today());

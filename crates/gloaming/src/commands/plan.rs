@@ -114,8 +114,11 @@ fn durations(policy: &Policy, visits_per_day: f64) -> String {
 /// The plan's text.
 #[must_use]
 pub fn text(policy: &Policy, visits_per_day: f64) -> String {
+    // A sum stands on two lines, each with a word after its name.
+    let width = policy.metrics.iter().map(|metric| metric.name.len() + if metric.sum_max().is_some() { 12 } else { 0 });
+    let width = width.max().unwrap_or(0).max(22);
     let mut out = format!(
-        "{} version {} at {visits_per_day} consenting visits a day\n\n{:<22} {:<7} {:>5} {:>9} {:>9} {:>10} {:>9} {:>8}  {}\n",
+        "{} version {} at {visits_per_day} consenting visits a day\n\n{:<width$} {:<7} {:>5} {:>9} {:>9} {:>10} {:>9} {:>8}  {}\n",
         policy.site,
         policy.version,
         "metric",
@@ -143,7 +146,7 @@ pub fn text(policy: &Policy, visits_per_day: f64) -> String {
             let needed = visits_for_release(metric.k, scales[0], metric.mechanism, crowd_cells(metric));
             let released = if visits >= needed { "yes" } else { "rarely" };
             out += &format!(
-                "{:<22} {:<7} {:>5} {:>9.1} {:>9.1} {:>9.1}% {:>9} {:>7.1}%  {}\n",
+                "{:<width$} {:<7} {:>5} {:>9.1} {:>9.1} {:>9.1}% {:>9} {:>7.1}%  {}\n",
                 name,
                 span_name(metric.span_ms),
                 metric.cells(),

@@ -42,8 +42,17 @@ struct Total {
 /// What was counted of a model's scores and what came of them.
 fn counted(overview: &Overview, model: &Manifest, metric: Option<&str>) -> Result<(Table, usize)> {
     let of = format!("score:{}, ", model.id);
-    let fits = |m: &&Counted| m.of.starts_with(&of) && metric.is_none_or(|name| m.name == name);
-    let found = overview.metrics.iter().find(fits).ok_or_else(|| {
+    let (bins, of_it) =
+        (model.score_edges.len() + 1, |m: &&Counted| m.of.starts_with(&of) && metric.is_none_or(|name| m.name == name));
+    // Labels say which edges were counted by: those of an author, or of another version, are not this model's.
+    let ends = [&[0.0], &model.score_edges[..], &[1.0]].concat();
+    let labels: Vec<String> = ends
+        .windows(2)
+        .flat_map(|bin| ["no", "yes"].map(|word| format!("{:.3}-{:.3} | {word}", bin[0], bin[1])))
+        .collect();
+    let own = |m: &&Counted| m.rows == bins && m.labels == labels;
+    let mut all = overview.metrics.iter().filter(of_it);
+    let found = all.clone().find(own).or_else(|| all.next()).ok_or_else(|| {
         let named = metric.map_or(String::new(), |name| format!(" called `{name}`"));
         anyhow!(
             "{} counts nothing{named} of `score:{}` and an outcome; declare a joint metric, or `outcome` in its [[monitor]]",
@@ -51,13 +60,9 @@ fn counted(overview: &Overview, model: &Manifest, metric: Option<&str>) -> Resul
             model.id
         )
     })?;
-    let bins = model.score_edges.len() + 1;
-    if found.rows != bins
-        || found.labels.len() != 2 * bins
-        || !found.labels.iter().all(|l| l.ends_with("| no") || l.ends_with("| yes"))
-    {
+    if !own(&found) {
         bail!(
-            "`{}` is not by {bins} bins of the score and yes or no: it counts another model, or another version of it",
+            "`{}` is not by the {bins} bins of this model's score and yes or no: it counts another version of it, or bins of its own",
             found.name
         );
     }
