@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::alerts::{Alert, Looking};
+use crate::alerts::{Alert, Looking, metrics};
 use crate::apply::Applier;
 use crate::config::{CentralError, Clock, Config, LEAST_DAYS};
 use crate::ingest::{Edges, Policies, Refusal, accept};
@@ -228,6 +228,7 @@ fn routes(context: Arc<Context>) -> Router {
         .route("/api/v1/sites/{site}/models", get(site_models))
         .route("/api/v1/sites/{site}/experiments", get(site_experiments))
         .route("/api/v1/sites/{site}/alerts", get(site_alerts))
+        .route("/metrics", get(counted))
         .route("/api/v1/openapi.json", get(|| async { Json(openapi()) }))
         .layer(from_fn_with_state(Arc::clone(&context), password));
     Router::new()
@@ -454,6 +455,16 @@ async fn site_experiments(State(context): State<Arc<Context>>, Path(site): Path<
 async fn site_alerts(State(context): State<Arc<Context>>, Path(site): Path<String>) -> Response {
     let known = context.trust().policies.keys().any(|(known, _)| *known == site);
     told(if known { context.store.alerts(&site, ALERTS).await.map(Some) } else { Ok(None) })
+}
+
+async fn counted(State(context): State<Arc<Context>>) -> Response {
+    match metrics(&context.store, (context.clock)()).await {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "alerts could not be counted");
+            problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")
+        }
+    }
 }
 
 async fn ready(State(context): State<Arc<Context>>) -> Response {

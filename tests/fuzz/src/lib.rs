@@ -47,15 +47,44 @@ const FOREST: &[u8] = include_bytes!("../../exporters/fixtures/random-forest.onn
 /// 2026-11-24, as edge time.
 const TIME: u64 = 20_781 * 86_400_000 + 1_000;
 
-/// The template of sites with funnels and the most kinds of metrics that need no model.
+/// Two experiments that share a layer.
+const EXPERIMENTS: &str = r#"
+[[experiment]]
+id = "first"
+arms = ["as-is", "short", "long"]
+purpose = "measurement"
+layer = "page"
+traffic = 0.5
+goal = { of = "feature:pages@1", at_least = 2 }
+guardrails = [{ of = "feature:lcp-band@1", is = ["poor"], permitted = 0.02 }, "feature:errors@1"]
+window = "day"
+rho = 0.02
+k = 50
+
+[[experiment]]
+id = "second"
+arms = ["as-is", "other"]
+purpose = "measurement"
+layer = "page"
+traffic = [0.5, 1.0]
+better = "lower"
+goal = "outcome:bounce@1"
+window = "week"
+rho = 0.01
+k = 50
+"#;
+
+/// The template of sites with funnels and the most kinds of metrics that need no model, and experiments.
 fn text() -> String {
-    template("saas", "app.example", "https://app.example", "2027-03-01").expect("a template")
+    let text = template("saas", "app.example", "https://app.example", "2027-03-01").expect("a template");
+    text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 0.5") + EXPERIMENTS
 }
 
 fn policy_texts() -> Vec<Vec<u8>> {
     ["shop", "blog", "docs", "saas"]
         .iter()
         .filter_map(|name| template(name, "app.example", "https://app.example", "2027-03-01"))
+        .chain([text()])
         .map(String::into_bytes)
         .collect()
 }
@@ -121,6 +150,9 @@ fn a_device(state: &[u8]) -> Device {
     let mut device = Device::new(&a_policy().to_bytes(), setup, state, &[7; 32]).expect("a device");
     device.page(TIME, 0, "/pricing", "www.google.com", "");
     device.push(TIME + 5, EventKind::Scroll.number().into(), 80, 0, 0);
+    // Of a layer's two the device is in one at most.
+    let met = ["exposure:first", "exposure:second"].map(|name| device.custom(TIME + 6, name));
+    assert!(!met[0] || !met[1], "one device in two experiments of a layer");
     device
 }
 
@@ -209,7 +241,10 @@ fn a_verdict() -> Vec<u8> {
 
 /// A spoilt state is begun anew or gone on with; either way the device works and never overspends.
 fn device_state(bytes: &[u8]) {
-    let _ = Tracker::restore(Config::default(), bytes);
+    if let Ok(mut tracker) = Tracker::restore(Config::default(), bytes) {
+        tracker.remember();
+        assert!(tracker.finished().is_empty() && tracker.session_started_ms().is_none());
+    }
     let mut device = a_device(bytes);
     device.push(TIME + 10, EventKind::PageView.number().into(), 1, 0, 0);
     let prepared = device.prepare(TIME);

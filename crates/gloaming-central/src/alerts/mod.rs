@@ -22,7 +22,7 @@ use sha2::Sha256;
 use utoipa::ToSchema;
 
 use self::found::{Found, found};
-use crate::config::Clock;
+use crate::config::{Clock, LOOK};
 use crate::ingest::Policies;
 use crate::overview::overview;
 use crate::store::{Store, StoreError};
@@ -66,6 +66,30 @@ pub struct Alert {
     pub last_ms: u64,
     /// When it was told, ms since 1970.
     pub told_ms: Option<u64>,
+}
+
+/// All kinds, so that one of which there is none reads 0 and not nothing.
+const KINDS: [&str; 8] =
+    ["calibration", "conflict", "drift", "expiry", "experiment-settled", "experiment-stop", "failing", "sudden"];
+
+/// What calls for somebody now, for Prometheus (text format 0.0.4). Totals of all sites: which site it is about is in the alert.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn metrics(store: &Store, now_ms: u64) -> Result<String, StoreError> {
+    // What was not found in three looks is over.
+    let (by_kind, untold) = store.alert_counts(now_ms.saturating_sub(3 * LOOK.as_millis() as u64)).await?;
+    let mut text =
+        "# HELP gloaming_alerts Things that call for somebody now.\n# TYPE gloaming_alerts gauge\n".to_owned();
+    for kind in KINDS {
+        let count = by_kind.get(kind).copied().unwrap_or(0);
+        text.push_str(&format!("gloaming_alerts{{kind=\"{kind}\"}} {count}\n"));
+    }
+    text.push_str(
+        "# HELP gloaming_alerts_untold Alerts that no webhook took yet.\n# TYPE gloaming_alerts_untold gauge\n",
+    );
+    text.push_str(&format!("gloaming_alerts_untold {untold}\n"));
+    Ok(text)
 }
 
 /// What is posted.

@@ -182,6 +182,14 @@ async fn what_calls_for_somebody_is_told_once() {
     assert!(words("sudden").starts_with("source: social at edge-1 was"), "{told:#?}");
     assert!(told.iter().all(|alert| alert["site"] == "blog.example" && alert["link"] == "https://centre.example"));
 
+    let text = metrics(&scene.looking.store, TODAY * DAY + 60_000).await.unwrap();
+    for line in ["gloaming_alerts{kind=\"sudden\"} 1", "gloaming_alerts{kind=\"drift\"} 0", "gloaming_alerts_untold 0"]
+    {
+        assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+    }
+    let later = metrics(&scene.looking.store, TODAY * DAY + 200_000).await.unwrap();
+    assert!(later.contains("gloaming_alerts{kind=\"sudden\"} 0"), "over: {later}");
+
     // Found again, an hour later and by another process: known.
     scene.now.fetch_add(3_600_000, Ordering::SeqCst);
     scene.looking.look().await.unwrap();

@@ -1,5 +1,7 @@
 //! Alerts as they are written down: each thing once, with when it was found and when it was told.
 
+use std::collections::BTreeMap;
+
 use sqlx::Row as _;
 
 use super::{Store, StoreError, signed};
@@ -94,6 +96,22 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(alert).collect()
+    }
+
+    /// How many alerts were found since then, by kind, and how many of all were not told yet.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn alert_counts(&self, from_ms: u64) -> Result<(BTreeMap<String, u64>, u64), StoreError> {
+        let rows = sqlx::query("SELECT kind, COUNT(*) FROM alert WHERE last_ms >= $1 GROUP BY kind")
+            .bind(signed(from_ms))
+            .fetch_all(&self.pool)
+            .await?;
+        let by =
+            |row: &sqlx::any::AnyRow| Ok::<_, StoreError>((row.try_get(0)?, row.try_get::<i64, _>(1)?.cast_unsigned()));
+        let untold = sqlx::query("SELECT COUNT(*) FROM alert WHERE told_ms = 0").fetch_one(&self.pool).await?;
+        let counts = rows.iter().map(by).collect::<Result<_, _>>()?;
+        Ok((counts, untold.try_get::<i64, _>(0)?.cast_unsigned()))
     }
 
     /// Writes down that an alert was told.
