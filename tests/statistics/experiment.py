@@ -128,6 +128,7 @@ students = [
     for t, p in ((0.3, 0.25), (1.9, 0.025), (4.5, 0.0005))
 ]
 
+CONCENTRATION = 600.0
 shares = []
 for people, weights in (
     ([44700, 45489], [0.5, 0.5]),
@@ -138,7 +139,36 @@ for people, weights in (
     expected = np.array(weights) / sum(weights) * sum(people)
     found = stats.chisquare(people, expected)
     assert abs(found.pvalue - check_srm(people, weights)) < 1e-12
-    shares.append({"people": people, "shares": weights, "statistic": float(found.statistic), "p": float(found.pvalue)})
+    parts = np.array(weights) / sum(weights)
+    # The Bayes factor of Lindon and Malek's sequential test with a Dirichlet prior around the intended shares.
+    factor = stats.dirichlet_multinomial.logpmf(people, parts * CONCENTRATION, sum(people)) - stats.multinomial.logpmf(
+        people, sum(people), parts
+    )
+    shares.append(
+        {
+            "people": people,
+            "shares": weights,
+            "statistic": float(found.statistic),
+            "p": float(found.pvalue),
+            "factor": float(factor),
+        }
+    )
+
+# Two arms under noise: the average of exp(x d - x x C / 2) over x of a normal distribution, by quadrature.
+mixtures = []
+for people, noise, part in (([290, 710], [300.0, 100.0], 0.3), ([5_400, 5_000], [0.0, 0.0], 0.5), ([60, 30], [4.0, 9.0], 0.5)):
+    total, unit = sum(people), part * (1 - part)
+    deviation = people[0] - part * total
+    covariance = total * unit + (1 - part) ** 2 * noise[0] + part**2 * noise[1]
+    spread = 1 / np.sqrt(CONCENTRATION * unit)
+    top = deviation / (covariance + 1 / spread**2)
+
+    def height(x):
+        return np.exp(x * deviation - 0.5 * x * x * covariance) * stats.norm.pdf(x, scale=spread)
+
+    width = 12 / np.sqrt(covariance + 1 / spread**2)
+    average, _ = integrate.quad(height, top - width, top + width, epsabs=0, epsrel=1e-12)
+    mixtures.append({"people": people, "noise": noise, "share": part, "average": float(average)})
 
 discoveries = []
 for p in ([0.01, 0.04, 0.03, 0.005, 0.8], [0.5], [0.2, 0.2, 0.2], list(np.round(rng.uniform(0, 1, 40) ** 3, 4))):
@@ -264,6 +294,7 @@ golden = {
     "effects": effects,
     "students": students,
     "shares": shares,
+    "mixtures": mixtures,
     "discoveries": discoveries,
     "plans": plans,
     "chances": chances,

@@ -73,6 +73,28 @@ async fn a_tab_that_waited_in_vain_takes_nothing_from_the_one_that_measured() {
     stage.demo.stop().await;
 }
 
+/// What one tab erases, another that had not heard of it does not bring back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_erased_in_one_tab_stays_erased() {
+    let (stage, profile, one) = scene(Setting::default()).await.unwrap();
+    agree(&one, &stage.demo.shop).await;
+    let other = profile.tab("").await.unwrap();
+    other.goto(&stage.demo.shop).await.unwrap();
+    other.until("gloaming('status').then((s) => s.state == 'granted')").await.unwrap();
+    let write = one.eval("`localStorage[${JSON.stringify(Object.keys(localStorage)[0])}] = ${JSON.stringify(Object.values(localStorage)[0])}; true`");
+    let write = write.await.unwrap();
+    assert_eq!(one.eval("gloaming('erase')").await.unwrap(), "waiting");
+    other.until("localStorage.length == 0").await.unwrap();
+    other.eval(write.as_str().unwrap()).await.unwrap();
+    other.until("localStorage.length == 0").await.unwrap();
+    // A yes that was said after it is a yes.
+    other.eval("gloaming('consent', { measurement: true })").await.unwrap();
+    settle().await;
+    one.until("localStorage.length == 1").await.unwrap();
+    other.until("gloaming('status').then((s) => !!s.features)").await.unwrap();
+    stage.demo.stop().await;
+}
+
 /// Another tab's no, given while this one waits for its turn, stays a no.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_no_in_one_tab_is_a_no_in_all() {

@@ -15,17 +15,16 @@
   const base = new URL('.', me.src), name = 'gloaming:' + site
   const coarse = matchMedia('(pointer:coarse)').matches, check = /gloaming-check/.test(location)
   const quiet = { referrerPolicy: 'no-referrer', credentials: 'omit' }
-  const asked = []
   // waiting, granted, refused, gpc, dnt; or why nothing is measured at all: frame, bot, notice, trap.
-  let state = 'waiting', notice, agreeable = [], record = {}, worker, ready = 0, release, posts = 0, unread = [], entries = []
-  let timer, path, depth, ticked, going = 0, lastClick = 0, clicked, seen = 0
+  let state = 'waiting', notice, agreeable = [], record = {}, worker, ready = 0, release, posts = 0, unread = [], entries = [], asked = []
+  let timer, path, clicked, depth, ticked, going = 0, lastClick, seen = 0
 
   // The wall clock: the other one stops while some machines sleep.
   const now = Date.now
   const bytes = (text) => Uint8Array.from(text, (c) => c.charCodeAt())
   const stored = () => JSON.parse(localStorage[name] || '{}')
   // What earlier pages did not get to hand over comes before what happens here.
-  const load = () => (ready = 0, unread = [(record = stored()).x || []])
+  const load = () => (unread = [(record = stored(ready = 0)).x || []])
   const save = () => {
     record.r = now()
     try { return localStorage[name] = JSON.stringify(record) } catch {}
@@ -34,7 +33,7 @@
   // --- events: [time, kind, a, b, c] as in gloaming-signal, or [time, word, …] for worker.js -----------
   const add = (...entry) => {
     if (/w|gr/.test(state) && entries.length < 4e3) entries.push([now(), ...entry])
-    if (worker) timer = timer || setTimeout(flush, 250)
+    if (worker) timer ||= setTimeout(flush, 250)
   }
   const flush = (more) => {
     timer = clearTimeout(timer)
@@ -56,10 +55,10 @@
   // own functions are never replaced.
   const route = () => path != location.pathname && view(1)
   const engaged = () => {
-    const was = ticked
-    ticked = now()
+    const past = now() - ticked
+    ticked += past
     route()
-    if (d.hasFocus()) add(2, ticked - was)
+    if (d.hasFocus()) add(2, past)
   }
   const on = (target, types, listener) =>
     types.split(' ').map((type) => target.addEventListener(type, listener, 1))
@@ -75,7 +74,7 @@
       if (clicked != (clicked = hit || at)) seen++
       add(4, event.clientX, event.clientY, seen, hit && [hit.localName, hit.type, hit.isContentEditable, hit.href] + '')
       lastClick = now()
-      observer.observe(d, { childList: 1, subtree: 1, attributes: 1, characterData: 1 })
+      observer.observe(d, { subtree: 1, childList: 1, attributes: 1, characterData: 1 })
     })
     on(d, 'selectionchange', () => getSelection() + '' && alive(2))
     on(d, 'scroll', () => alive(4))
@@ -101,8 +100,8 @@
     on(d, 'visibilitychange', () => d.hidden ? stop() : start())
     on(w, 'pagehide', () => stop(1))
     // Another tab wrote after all, or its writing was slow to arrive: begin again from what is there. What it
-    // wrote over a no that is newer than its own answer, it had not heard of: the no is said again.
-    on(w, 'storage', () => !record.d && record.t > stored().t ? save() : worker && stored().r != record.r && start(end()))
+    // wrote over a no, or after an erasure, that is newer than its own answer, it had not heard of: said again.
+    on(w, 'storage', () => record.t > stored().t && !record.d ? record.p ? save() : forget(state) : worker && stored().r != record.r && start(end()))
     on(w, 'pageshow', (event) => event.persisted && view(2))
   }
 
@@ -131,8 +130,7 @@
     end()
   }
   const end = () => {
-    if (worker) worker.terminate(), release()
-    worker = 0
+    worker &&= release(worker.terminate())
     // Whoever still waits for an answer gets none.
     asked.splice(0).map((answer) => answer())
   }
@@ -169,8 +167,8 @@
   const forget = (then) => {
     off(then)
     delete localStorage[name]
-    load()
-    end()
+    end(load())
+    record.t = now()
   }
   const commands = {
     consent: (purposes) => {

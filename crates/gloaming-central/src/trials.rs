@@ -72,7 +72,7 @@ pub struct ExperimentView {
     pub windows: usize,
     /// The arms, the control first.
     pub arms: Vec<ArmView>,
-    /// How often fair assignment fills arms as unevenly as these.
+    /// How often fair assignment ever fills arms as unevenly as these, for one who looks as often as they like.
     pub sample_ratio_p: Option<f64>,
     /// What must not get worse, by arm.
     pub guardrails: Vec<RailView>,
@@ -296,12 +296,10 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
             }
             match stats::check_shares(&goal.people(), &vec![1.0; experiment.arms.len()]) {
                 Ok(shares) => {
-                    (view.sample_ratio_p, uneven) = (Some(shares.p), shares.verdict == Shares::Alarm);
-                    if shares.verdict == Shares::Warn {
-                        view.unknown.push(format!(
-                            "the arms are more uneven than is usual (p = {:.4}): find out why",
-                            shares.p
-                        ));
+                    let p = shares.always_valid_p;
+                    (view.sample_ratio_p, uneven) = (Some(p), Shares::of(p) == Shares::Alarm);
+                    if Shares::of(p) == Shares::Warn {
+                        view.unknown.push(format!("the arms are more uneven than is usual (p = {p:.4}): find out why"));
                     }
                 }
                 Err(error) => view.unknown.push(format!("whether the arms are even: {error}")),

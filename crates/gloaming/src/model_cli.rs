@@ -18,6 +18,11 @@ const ADD: &str = "The file of --says:
     \"score_means\": [20 growing numbers: the mean score in each bin; may be left out],
     \"reference\": { \"inputs\": [[3, 1], …], \"outputs\": [0.25, …] } }
 
+A model that sorts visits names its kinds. The k-th of n, from 0, is the score (k + 0.5) / n, and the edges are k / n:
+
+    \"output\": { \"meaning\": \"kind of visit\", \"kinds\": [\"glance\", \"browse\", \"arrange\", \"research\"] },
+    \"score_edges\": [0.25, 0.5, 0.75],
+
 `reference` holds 8 rows at least and what onnxruntime computes from them with the exported file. Anything else in it
 (training, evidence, owner, licence) goes into the manifest as it is. `docs/models.md` says what runs.";
 

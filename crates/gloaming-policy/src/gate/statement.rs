@@ -263,7 +263,7 @@ pub struct Experiment {
     pub exposed: [u64; 2],
     /// Relative change; the interval holds whenever one looks, and includes the privacy noise.
     pub lift: Interval,
-    /// Chance of arms as uneven as these were assignment fair.
+    /// Chance of ever seeing arms as uneven as these, at any look, were assignment fair.
     pub sample_ratio_p: f64,
     /// What had to stay as it was.
     pub guardrails: Vec<Guardrail>,

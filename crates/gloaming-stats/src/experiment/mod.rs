@@ -41,7 +41,7 @@ pub use logged::{ACTIONS, Logged, ROWS};
 pub use many::{COMPARISONS, Compared, against_control, q_values};
 pub use plan::{Design, LONGEST, Looks};
 pub use sequence::TAU;
-pub use shares::{ALARM, EXPECTED, ShareCheck, Shares, WARN, check_shares};
+pub use shares::{ALARM, CONCENTRATION, EXPECTED, ShareCheck, Shares, WARN, check_shares};
 
 /// Why an experiment has no figure.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -74,10 +74,25 @@ fn share_checks_without_noise_are_those_of_scipy() {
     let noised = [(290.0, 300.0), (710.0, 100.0)].map(|(value, variance)| Noised { value, variance });
     let found = check_shares(&noised, &[0.3, 0.7]).unwrap();
     near("chi-square under noise", found.statistic, 100.0 / (210.0 + 0.49 * 300.0 + 0.09 * 100.0));
-    let verdict = |a, b| check_shares(&[Noised::exact(a), Noised::exact(b)], &[1.0, 1.0]).unwrap().verdict;
-    assert_eq!(verdict(5_000.0, 5_010.0), Shares::Fine);
-    assert_eq!(verdict(44_700.0, 45_489.0), Shares::Warn);
-    assert_eq!(verdict(1_000.0, 1_200.0), Shares::Alarm);
+    assert_eq!([0.02, 0.009, 0.000_9].map(Shares::of), [Shares::Fine, Shares::Warn, Shares::Alarm]);
+}
+
+#[test]
+fn shares_at_any_look_are_those_of_a_mixture_and_nearly_those_of_lindon_and_malek() {
+    for case in golden().mixtures {
+        let people = [0, 1].map(|side| Noised { value: case.people[side], variance: case.noise[side] });
+        let found = check_shares(&people, &[case.share, 1.0 - case.share]).unwrap();
+        near("p at any look", found.always_valid_p, (1.0 / case.average).min(1.0));
+    }
+    // Theirs counts people, ours takes their sums for normal: a tenth of a factor of e apart where there are thousands.
+    for case in golden().shares {
+        let people: Vec<Noised> = case.people.iter().map(|value| Noised::exact(*value)).collect();
+        let found = check_shares(&people, &case.shares).unwrap();
+        let (ours, theirs) = (found.always_valid_p.ln(), -case.factor.max(0.0));
+        println!("p at any look {:.6}, by counting {:.6}", found.always_valid_p, theirs.exp());
+        assert!((ours - theirs).abs() < 0.1, "{ours} {theirs}");
+        assert!(found.always_valid_p >= found.p);
+    }
 }
 
 #[test]

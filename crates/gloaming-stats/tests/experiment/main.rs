@@ -17,6 +17,7 @@ struct Golden {
     effects: Vec<Compared>,
     students: Vec<Student>,
     shares: Vec<ShareCase>,
+    mixtures: Vec<Mixture>,
     discoveries: Vec<Discoveries>,
     plans: Vec<Plan>,
     chances: Vec<Chances>,
@@ -59,6 +60,15 @@ struct ShareCase {
     shares: Vec<f64>,
     statistic: f64,
     p: f64,
+    factor: f64,
+}
+
+#[derive(Deserialize)]
+struct Mixture {
+    people: [f64; 2],
+    noise: [f64; 2],
+    share: f64,
+    average: f64,
 }
 
 #[derive(Deserialize)]

@@ -84,6 +84,7 @@ proptest! {
         let counts: Vec<Noised> = counts.collect();
         if let Ok(check) = check_shares(&counts, &values[3..6]) {
             prop_assert!((0.0..=1.0).contains(&check.p), "{:?}", check);
+            prop_assert!((0.0..=1.0).contains(&check.always_valid_p), "{:?}", check);
         }
         let (variance, noise) = ([values[1], values[2]], [noise[0], noise[1]]);
         for looks in [Looks::Once, Looks::Any { tau: values[5] }] {

@@ -416,6 +416,40 @@ fn shares_under_noise_alarm_as_rarely_as_they_should() {
     assert!((50..=150).contains(&warned) && forgot > 200, "{warned} {forgot}");
 }
 
+/// Two hundred days, looked at on each: the p of one look ever alarms far too often, the other as rarely as it says.
+#[test]
+fn shares_looked_at_every_day_alarm_as_rarely_as_they_should() {
+    let (mut split, mut draws) = (Binomial::new(0.5), Draws::new(19));
+    let (runs, days, noise) = (3_000, 200, 50.0);
+    let ever = |mut of: Box<dyn FnMut(&mut Draws) -> f64>, draws: &mut Draws| {
+        let (mut once, mut always) = (0, 0);
+        for _ in 0..runs {
+            let mut people = [Noised::exact(0.0); 2];
+            let (mut alarmed, mut warned) = (false, false);
+            for _ in 0..days {
+                let first = of(draws);
+                for (arm, came) in people.iter_mut().zip([first, 200.0 - first]) {
+                    arm.value += came + Noise::Normal(noise).draw(draws);
+                    arm.variance += noise;
+                }
+                let found = check_shares(&people, &[1.0, 1.0]).unwrap();
+                (alarmed, warned) = (alarmed || found.p < WARN, warned || found.always_valid_p < WARN);
+            }
+            (once, always) = (once + u32::from(alarmed), always + u32::from(warned));
+        }
+        (once, always)
+    };
+    let (once, always) = ever(Box::new(move |draws| split.draw(200, draws)), &mut draws);
+    println!(
+        "{runs} fair experiments of {days} days: {once} ever below .01 by the p of one look, {always} by the p of any"
+    );
+    assert!(always <= 30 + 16 && once > 200, "{once} {always}");
+    let mut split = Binomial::new(0.48);
+    let (_, always) = ever(Box::new(move |draws| split.draw(200, draws)), &mut draws);
+    println!("of as many where one in 25 of an arm is missing: {always}");
+    assert!(always > runs * 9 / 10, "{always}");
+}
+
 #[test]
 fn off_policy_intervals_hold_the_truth() {
     let (runs, rows) = (1_500, 500);
