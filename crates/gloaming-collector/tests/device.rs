@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use gloaming_collector::device::{Device, Setup};
-use gloaming_policy::author::{compile, template};
+use gloaming_policy::author::{ManifestFacts, compile, template};
 use gloaming_policy::{ModelState, Policy};
 use gloaming_signal::{EventKind, Submission, cbor};
 use proptest::prelude::*;
@@ -166,19 +166,23 @@ fn a_submission_says_until_when_it_makes_sense() {
     assert_eq!(device.prepare(NOW).until_ms, NOW / DAY * DAY + DAY, "the day ends before the week");
 }
 
-/// A shop, whose policy has a model.
-fn shop(purposes: &[&str], state: &[u8]) -> Device {
-    let facts = gloaming_policy::author::ManifestFacts {
+/// What the manifest at a path says: of the shop's model, or of the one that stands in for it.
+fn facts(path: &str) -> Result<ManifestFacts, String> {
+    Ok(ManifestFacts {
         manifest_sha256: [1; 32],
         onnx_sha256: [2; 32],
-        id: "purchase-intent".into(),
+        id: if path == "small.json" { "small" } else { "purchase-intent" }.into(),
         inputs: vec!["pages@1".into()],
         score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
         score_means: vec![],
         kinds: vec![],
-    };
+    })
+}
+
+/// A shop, whose policy has a model.
+fn shop(purposes: &[&str], state: &[u8]) -> Device {
     let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap();
-    let policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();
+    let policy = compile(&text, 20_781, &facts).unwrap();
     Device::new(&policy.to_bytes(), setup(purposes), state, &[7; 32]).unwrap()
 }
 
@@ -234,17 +238,6 @@ fn how_a_model_fared_is_a_cell_like_any_other() {
 /// One that stands in for another that acts does not speak beside it.
 #[test]
 fn the_worker_is_told_who_speaks_and_for_whom() {
-    let facts = |path: &str| {
-        Ok(gloaming_policy::author::ManifestFacts {
-            manifest_sha256: [1; 32],
-            onnx_sha256: [2; 32],
-            id: if path == "small.json" { "small" } else { "purchase-intent" }.into(),
-            inputs: vec!["pages@1".into()],
-            score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
-            score_means: vec![],
-            kinds: vec![],
-        })
-    };
     let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap();
     let text = text.replace("state = \"shadow\" ", "fallback = \"small\"\nstate = \"shadow\" ")
         + "[[model]]\nid = \"small\"\nmanifest = \"small.json\"\nstate = \"shadow\"\npurpose = \"prediction\"\n";
@@ -331,20 +324,11 @@ proptest! {
 
 /// The shop with an experiment; `model` is what the control does not hear.
 fn trial(purposes: &[&str], state: &[u8], seed: u8, model: bool) -> Device {
-    let facts = gloaming_policy::author::ManifestFacts {
-        manifest_sha256: [1; 32],
-        onnx_sha256: [2; 32],
-        id: "purchase-intent".into(),
-        inputs: vec!["pages@1".into()],
-        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
-        score_means: vec![],
-        kinds: vec![],
-    };
     let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap();
     let text = text.replace("rho = 0.05\n", "rho = 0.03\n")
         + "[[experiment]]\nid = \"hint\"\narms = [\"as-is\", \"hint\"]\npurpose = \"prediction\"\ntraffic = 0.5\n\
            goal = \"outcome:purchase@1\"\nwindow = \"day\"\nrho = 0.02\nk = 50\n";
-    let mut policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();
+    let mut policy = compile(&text, 20_781, &facts).unwrap();
     if model {
         policy.models[0].state = ModelState::Experiment;
         policy.experiments[0].model = Some(0);
@@ -402,17 +386,6 @@ fn a_device_keeps_its_arm_and_counts_once_it_was_exposed() {
 /// Nor does it hear who stands in for that model, and `status` tells it no more.
 #[test]
 fn who_does_not_hear_a_model_does_not_hear_its_stand_in() {
-    let facts = |path: &str| {
-        Ok(gloaming_policy::author::ManifestFacts {
-            manifest_sha256: [1; 32],
-            onnx_sha256: [2; 32],
-            id: if path == "small.json" { "small" } else { "purchase-intent" }.into(),
-            inputs: vec!["pages@1".into()],
-            score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
-            score_means: vec![],
-            kinds: vec![],
-        })
-    };
     let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap();
     let text = text
         .replace("rho = 0.05\n", "rho = 0.02\n")

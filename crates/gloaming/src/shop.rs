@@ -73,7 +73,7 @@ async fn page(State(context): State<Arc<Context>>, request: Request) -> Response
             if getrandom::fill(&mut bytes).is_err() {
                 return StatusCode::INTERNAL_SERVER_ERROR.into_response();
             }
-            let nonce: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            let nonce = gloaming_signal::hash::hex(&bytes);
             (format!("'nonce-{nonce}' 'strict-dynamic'"), format!(" nonce=\"{nonce}\""))
         }
     };

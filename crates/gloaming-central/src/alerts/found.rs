@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gloaming_policy::Policy;
+use gloaming_signal::hash::hex;
 
 use crate::overview::Overview;
 use crate::trials::ExperimentView;
@@ -53,7 +54,7 @@ fn models(policy: &Policy, models: &[ModelView]) -> Vec<Found> {
     let mut found = Vec::new();
     for (model, view) in policy.models.iter().zip(models) {
         // A new version of a model is judged anew.
-        let version = gloaming_signal::hash::hex(&model.manifest_sha256[..4].try_into().unwrap_or([0; 4]));
+        let version = hex(&model.manifest_sha256[..4]);
         if let Some(error) = view.performed.as_ref().map(|p| p.calibration_error).filter(|e| e.low > CALIBRATION) {
             let words = format!(
                 "{}: its scores are {:.3} [{:.3}, {:.3}] off what comes true, on average; recalibrate it, or take it back",

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gloaming_http::Client;
+use gloaming_signal::hash::hex;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Serialize;
 use sha2::Sha256;
@@ -109,8 +110,7 @@ pub fn signature(secret: &[u8], at_s: u64, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
     mac.update(format!("{at_s}.").as_bytes());
     mac.update(body);
-    let code: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("t={at_s},v1={code}")
+    format!("t={at_s},v1={}", hex(&mac.finalize().into_bytes()))
 }
 
 /// What a look needs.
