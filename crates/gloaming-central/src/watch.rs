@@ -340,19 +340,24 @@ fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> Mode
                     None => {}
                 }
             }
-            Source::Feature(of) if alone && model.inputs.contains(&of) => {
-                inputs.entry(of).or_insert((axis, windows));
+            // A table of an input and its outcome tells the input as well; by itself it is told with less noise.
+            Source::Feature(of) if model.inputs.contains(&of) && (alone || with_outcome(windows.metric)) => {
+                let kept = inputs.entry(of).or_insert((axis, windows, alone));
+                if alone && !kept.2 {
+                    *kept = (axis, windows, alone);
+                }
             }
             _ => {}
         }
     }
     let many = inputs.len() + usize::from(scores.is_some());
-    let mut found: Vec<_> =
-        inputs.into_values().map(|(axis, windows)| drift(&windows.metric.of, axis, windows, many)).collect();
-    if let Some((axis, windows, alone)) = scores {
+    // Of what is counted with something else, the first part of its name is its own.
+    let judged = |(axis, windows, alone): (&Axis, &Windows<'_>, bool)| {
         let rows = (!alone).then(|| windows.rows());
-        found.push(drift(&format!("score:{}", model.id), axis, rows.as_ref().unwrap_or(windows), many));
-    }
+        let of = windows.metric.of.split(", ").next().unwrap_or_default();
+        drift(of, axis, rows.as_ref().unwrap_or(windows), many)
+    };
+    let found: Vec<_> = inputs.into_values().chain(scores).map(judged).collect();
     let (mut drift, mut chances) = (Vec::new(), Vec::new());
     for one in found {
         match one {
@@ -380,6 +385,11 @@ fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> Mode
         performed: well,
         unknown,
     }
+}
+
+/// Whether a metric joins a feature with what came of the visit: then it tells of every visit, as the feature alone does.
+fn with_outcome(metric: &Metric) -> bool {
+    metric.axes.get(1).is_some_and(Axis::is_outcome)
 }
 
 /// Whether a metric says something of a model, in the way that [`view`] reads.

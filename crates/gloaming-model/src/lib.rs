@@ -23,6 +23,6 @@ mod trees;
 
 pub use explain::{Explanation, Reason, Scale};
 #[cfg(feature = "lower")]
-pub use lower::{Choice, EDGE, INPUT, LowerError, Lowered, OUTPUT, Sigmoid, lower, recalibrated};
+pub use lower::{Additive, Choice, EDGE, INPUT, LowerError, Lowered, OUTPUT, Sigmoid, Steps, lower, recalibrated};
 pub use manifest::{Manifest, ManifestError};
 pub use model::{ALLOWED_OPS, Model, ModelError, TOLERANCE};

@@ -193,6 +193,14 @@ pub struct Axis {
 
 cbor_record!(Axis { source, bins, labels });
 
+impl Axis {
+    /// Whether it says of every visit that something came of it or not.
+    #[must_use]
+    pub fn is_outcome(&self) -> bool {
+        matches!(self.source, Source::Feature(_)) && self.labels == ["no", "yes"]
+    }
+}
+
 /// A declared count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {

@@ -194,6 +194,66 @@ fn a_monitor_is_written_out_as_metrics() {
     }
 }
 
+/// What a model is learnt from again is declared like all else; inputs that are counted with their outcome are not counted
+/// once more by themselves.
+#[test]
+fn a_retraining_is_written_out_as_two_way_tables() {
+    let with = |lines: &str| {
+        let text = shop().replacen("rho_per_device_day = 0.25", "rho_per_device_day = 1.0", 1);
+        let head = "[[retrain]]\nmodel = \"purchase-intent\"\nwindow = \"week\"\nk = 100\n";
+        compile(&format!("{text}\n{head}{lines}"), TODAY, &manifest)
+    };
+    let policy = with("outcome = \"outcome:purchase@1\"\nrho = 0.03\n").unwrap();
+    let told = |start: &str| {
+        let own = policy.metrics.iter().filter(|metric| metric.name.starts_with(start));
+        let mut told: Vec<_> = own.map(|m| (m.name.clone(), m.of.clone(), m.cells(), m.rho.micro())).collect();
+        told.sort_unstable();
+        told
+    };
+    let line = |name: &str, of: &str, cells, rho| (name.to_owned(), of.to_owned(), cells, rho);
+    assert_eq!(
+        told("purchase-intent-"),
+        [
+            line("purchase-intent-by-pages", "feature:pages@1, outcome:purchase@1", 16, 10_500),
+            line("purchase-intent-by-returning", "feature:returning@1, outcome:purchase@1", 4, 10_500),
+            line("purchase-intent-fared", "fared:purchase-intent", 4, 20_000),
+            line("purchase-intent-pair-pages-returning", "feature:pages@1, feature:returning@1", 16, 9_000),
+        ]
+    );
+    let by = policy.metrics.iter().find(|metric| metric.name == "purchase-intent-by-pages").unwrap();
+    assert_eq!(by.labels()[..3], ["0-1 | no", "0-1 | yes", "1-2 | no"]);
+    assert!(by.axes[1].is_outcome() && !by.axes[0].is_outcome());
+
+    // What the page gives can be learnt from, whether the model took it or not; without pairs all is paid for outcomes.
+    let page = "outcome = \"outcome:purchase@1\"\nrho = 0.03\npairs = []\ninputs = [\"page:basket\", \"pages@1\"]\n\n[[feature]]\nid = \"basket\"\nkind = \"number\"\nmin = 0\nmax = 500\npurpose = \"prediction\"\n";
+    let page = with(page).unwrap();
+    let value = page.metrics.iter().find(|metric| metric.name == "purchase-intent-by-basket").unwrap();
+    assert_eq!((value.of.as_str(), value.rho.micro()), ("page:basket, outcome:purchase@1", 15_000));
+    assert_eq!(value.axes[0].labels[7], "437.5-500");
+    assert!(page.metrics.iter().any(|metric| metric.name == "purchase-intent-in-returning"), "still counted by itself");
+
+    let twice = "outcome = \"outcome:purchase@1\"\nrho = 0.03\n[[retrain]]\nmodel = \"purchase-intent\"\nwindow = \"day\"\nk = 100\noutcome = \"outcome:purchase@1\"\nrho = 0.03\n";
+    let bought = "outcome = \"outcome:purchase@1\"\n";
+    for (lines, wanted) in [
+        ("outcome = \"outcome:pages@1\"\nrho = 0.03\n".to_owned(), "`outcome:pages@1` is no outcome of yes or no"),
+        (format!("{bought}rho = 0.0005\n"), "or raise rho to 0.001429"),
+        (format!("{bought}rho = 0.03\ninputs = [\"page@1\"]\n"), "did you mean `pages@1`?"),
+        (format!("{bought}rho = 0.03\ninputs = [\"purchase@1\"]\n"), "`purchase@1` is the outcome"),
+        (format!("{bought}rho = 0.03\ninputs = [\"journey-pair@1\"]\n"), "has words of which there may be many"),
+        (format!("{bought}rho = 0.03\npairs = [[\"pages@1\", \"pages@1\"]]\n"), "is no pair of two inputs"),
+        (
+            format!("{bought}rho = 0.03\npairs = [[\"pages@1\", \"returning@1\"], [\"returning@1\", \"pages@1\"]]\n"),
+            "are a pair twice",
+        ),
+        (format!("{bought}rho = 0.03\ninputs = [\"page:cart-value\"]\n"), "which serves another purpose"),
+        (twice.to_owned(), "`purchase-intent` is retrained twice"),
+        (format!("{bought}rho = 0.9\n"), "all metrics together cost"),
+    ] {
+        let problems = with(&lines).unwrap_err();
+        assert!(problems.iter().any(|p| p.to_string().contains(wanted)), "{problems:?}\n  lack {wanted}");
+    }
+}
+
 #[test]
 fn a_session_finds_its_cells() {
     let policy = compiled(&shop());

@@ -12,6 +12,7 @@ pub mod draws;
 pub mod drift;
 pub mod experiment;
 pub mod fairness;
+pub mod marginals;
 pub mod performance;
 pub mod series;
 mod share;

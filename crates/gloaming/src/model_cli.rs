@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use gloaming::commands::{card, evaluate, gate, model, recalibrate, rows};
+use gloaming::commands::{card, evaluate, gate, model, recalibrate, retrain, rows};
 use gloaming::files;
 use gloaming_policy::gate::Stage;
 
@@ -61,6 +61,29 @@ pub(crate) enum ModelCommand {
         /// The folder for the next version.
         #[arg(long)]
         out: PathBuf,
+    },
+    /// Make the next version of a model from what the centre released of its inputs and the outcome, as [[retrain]] of the policy
+    /// has it counted. Nobody's rows are needed for it, and none are made: what is written for other learners are sessions of
+    /// nobody.
+    #[command(after_help = RETRAIN)]
+    Retrain {
+        /// The manifest of the version before; `model.onnx` lies beside it.
+        manifest: PathBuf,
+        /// The policy that is in force.
+        #[arg(long, default_value = "policy.toml")]
+        policy: PathBuf,
+        /// Folder to look for models in, when they are not beside the policy.
+        #[arg(long, value_name = "FOLDER")]
+        models: Option<PathBuf>,
+        /// The centre's overview: `curl CENTRE/api/v1/sites/SITE/overview?last=8 > overview.json` for the 8 newest windows.
+        #[arg(long, value_name = "OVERVIEW.json")]
+        from: PathBuf,
+        /// The folder for the next version.
+        #[arg(long)]
+        out: PathBuf,
+        /// Also write sessions of nobody, drawn from what was learnt: a table for any learner, as of `gloaming model rows`.
+        #[arg(long, value_name = "FILE.csv")]
+        sessions: Option<PathBuf>,
     },
     /// Load a model as devices do: hash, op set, names, shapes, reference rows.
     Check {
@@ -180,6 +203,20 @@ pub(crate) enum ModelCommand {
     },
 }
 
+/// What `model retrain` needs to have been counted.
+const RETRAIN: &str = "The policy says what is counted for it, and pays for it from the same budget:
+
+  [[retrain]]
+  model = \"purchase-intent\"
+  outcome = \"outcome:purchase@1\"
+  pairs = [[\"pages-product@1\", \"time-product@1\"]]   # which inputs go together; all pairs when left out
+  window = \"week\"
+  rho = 0.05
+  k = 100
+
+The model that comes of it adds up: a level, and a number for each bin of each input. It is explained exactly on devices. What
+noise drowns adds nothing. `docs/models.md` says how, and how far it gets.";
+
 #[derive(Args)]
 pub(crate) struct Which {
     /// The model's name in the policy.
@@ -219,7 +256,13 @@ const EVALUATE: &str = "ROWS.csv has a header: a column for each feature of the 
   gloaming model evaluate models/churn/manifest.json --rows march.csv --outcome left \\
     --split time --trained 'to February' --tested March --group gender
 
-writes held-out.json, calibration.json, fairness.json and parity.json. Rows that were set aside by lot make evidence
+writes held-out.json, calibration.json, fairness.json and parity.json. Of a model in shadow devices count scores and outcomes;
+then nobody's rows are needed:
+
+  curl CENTRE/api/v1/sites/SITE/overview?last=4 > overview.json
+  gloaming model evaluate models/churn-2/manifest.json --released overview.json
+
+Rows that were set aside by lot make evidence
 that no gate takes: a random split tells how well a model remembers, and not how well it will do.";
 
 #[derive(Args)]
@@ -229,14 +272,21 @@ pub(crate) struct Evaluate {
     /// Rows that the model has not seen; without any, only its parity is stated.
     #[arg(long, value_name = "FILE.csv", requires_all = ["outcome", "split", "trained", "tested"])]
     rows: Option<PathBuf>,
+    /// The centre's overview of windows that came later than what the model was learnt from: what devices counted of it in
+    /// shadow, in place of rows.
+    #[arg(long, value_name = "OVERVIEW.json", conflicts_with = "rows")]
+    released: Option<PathBuf>,
+    /// The metric that counts score and outcome, where there are several.
+    #[arg(long, requires = "released")]
+    metric: Option<String>,
     /// Column of the outcome.
     #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
     outcome: String,
     /// How the rows were kept apart: time, source, group or random.
     #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
     split: String,
-    /// What the model learnt from, in words.
-    #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
+    /// What the model learnt from, in words; with --released only where its manifest does not tell.
+    #[arg(long, default_value = "", hide_default_value = true)]
     trained: String,
     /// What the rows are, in words.
     #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
@@ -285,6 +335,14 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
         ModelCommand::Recalibrate { manifest, from, metric, out } => {
             recalibrate::run(&manifest, &from, metric.as_deref(), &out)
         }
+        ModelCommand::Retrain { manifest, policy, models, from, out, sessions } => retrain::run(&retrain::Paths {
+            manifest: &manifest,
+            policy: &policy,
+            models: models.as_deref(),
+            from: &from,
+            out: &out,
+            sessions: sessions.as_deref(),
+        }),
         ModelCommand::Check { manifest, key } => {
             model::check(&manifest)?;
             key.map_or(Ok(()), |key| card::check(&manifest, &key))
@@ -295,6 +353,8 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
         ModelCommand::Evaluate(Evaluate {
             manifest,
             rows,
+            released,
+            metric,
             outcome,
             split,
             trained,
@@ -305,6 +365,9 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
             threshold,
             out,
         }) => {
+            if let Some(released) = released {
+                return evaluate::released(&manifest, &released, metric.as_deref(), &trained, &out);
+            }
             let Some(rows) = rows else { return evaluate::parity(&manifest, &out) };
             let split = evaluate::Split { by: evaluate::split(&split)?, trained, tested };
             let groups = evaluate::Groups { columns: group, none: no_group, threshold };

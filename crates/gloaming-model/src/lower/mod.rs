@@ -8,6 +8,7 @@
 //!
 //! What cannot be run, or must not be, is refused with the op's name, where it stands, and a way out.
 
+mod additive;
 mod graph;
 mod rules;
 mod trees;
@@ -21,6 +22,7 @@ use tract_onnx::pb::{
 };
 use tract_onnx::prelude::*;
 
+pub use self::additive::{Additive, Steps};
 use self::graph::{Graph, Value};
 use crate::model::ALLOWED_OPS;
 use crate::node::Node;

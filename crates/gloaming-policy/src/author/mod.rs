@@ -5,6 +5,7 @@ mod experiment;
 mod metric;
 mod model;
 mod monitor;
+mod retrain;
 mod sign;
 mod table;
 mod template;
@@ -391,6 +392,7 @@ fn document(
         experiments: Vec::new(),
     };
     metric::metrics(source, root, &mut policy);
+    retrain::retrainings(root, &mut policy);
     monitor::monitors(root, &mut policy);
     experiment::experiments(root, &mut policy);
     root.finish();

@@ -53,31 +53,41 @@ pub(super) fn monitors(root: &Table<'_>, policy: &mut Policy) {
     }
 }
 
+/// The place of a model that is named in `table`; a problem when there is none.
+pub(super) fn model_of(table: &Table<'_>, id: &str, to: &str, policy: &Policy) -> Option<usize> {
+    let found = policy.models.iter().position(|model| model.id == id);
+    if found.is_none() {
+        let meant = nearest(id, policy.models.iter().map(|model| model.id.as_str()));
+        let remedy = meant.map_or("declare it as a [[model]]".to_owned(), |m| format!("did you mean `{m}`?"));
+        table.problem(format!("there is no model `{id}` to {to}"), remedy);
+    }
+    found
+}
+
+/// An outcome of no and yes; a problem when it is none.
+pub(super) fn outcome_of(table: &Table<'_>, outcome: &str, policy: &Policy) -> Option<Axis> {
+    let found = outcome.strip_prefix("outcome:").and_then(Definition::find);
+    let axis = found.and_then(|feature| axis_of(feature, policy)).filter(Axis::is_outcome);
+    if axis.is_none() {
+        let remedy = "as in outcome = \"outcome:purchase@1\"";
+        table.problem(format!("`{outcome}` is no outcome of yes or no"), remedy);
+    }
+    axis
+}
+
 /// One model's metrics; its index when there is such a model.
 fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
     let id = table.need_text("model", "\"purchase-intent\"");
     let (span_ms, k) = (metric::window(table, policy), metric::crowd(table));
     let price = table.need("rho", "0.03").and_then(|value| value.micro()).unwrap_or(LEAST_MICRO);
     let (outcome, only) = (table.get("outcome").and_then(|value| value.text()), table.get("inputs"));
-    let Some(index) = policy.models.iter().position(|model| model.id == id) else {
-        let meant = nearest(&id, policy.models.iter().map(|model| model.id.as_str()));
-        let remedy = meant.map_or("declare it as a [[model]]".to_owned(), |m| format!("did you mean `{m}`?"));
-        table.problem(format!("there is no model `{id}` to monitor"), remedy);
-        return None;
-    };
+    let index = model_of(table, &id, "monitor", policy)?;
     let place = u32::try_from(index).ok()?;
     let mut wanted: Vec<(String, &'static str, String, Vec<Axis>)> = Vec::new();
     if let Some(outcome) = outcome {
-        let found = outcome.strip_prefix("outcome:").and_then(Definition::find);
-        match found.and_then(|feature| axis_of(feature, policy)).filter(|axis| axis.labels == ["no", "yes"]) {
-            Some(axis) => wanted.push((
-                format!("{id}-outcomes"),
-                "joint",
-                format!("score:{id}, {outcome}"),
-                vec![metric::score_axis(place, policy)?, axis],
-            )),
-            None => table
-                .problem(format!("`{outcome}` is no outcome of yes or no"), "as in outcome = \"outcome:purchase@1\""),
+        if let Some(axis) = outcome_of(table, &outcome, policy) {
+            let axes = vec![metric::score_axis(place, policy)?, axis];
+            wanted.push((format!("{id}-outcomes"), "joint", format!("score:{id}, {outcome}"), axes));
         }
     } else if !policy.metrics.iter().any(|m| m.axes.first().is_some_and(|axis| axis.source == Source::Score(place))) {
         let axis = metric::score_axis(place, policy)?;
@@ -103,6 +113,15 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
         inputs.retain(|input| names.iter().any(|name| of(name) == Some(*input)));
     }
     let others = wanted.len();
+    // What is learnt from again is counted with its outcome already.
+    let counted = |input: u32| {
+        let of_it = |axis: &Axis| axis.source == Source::Feature(input);
+        policy
+            .metrics
+            .iter()
+            .any(|m| m.span_ms == span_ms && of_it(&m.axes[0]) && m.axes.get(1).is_some_and(Axis::is_outcome))
+    };
+    inputs.retain(|input| !counted(*input));
     // What a page gives is declared, bounded and counted by the owner's own metrics, where it matters.
     for input in inputs.into_iter().filter(|input| *input < PAGE_INPUT) {
         let definition = DEFINITIONS.get(input as usize)?;
@@ -170,7 +189,7 @@ pub(super) fn number(name: &str) -> u32 {
 }
 
 /// A feature on bins that fit its unit, or on all of its words; `None` for words that are a page's own and many.
-fn axis_of(feature: usize, policy: &Policy) -> Option<Axis> {
+pub(super) fn axis_of(feature: usize, policy: &Policy) -> Option<Axis> {
     let source = Source::Feature(u32::try_from(feature).ok()?);
     let words = |words: Vec<String>| {
         Some(Axis { source, bins: Bins::Map((0..u32::try_from(words.len()).ok()?).collect()), labels: words })

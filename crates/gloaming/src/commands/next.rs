@@ -1,0 +1,42 @@
+//! The next version of a model that is there.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use gloaming_model::{INPUT, Lowered, Manifest, Model, OUTPUT};
+use gloaming_signal::hash;
+use serde_json::{Value, json};
+
+use crate::files;
+
+/// What the manifest before says, with the facts of the next file, and without what was said of the one before.
+pub(super) fn said(bytes: &[u8], before: &Manifest, next: &Lowered) -> Result<Value> {
+    let mut said: Value = serde_json::from_slice(bytes)?;
+    said["version"] = json!(before.version + 1);
+    said["onnx"] = json!({
+        "file": "model.onnx",
+        "sha256": hash::hex(&hash::sha256(&next.onnx)),
+        "bytes": next.onnx.len(),
+        "opsets": next.opsets,
+        "ops": next.ops,
+    });
+    said["input"]["name"] = INPUT.into();
+    said["output"]["name"] = OUTPUT.into();
+    if let Some(said) = said.as_object_mut() {
+        said.remove("evidence");
+    }
+    Ok(said)
+}
+
+/// Proves it, and writes it into a folder of its own.
+pub(super) fn write(said: &Value, onnx: &[u8], out: &Path) -> Result<Model> {
+    let text = serde_json::to_vec_pretty(said)?;
+    let proven = Model::load(&text, onnx).context("the next version")?;
+    if out.join("manifest.json").exists() {
+        bail!("{} holds a model already; give every version a folder of its own", out.display());
+    }
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    files::replace(&out.join("model.onnx"), onnx)?;
+    files::replace(&out.join("manifest.json"), &text)?;
+    Ok(proven)
+}

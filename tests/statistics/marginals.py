@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Write marginals.json: tables of counts, and the distribution of greatest entropy that agrees with them.
+
+Needs the packages pinned in requirements.txt. Nothing here knows of trees or messages: every combination of bins is
+written down, and scipy finds the smallest value of the same convex function. Which features stand by each other is told by
+scipy's chi-square and its spanning tree, where counts have no noise.
+"""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+from scipy import optimize, sparse, stats
+
+rng = np.random.default_rng(20261127)
+
+
+def rows(bins, people, ties):
+    """People whose features go together along a chain, and whose outcome follows from all of them."""
+    columns = [rng.integers(0, bins[0], people)]
+    for width in bins[1:]:
+        follows = rng.random(people) < ties
+        columns.append(np.where(follows, columns[-1] * width // (columns[-1].max() + 1), rng.integers(0, width, people)))
+    x = np.column_stack(columns)
+    odds = -1.2 + sum(0.8 * (x[:, f] / (bins[f] - 1) - 0.5) * (-1) ** f for f in range(len(bins)))
+    return x, (rng.random(people) < 1 / (1 + np.exp(-odds))).astype(int)
+
+
+def table(a, b, wide, long, sigma):
+    counts = np.zeros((wide, long))
+    np.add.at(counts, (a, b), 1)
+    return counts + (np.round(rng.normal(0, sigma, counts.shape)) if sigma else 0)
+
+
+def mean(values):
+    values = list(values)
+    weights = [1 / (variance + 1e-6) for _, variance in values]
+    return sum(value * weight for (value, _), weight in zip(values, weights)) / sum(weights)
+
+
+def nearest(counts, people):
+    """The nearest counts that are none below zero and add up to `people`, by bisection."""
+    low, high = counts.min() - people, counts.max()
+    for _ in range(200):
+        shift = (low + high) / 2
+        low, high = (shift, high) if np.maximum(counts - shift, 0).sum() > people else (low, shift)
+    return np.maximum(counts - shift, 0)
+
+
+def case(bins, people, ties, pairs, sigma):
+    x, y = rows(bins, people, ties)
+    features = range(len(bins))
+    sigma_of = dict(zip([("y", f) for f in features] + pairs, sigma))
+    by_outcome = [table(x[:, f], y, bins[f], 2, sigma_of["y", f]) for f in features]
+    together = {(f, g): table(x[:, f], x[:, g], bins[f], bins[g], sigma_of[f, g]) for f, g in pairs}
+
+    everything = [(t, sigma_of["y", f] ** 2) for f, t in enumerate(by_outcome)] + [
+        (t, sigma_of[pair] ** 2) for pair, t in together.items()
+    ]
+    total = mean((t.sum(), variance * t.size) for t, variance in everything)
+    positives = mean((t[:, 1].sum(), sigma_of["y", f] ** 2 * bins[f]) for f, t in enumerate(by_outcome))
+
+    def own(f):
+        found = [(by_outcome[f].sum(1), 2 * sigma_of["y", f] ** 2)]
+        for (a, b), t in together.items():
+            if f == a:
+                found.append((t.sum(1), sigma_of[a, b] ** 2 * bins[b]))
+            if f == b:
+                found.append((t.sum(0), sigma_of[a, b] ** 2 * bins[a]))
+        return mean(found)
+
+    edges = list(pairs)
+    if not any(sigma):
+        # The strongest tree, by a library.
+        strength = np.zeros((len(bins), len(bins)))
+        for (a, b), t in together.items():
+            strength[a, b] = stats.chi2_contingency(t, correction=False).statistic
+        found = sparse.csgraph.minimum_spanning_tree(sparse.csr_array(np.where(strength > 0, 1e6 - strength, 0)))
+        edges = sorted(tuple(int(n) for n in pair) for pair in zip(*found.nonzero()))
+
+    # A column for each parameter: 1 where a combination of bins and outcome has it.
+    combinations = list(itertools.product(*[range(b) for b in bins], range(2)))
+    design, targets, held = [], [], []
+    for f in features:
+        counts = nearest(own(f), total)
+        for a in range(bins[f]):
+            design.append([c[f] == a for c in combinations])
+            targets.append(counts[a])
+            held.append(1.0)
+    for f, t in enumerate(by_outcome):
+        for a, o in itertools.product(range(bins[f]), range(2)):
+            design.append([c[f] == a and c[-1] == o for c in combinations])
+            targets.append(t[a, o] + (total - t.sum()) / t.size)
+            held.append(sigma_of["y", f] ** 2 + 1)
+    for f, g in edges:
+        t = together[f, g]
+        for a, b in itertools.product(range(bins[f]), range(bins[g])):
+            design.append([c[f] == a and c[g] == b for c in combinations])
+            targets.append(t[a, b] + (total - t.sum()) / t.size)
+            held.append(sigma_of[f, g] ** 2 + 1)
+    design.append([c[-1] == 1 for c in combinations])
+    targets.append(positives)
+    held.append(0.0)
+    design, targets, held = np.array(design, float).T, np.array(targets), np.array(held)
+
+    def at(theta):
+        log = design @ theta
+        most = log.max()
+        p = np.exp(log - most)
+        value = total * (np.log(p.sum()) + most) - theta @ targets + (held * theta**2).sum() / 2
+        mu = p / p.sum()
+        slope = total * design.T @ mu - targets + held * theta
+        bend = total * (design.T * mu) @ design - total * np.outer(design.T @ mu, design.T @ mu) + np.diag(held)
+        return value, slope, bend
+
+    theta = np.zeros(len(targets))
+    found = optimize.minimize(
+        lambda t: at(t)[0], theta, jac=lambda t: at(t)[1], hess=lambda t: at(t)[2], method="trust-exact",
+        options={"gtol": 1e-9, "maxiter": 5000},
+    )
+    theta = found.x
+    for _ in range(5):  # a few of Newton's steps to the last digit
+        _, slope, bend = at(theta)
+        theta = theta - np.linalg.solve(bend, slope)
+    log = design @ theta
+    p = np.exp(log - log.max())
+    p /= p.sum()
+    outcome = np.array([c[-1] for c in combinations])
+    given = {}
+    for c, q in zip(combinations, p):
+        given.setdefault(c[:-1], [0, 0])[c[-1]] += q
+    return {
+        "bins": list(bins),
+        "by_outcome": [t.ravel().tolist() for t in by_outcome],
+        "pairs": [{"of": list(pair), "cells": t.ravel().tolist()} for pair, t in together.items()],
+        "variances": [s**2 for s in sigma],
+        "edges": sorted(sorted(edge) for edge in edges),
+        "people": total,
+        "rate": float(p[outcome == 1].sum()),
+        "probabilities": [{"bins": list(key), "p": both[1] / sum(both)} for key, both in list(given.items())[::3]],
+    }
+
+
+cases = [
+    case((3, 4, 2), 2_000, 0.7, [(0, 1), (1, 2), (0, 2)], [0] * 6),
+    case((2, 3, 3, 2), 9_000, 0.5, [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)], [0] * 10),
+    case((3, 4, 2), 2_000, 0.7, [(0, 1), (2, 1)], [10] * 3 + [15] * 2),
+    case((4, 4, 4), 1_500, 0.6, [(1, 0), (2, 1)], [20] * 3 + [50] * 2),
+    case((5, 3), 4_000, 0.0, [], [30, 10]),
+    case((3, 3, 3), 400, 0.9, [(0, 2)], [6, 6, 6, 40]),
+]
+Path(__file__).with_name("marginals.json").write_text(json.dumps(cases) + "\n")
