@@ -20,7 +20,7 @@ const WEEK: u64 = 7 * 86_400_000;
 const NOW: u64 = 1_800_000_000_000 / WEEK * WEEK;
 const VISITS: usize = 4_000;
 
-fn policy() -> Policy {
+fn policy(more: &str) -> Policy {
     let facts = ManifestFacts {
         manifest_sha256: [1; 32],
         onnx_sha256: [2; 32],
@@ -31,7 +31,8 @@ fn policy() -> Policy {
         kinds: vec![],
     };
     let text = template("shop", "shop.example", "https://shop.example", "2027-12-01").unwrap();
-    compile(&text, NOW / 86_400_000, &|_| Ok(facts.clone())).unwrap()
+    let text = text.replacen("rho_per_device_day = 0.25", "rho_per_device_day = 0.3", 1);
+    compile(&format!("{text}{more}"), NOW / 86_400_000, &|_| Ok(facts.clone())).unwrap()
 }
 
 /// What a week is like.
@@ -79,10 +80,16 @@ fn sealed(policy: &Policy, seq: u64, window: u64, week: Week, draws: &mut Draws)
             let cell = match (metric.axes[0].source, metric.of.as_str()) {
                 (Source::Score(_), _) => place(metric, 0, scored / 2) * 2 + (scored % 2) as usize,
                 (Source::Fared(_), _) => fared as usize,
-                (_, "feature:pages-product@1") => place(metric, 0, pages),
-                (_, "feature:time-product@1") => place(metric, 0, time),
-                (_, "feature:returning@1") => place(metric, 0, returning),
-                other => panic!("{other:?} watches what this test does not know"),
+                (_, of) => {
+                    let value = match of.split(", ").next().unwrap() {
+                        "feature:pages-product@1" => pages,
+                        "feature:time-product@1" => time,
+                        "feature:returning@1" => returning,
+                        other => panic!("{other:?} watches what this test does not know"),
+                    };
+                    let joined = of.ends_with(", outcome:purchase@1");
+                    place(metric, 0, value) * (1 + usize::from(joined)) + if joined { (scored % 2) as usize } else { 0 }
+                }
             };
             cells[cell] += 1.0;
         }
@@ -107,9 +114,13 @@ fn sealed(policy: &Policy, seq: u64, window: u64, week: Week, draws: &mut Draws)
 
 /// What the centre says of the model after these weeks.
 async fn seen(weeks: &[Week], seed: u64) -> Value {
+    seen_by(policy(""), weeks, seed).await
+}
+
+/// And by the metrics of another policy.
+async fn seen_by(policy: Policy, weeks: &[Week], seed: u64) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let (owner, edge) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]));
-    let policy = policy();
     let config = Config {
         store: StoreAddress::Sqlite(folder.path().join("central.sqlite")),
         retain_days: None,
@@ -202,6 +213,19 @@ async fn what_a_model_meets_has_changed_and_it_is_told_what_and_which_way() {
     assert!(pages["psi"].as_f64() > pages["threshold"].as_f64());
     let failed = model["fared"].as_array().unwrap().iter().find(|one| one["how"] == "failed").unwrap();
     assert!(failed["visits"]["low"].as_f64().unwrap() > 500.0, "{failed}");
+}
+
+/// Inputs that are counted with their outcome, to be learnt from again, tell what they are by themselves as well.
+#[tokio::test]
+async fn what_is_learnt_from_again_is_watched_by_the_same_counts() {
+    let retrain = "\n[[retrain]]\nmodel = \"purchase-intent\"\noutcome = \"outcome:purchase@1\"\npairs = []\nwindow = \"week\"\nrho = 0.02\nk = 100\n";
+    let policy = policy(retrain);
+    assert!(!policy.metrics.iter().any(|metric| metric.name.contains("-in-")), "nothing is counted twice");
+    let model = seen_by(policy, &[USUAL, USUAL, USUAL, USUAL, Week { pages: 7.0, ..USUAL }], 5).await;
+    let mut found = drifted(&model);
+    found.sort_unstable();
+    assert_eq!(found, ["feature:pages-product@1", "feature:time-product@1"], "{model:#}");
+    assert_eq!(model["drift"].as_array().unwrap().len(), 4, "three inputs and the score: {model:#}");
 }
 
 /// The relation of score and outcome is gone: nothing that goes in has changed, and the figures of what comes out have.
