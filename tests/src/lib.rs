@@ -11,6 +11,7 @@ pub mod page;
 pub mod persona;
 pub mod postgres;
 pub mod process;
+pub mod relearn;
 pub mod stage;
 pub mod story;
 pub mod truth;

@@ -20,7 +20,7 @@ use gloaming_signal::EventKind;
 use gloaming_stats::draws::Draws;
 use serde_json::Value;
 
-use crate::stage::Stage;
+use crate::stage::{Stage, WINDOW_S};
 
 /// Posts on their way at once.
 const TOGETHER: usize = 16;
@@ -32,12 +32,22 @@ pub struct Habit {
     pub pages: f64,
     /// How much likelier a visit is to buy than the model tells that is released.
     pub buys: f64,
+    /// How many read the help pages.
+    pub reads: f64,
+    /// How likely those buy who do not read them, and those who do, where that alone decides.
+    pub help: Option<[f64; 2]>,
 }
 
 /// As in the model's own data: what it tells comes true.
-pub const USUAL: Habit = Habit { pages: 5.0, buys: 1.0 };
+pub const USUAL: Habit = Habit { pages: 5.0, buys: 1.0, reads: 0.2, help: None };
 /// A campaign brings people who look around for long, and buy twice as often as the model tells.
-pub const CAMPAIGN: Habit = Habit { pages: 14.0, buys: 2.0 };
+pub const CAMPAIGN: Habit = Habit { pages: 14.0, buys: 2.0, reads: 0.2, help: None };
+/// The same people, who now buy for another reason: those do who read about delivery before.
+pub const READERS: Habit = Habit { pages: 14.0, buys: 1.0, reads: 0.4, help: Some([0.12, 0.55]) };
+
+/// A score from which the shop offers help, where pages hear scores; and how much likelier such a visit is to buy then.
+const OFFERED: f32 = 0.3;
+const HELPED: f64 = 1.6;
 
 /// People who visit, by a stream of numbers.
 pub struct Crowd {
@@ -112,7 +122,8 @@ impl Crowd {
         if self.draws.uniform() < 0.4 {
             look(&mut device, "/account", 20.0);
         }
-        if self.draws.uniform() < 0.2 {
+        let reads = self.draws.uniform() < habit.reads;
+        if reads {
             look(&mut device, "/help", 30.0);
         }
         // The shop's experiment: the note helps.
@@ -121,16 +132,19 @@ impl Crowd {
         if self.draws.uniform() < if status["arms"]["delivery-note"] == "note" { 0.37 } else { 0.3 } {
             device.push(at, EventKind::AddToCart.number().into(), 6_400, 0, 0);
         }
-        let mut likely = 0.0;
+        let (mut likely, mut offered) = (0.0, false);
         for (index, model) in self.models.iter().enumerate() {
             let inputs = device.model_inputs(index);
-            device.set_score(index, model.score(&inputs)?);
+            let score = model.score(&inputs)?;
+            let heard = device.set_score(index, score);
             device.fared(index, 1);
             if model.manifest().id == MODEL {
-                likely = f64::from(self.truth.score(&inputs)?);
+                offered = heard && score >= OFFERED;
+                likely = habit.buys * f64::from(self.truth.score(&inputs)?);
             }
         }
-        if self.draws.uniform() < habit.buys * likely {
+        likely = habit.help.map_or(likely, |of| of[usize::from(reads)]);
+        if self.draws.uniform() < if offered { HELPED * likely } else { likely } {
             device.push(at + 10, EventKind::Purchase.number().into(), 6_400, 0, 0);
         }
         Ok(device.prepare(now_ms).submission)
@@ -186,14 +200,16 @@ async fn until<T>(stage: &Stage, what: &str, found: impl Fn(&Value) -> Option<T>
     bail!("the centre's {what} does not say in a minute what was waited for")
 }
 
-/// Closes the window, and waits until so many of the model's are at the centre.
-async fn closed(stage: &Stage, windows: usize) -> Result<()> {
+/// Closes the window, and waits until it is at the centre.
+pub(crate) async fn closed(stage: &Stage) -> Result<()> {
+    let length_ms = u64::from(WINDOW_S) * 1_000;
+    let start_ms = stage.now_ms() / length_ms * length_ms;
     stage.close_window();
     let name = format!("{MODEL}-fared");
     until(stage, "overview?last=100", |overview| {
         let metrics = overview["metrics"].as_array()?;
         let fared = metrics.iter().find(|metric| metric["name"] == name.as_str())?;
-        (fared["windows"].as_array()?.len() >= windows).then_some(())
+        fared["windows"].as_array()?.iter().any(|window| window["start_ms"] == start_ms).then_some(())
     })
     .await
 }
@@ -206,14 +222,16 @@ async fn model(stage: &Stage) -> Result<Value> {
 }
 
 /// A figure with its interval.
-fn shown(figure: &Value) -> String {
+pub(crate) fn shown(figure: &Value) -> String {
     let of = |end: &str| figure[end].as_f64().unwrap_or(f64::NAN);
     format!("{:.3} [{:.3}, {:.3}]", of("value"), of("low"), of("high"))
 }
 
 /// What came of a story.
-#[derive(Clone, Debug)]
 pub struct Told {
+    /// The people who come, and how many windows were closed.
+    pub(crate) crowd: Crowd,
+    pub(crate) windows: usize,
     /// The alert's words.
     pub alert: String,
     /// Calibration error while visits were usual, in the campaign, and of the version that was put right.
@@ -237,7 +255,7 @@ pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
     let mut crowd = Crowd::new(&stage.demo.policy, (&manifest, &onnx), 1)?;
     for window in 1..=4 {
         crowd.visits(stage, visits, USUAL).await?;
-        closed(stage, window).await?;
+        closed(stage).await?;
         say(&format!("window {window}: {visits} visits as usual"));
     }
     let usual = model(stage).await?;
@@ -249,7 +267,7 @@ pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
 
     for window in 5..=6 {
         crowd.visits(stage, visits, CAMPAIGN).await?;
-        closed(stage, window).await?;
+        closed(stage).await?;
         say(&format!("window {window}: {visits} visits of a campaign, which look around for long and buy more"));
     }
     let alert = until(stage, "alerts", |alerts| {
@@ -278,7 +296,7 @@ pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
     let mut crowd = Crowd::new(&policy, (&manifest, &onnx), 1_000_000)?;
     for window in 7..=8 {
         crowd.visits(stage, visits, CAMPAIGN).await?;
-        closed(stage, window).await?;
+        closed(stage).await?;
         say(&format!("window {window}: {visits} more of the campaign's visits"));
     }
     let right = model(stage).await?;
@@ -287,5 +305,5 @@ pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
         shown(&right["performed"]["calibration_error"])
     ));
     see("right").await?;
-    Ok(Told { alert, errors: [error(&usual)?, error(&seen)?, error(&right)?] })
+    Ok(Told { crowd, windows: 8, alert, errors: [error(&usual)?, error(&seen)?, error(&right)?] })
 }

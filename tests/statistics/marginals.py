@@ -48,6 +48,24 @@ def nearest(counts, people):
     return np.maximum(counts - shift, 0)
 
 
+def prior(cells, rows, columns, people, variance):
+    """The precision that holds back each effect of a table, from the size of its effects that is likeliest."""
+    expected = np.outer(rows, columns) / people
+    off = cells - expected
+    off = off - off.mean(1, keepdims=True)
+    off = off - off.mean(0, keepdims=True)
+    variance = variance * (1 - 1 / len(rows)) * (1 - 1 / len(columns))
+    expected = np.maximum(expected, 1e-9)
+    chance, effect = (variance + expected) / expected**2, off / expected
+    unlikely = lambda size: -2 * stats.norm.logpdf(effect, scale=np.sqrt(size + chance)).sum()
+    grid = np.linspace(-12, 3, 151)
+    best = int(np.argmin([unlikely(np.exp(at)) for at in grid]))
+    ends = grid[max(best - 1, 0)], grid[min(best + 1, 150)]
+    found = optimize.minimize_scalar(lambda at: unlikely(np.exp(at)), bounds=ends, method="bounded", options={"xatol": 1e-9})
+    size = np.exp(found.x) if found.fun < unlikely(0.0) - 2e-6 else 0.0
+    return ((variance + expected) / expected / max(size, 1e-9)).ravel()
+
+
 def case(bins, people, ties, pairs, sigma):
     x, y = rows(bins, people, ties)
     features = range(len(bins))
@@ -82,23 +100,24 @@ def case(bins, people, ties, pairs, sigma):
     # A column for each parameter: 1 where a combination of bins and outcome has it.
     combinations = list(itertools.product(*[range(b) for b in bins], range(2)))
     design, targets, held = [], [], []
+    counts = [nearest(own(f), total) for f in features]
+    move = lambda t: t + (total - t.sum()) / t.size
     for f in features:
-        counts = nearest(own(f), total)
         for a in range(bins[f]):
             design.append([c[f] == a for c in combinations])
-            targets.append(counts[a])
+            targets.append(counts[f][a])
             held.append(1.0)
     for f, t in enumerate(by_outcome):
+        held.extend(prior(move(t), counts[f], np.array([total - positives, positives]), total, sigma_of["y", f] ** 2))
         for a, o in itertools.product(range(bins[f]), range(2)):
             design.append([c[f] == a and c[-1] == o for c in combinations])
-            targets.append(t[a, o] + (total - t.sum()) / t.size)
-            held.append(sigma_of["y", f] ** 2 + 1)
+            targets.append(move(t)[a, o])
     for f, g in edges:
         t = together[f, g]
+        held.extend(prior(move(t), counts[f], counts[g], total, sigma_of[f, g] ** 2))
         for a, b in itertools.product(range(bins[f]), range(bins[g])):
             design.append([c[f] == a and c[g] == b for c in combinations])
-            targets.append(t[a, b] + (total - t.sum()) / t.size)
-            held.append(sigma_of[f, g] ** 2 + 1)
+            targets.append(move(t)[a, b])
     design.append([c[-1] == 1 for c in combinations])
     targets.append(positives)
     held.append(0.0)

@@ -3,11 +3,12 @@
 
 use gloaming_e2e::browser::Browser;
 use gloaming_e2e::look::look;
+use gloaming_e2e::relearn::relearn;
 use gloaming_e2e::stage::{Setting, Stage};
 use gloaming_e2e::story::drift;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_campaign_is_seen_told_and_put_right() {
+async fn a_campaign_is_seen_told_and_put_right_and_what_cannot_be_is_learnt_again() {
     let stage = Stage::start(Setting::default()).await.unwrap();
     let browser = Browser::launch().await.unwrap();
     let see = async |name: &str| {
@@ -15,17 +16,24 @@ async fn a_campaign_is_seen_told_and_put_right() {
         page.goto(&stage.demo.central).await?;
         page.until("document.querySelectorAll('.model table').length > 2").await?;
         if name == "alarm" {
-            page.until("document.querySelector('#alerts li')?.textContent.includes('pages product')").await?;
+            page.until("document.querySelector('#alerts h2 + ul')?.textContent.includes('pages product')").await?;
         }
         look(&page, &format!("story-{name}"), true).await;
         Ok(())
     };
     let folder = tempfile::tempdir().unwrap();
-    let told = drift(&stage, 1_200, folder.path(), |line| println!("{line}"), see).await.unwrap();
+    let say = |line: &str| println!("{line}");
+    let told = drift(&stage, 1_200, folder.path(), say, &see).await.unwrap();
     assert!(told.alert.starts_with("feature:") && told.alert.contains("goes by"), "{}", told.alert);
     let [usual, campaign, right] = told.errors;
     assert!(usual < 0.06 && right < campaign / 2.0, "{:?}", told.errors);
     // Two windows of six are the campaign's, and its scores are half of what comes true.
     assert!(campaign > 2.0 * right && campaign > usual, "{:?}", told.errors);
+
+    let learnt = relearn(&stage, (told, 1_200), folder.path(), say, &see).await.unwrap();
+    let [before, after] = learnt.aucs;
+    assert!(before < 0.56 && after > before + 0.1, "{:?}", learnt.aucs);
+    assert!(learnt.verdict.contains("heard"), "{}", learnt.verdict);
+    assert_eq!(learnt.stage, "Live");
     stage.demo.stop().await;
 }

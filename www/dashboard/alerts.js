@@ -21,13 +21,13 @@ const list = (alerts) => {
 }
 
 let before, asked = 0
-/** Reads and draws them, every ten seconds at most. */
-export const alerts = async (section, site, selected) => {
+/** Reads and draws them, every ten seconds at most; by the centre's time, which need not be this machine's. */
+export const alerts = async (section, site, selected, centre_ms) => {
   if (site === before?.site && Date.now() - asked < 1e4) return
   asked = Date.now()
   const response = await fetch(`api/v1/sites/${encodeURIComponent(site)}/alerts`)
   if (!response.ok || selected() !== site) return
-  const found = await response.json(), now = found.filter((alert) => Date.now() - alert.last_ms < OVER), past = found.filter((alert) => !now.includes(alert))
+  const found = await response.json(), now = found.filter((alert) => centre_ms - alert.last_ms < OVER), past = found.filter((alert) => !now.includes(alert))
   const text = JSON.stringify([now.map(({ key, words }) => [key, words]), past.length])
   if (site === before?.site && text === before.text) return
   before = { site, text }

@@ -101,9 +101,12 @@ const metrics = (overview) => {
     const card = draw(metric), open = before?.card.querySelector('details')?.open
     if (open) card.querySelector('details')?.setAttribute('open', '')
     if (before) before.card.replaceWith(card)
-    else at('metrics').append(card)
+    else at(metric.written_out ? 'written-out' : 'metrics').append(card)
     drawn.set(metric.id, { text: now, card })
   }
+  const written = overview.metrics.filter((metric) => metric.written_out).length
+  at('written').hidden = !written
+  at('written').querySelector('summary').textContent = `${written} more, by which models are watched and learnt again, and experiments judged`
 }
 
 const read = async () => {
@@ -114,7 +117,7 @@ const read = async () => {
   facts(overview)
   metrics(overview)
   // Not waited for: what is counted is shown whether or not anything can be said of it.
-  for (const [id, part] of [['alerts', alerts], ['experiments', experiments], ['models', models]]) part(at(id), site, () => at('site').value).catch(() => {})
+  for (const [id, part] of [['alerts', alerts], ['experiments', experiments], ['models', models]]) part(at(id), site, () => at('site').value, overview.now_ms).catch(() => {})
   at('live').textContent = `Live · ${new Date(overview.now_ms).toLocaleTimeString()}`
   at('live').className = 'live'
 }
@@ -129,6 +132,7 @@ const round = async () => {
 const anew = () => {
   drawn.clear()
   at('metrics').replaceChildren()
+  at('written-out').replaceChildren()
   at('models').replaceChildren()
   at('alerts').replaceChildren()
   at('experiments').replaceChildren()

@@ -50,7 +50,7 @@ const draw = (experiment) => {
       [plain(of), arm, element('td', RAILS[verdict], verdict === 'broken' ? 'drifted' : undefined), reason])))
   }
   const even = experiment.sample_ratio_p
-  card.append(element('p', `${even === null ? '' : `Arms as uneven as these come of fair assignment with p = ${number(even, 3)}. `}Intervals include the noise, and hold at every look and for all arms together; less than ${number(100 * least, 1)} points would not matter.`, 'about'), unsaid(unknown))
+  card.append(element('p', `${even === null ? '' : `Arms as uneven as these come of fair assignment with p = ${number(even, 3)}, whenever one looks. `}Intervals include the noise, and hold at every look and for all arms together; less than ${number(100 * least, 1)} points would not matter.`, 'about'), unsaid(unknown))
   return card
 }
 

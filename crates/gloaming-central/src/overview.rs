@@ -84,6 +84,8 @@ pub struct MetricView {
     pub name: String,
     /// What it is of, as the author wrote it.
     pub of: String,
+    /// Whether no author wrote it: a monitor, a retraining or an experiment did.
+    pub written_out: bool,
     /// histogram, category, sum, joint, funnel or journey.
     pub kind: String,
     /// A word for each cell. A sum has two: reports and the sum.
@@ -229,6 +231,7 @@ fn metric_view<'p>(
         id: metric.id,
         name: metric.name.clone(),
         of: metric.of.clone(),
+        written_out: metric.is_written_out(),
         kind: metric.kind.clone(),
         rows: if metric.axes.len() == 2 { metric.axes[0].labels.len() } else { 1 },
         labels,

@@ -137,7 +137,10 @@ fn rails(experiment: &Experiment, rail: Guarded, of: &str, arms: &[Arm]) -> Resu
     let alpha = ALPHA / others.len().max(1) as f64;
     let rule = Guardrail { better: Better::Lower, permitted, alpha, tau: TAU };
     let judged = |(arm, name): (&Arm, &String)| {
-        let found = stats::guard(&stats::effect(control, arm, Scale::Absolute)?, &rule)?;
+        let mut effect = stats::effect(control, arm, Scale::Absolute)?;
+        // What happened to nobody may yet happen: it counts as what one in each arm would have made uncertain.
+        effect.sampling = effect.sampling.max(8.0 / effect.people.powi(2));
+        let found = stats::guard(&effect, &rule)?;
         let verdict = match found.verdict {
             Verdict::Ok => "held",
             Verdict::Stop => "broken",

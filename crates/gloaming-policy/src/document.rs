@@ -230,7 +230,16 @@ pub struct Metric {
 
 cbor_record!(Metric { id, name, of, kind, purpose, span_ms, per_day, rho, k, mechanism, axes });
 
+/// Numbers of metrics that were written out by a monitor, a retraining or an experiment begin here.
+pub(crate) const WRITTEN_OUT: u32 = 1_000_000_000;
+
 impl Metric {
+    /// Whether no author wrote it by hand.
+    #[must_use]
+    pub fn is_written_out(&self) -> bool {
+        self.id >= WRITTEN_OUT
+    }
+
     /// Whether it is a clipped sum: cell 0 counts reports, cell 1 adds values.
     #[must_use]
     pub fn sum_max(&self) -> Option<u32> {

@@ -118,19 +118,51 @@ fn a_rule_that_adds_up_is_found_again() {
     }
 }
 
-#[test]
-fn what_noise_drowns_becomes_no_rule() {
+/// How far apart the log-odds of two people can be, over all features.
+fn spread(weights: &[Vec<f64>]) -> f64 {
+    let ends = |w: &Vec<f64>| w.iter().fold(f64::MIN, |a, b| a.max(*b)) - w.iter().fold(f64::MAX, |a, b| a.min(*b));
+    weights.iter().map(ends).sum()
+}
+
+/// Mean spread of what is learnt from counts of 3,000 people, with noise of a deviation; and of raw log-odds of the same counts.
+fn learnt(person: impl Fn(&mut Draws) -> Person, deviation: f64) -> [f64; 2] {
     let mut draws = Draws::new(4);
-    let people: Vec<_> = (0..3_000).map(|_| person(&mut draws)).collect();
-    let spread = |deviation: f64, draws: &mut Draws| {
-        let (_, weights) = learn(&counted(&people, deviation, draws)).unwrap().weights();
-        let ends = |w: &Vec<f64>| w.iter().fold(f64::MIN, |a, b| a.max(*b)) - w.iter().fold(f64::MAX, |a, b| a.min(*b));
-        weights.iter().map(ends).sum::<f64>()
-    };
-    let (clear, dim, dark) = (spread(0.0, &mut draws), spread(20.0, &mut draws), spread(90.0, &mut draws));
-    assert!(clear > 2.5 && dim < clear && dark < 0.5 * clear, "{clear} {dim} {dark}");
+    let mut sums = [0.0; 2];
+    for _ in 0..20 {
+        let people: Vec<_> = (0..3_000).map(|_| person(&mut draws)).collect();
+        let mut noise = draws.clone();
+        let (_, weights) = learn(&counted(&people, deviation, &mut draws)).unwrap().weights();
+        // The first tables that are drawn, as they come.
+        let raw: Vec<Vec<f64>> = (0..3)
+            .map(|f| {
+                let mut cells = vec![0.0; 2 * BINS[f]];
+                people.iter().for_each(|(bins, outcome)| cells[2 * bins[f] + usize::from(*outcome)] += 1.0);
+                cells.iter_mut().for_each(|cell| *cell = f64::max(*cell + (deviation * noise.normal()).round(), 1.0));
+                cells.chunks(2).map(|bin| (bin[1] / bin[0]).ln()).collect()
+            })
+            .collect();
+        sums = [sums[0] + spread(&weights) / 20.0, sums[1] + spread(&raw) / 20.0];
+    }
+    sums
+}
+
+#[test]
+fn what_noise_drowns_becomes_no_rule_and_what_it_does_not_is_kept() {
+    let by_lot = |draws: &mut Draws| (person(draws).0, draws.uniform() < 0.3);
+    for (deviation, most) in [(0.0, 0.1), (20.0, 0.1), (90.0, 0.8)] {
+        let [found, raw] = learnt(by_lot, deviation);
+        println!("outcome by lot, noise of {deviation}: {found:.3} learnt, {raw:.3} as counted");
+        assert!(found < most && found < raw / 3.0, "{found} {raw}");
+    }
+    for (deviation, least) in [(0.0, 2.8), (20.0, 2.0), (90.0, 0.5)] {
+        let [found, raw] = learnt(person, deviation);
+        println!("outcome by a rule of 3.6, noise of {deviation}: {found:.3} learnt, {raw:.3} as counted");
+        assert!(found > least, "{found}");
+    }
     // And of hardly anybody with the outcome nothing is learnt at all.
-    let refused = learn(&counted(&people[..200], 60.0, &mut draws)).map(|_| ());
+    let mut draws = Draws::new(4);
+    let people: Vec<_> = (0..200).map(|_| person(&mut draws)).collect();
+    let refused = learn(&counted(&people, 60.0, &mut draws)).map(|_| ());
     assert!(matches!(refused, Err(MarginalsError::Outcomes(..))), "{refused:?}");
 }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use gloaming_e2e::browser::Browser;
+use gloaming_e2e::relearn::relearn;
 use gloaming_e2e::stage::{Setting, Stage};
 use gloaming_e2e::story::drift;
 use gloaming_edge::system_entropy;
@@ -15,7 +16,7 @@ use gloaming_edge::system_entropy;
 /// The stories.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Story {
-    /// Visits change; the centre sees it and says so, and the model is put right from counts.
+    /// Visits change; the centre sees it and says so, and the model is put right from counts, learnt again, tried and taken live.
     Drift,
 }
 
@@ -66,9 +67,12 @@ async fn tell(Arguments { story: Story::Drift, visits, pictures, once }: Argumen
         page.picture(&folder.join(format!("{name}.png")), false).await
     };
     let folder = tempfile::tempdir()?;
-    let told = drift(&stage, visits, folder.path(), |line| println!("{line}"), see).await?;
+    let say = |line: &str| println!("{line}");
+    let told = drift(&stage, visits, folder.path(), say, &see).await?;
     let [usual, campaign, right] = told.errors;
     println!("calibration error: {usual:.3} as usual, {campaign:.3} with the campaign in it, {right:.3} put right");
+    let learnt = relearn(&stage, (told, visits), folder.path(), say, &see).await?;
+    println!("AUC: {:.3} before, {:.3} learnt again; the model is {}", learnt.aucs[0], learnt.aucs[1], learnt.stage);
     if !once {
         println!("all of it stands at {}/ until Ctrl-C; nothing is kept", stage.demo.central);
         tokio::signal::ctrl_c().await?;

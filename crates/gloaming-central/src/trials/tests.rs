@@ -131,6 +131,18 @@ fn a_broken_guardrail_comes_before_what_was_gained() {
     assert!(view.words.starts_with("Stop hint: visits with feature:errors@1 are more frequent by"), "{}", view.words);
 }
 
+/// What must not become more frequent, and never happens, has held once there are enough visits to say so.
+#[test]
+fn a_guardrail_that_nobody_meets_holds() {
+    let never = Arms { bought: [0.10, 0.13], errors: [0.0, 0.0], ..SAME };
+    for seed in 1..=20 {
+        let view = found(never, 10, seed);
+        assert_eq!((view.verdict, view.guardrails[0].verdict), ("better", "held"), "{view:#?}");
+        let little = found(Arms { visits: [60; 2], ..never }, 1, seed);
+        assert_ne!(little.guardrails[0].verdict, "held", "{little:#?}");
+    }
+}
+
 #[test]
 fn arms_that_are_unevenly_filled_come_before_everything() {
     let view = found(Arms { visits: [2_000, 1_800], bought: [0.10, 0.13], ..SAME }, 10, 4);

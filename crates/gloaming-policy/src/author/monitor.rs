@@ -10,13 +10,11 @@ use gloaming_signal::limits;
 
 use super::metric;
 use super::table::{Table, nearest};
-use crate::document::{Axis, Bins, Metric, Policy, Source};
+use crate::document::{Axis, Bins, Metric, Policy, Source, WRITTEN_OUT};
 use crate::model::PAGE_INPUT;
 
 /// A metric that costs less says nothing about a few hundred visits: its noise has a deviation of sixteen.
 pub(super) const LEAST_MICRO: u64 = 2_000;
-/// Numbers of these metrics begin here; they follow from the names, so that they stay over versions.
-const FIRST_ID: u32 = 1_000_000_000;
 
 /// Bins of counts: each twice as wide as the one before, because most visits are small and some are not.
 const COUNTS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 5.0, 9.0, 17.0, 33.0, 65.0];
@@ -182,10 +180,10 @@ pub(super) fn write_out(table: &Table<'_>, policy: &mut Policy, metric: Metric) 
     }
 }
 
-/// A number of its own for a name and what it is of: FNV-1a, 32 bits, into a billion.
+/// A number of its own for a name and what it is of, so that it stays over versions: FNV-1a, 32 bits, into a billion.
 pub(super) fn number(name: &str) -> u32 {
     let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    FIRST_ID + hash % 1_000_000_000
+    WRITTEN_OUT + hash % 1_000_000_000
 }
 
 /// A feature on bins that fit its unit, or on all of its words; `None` for words that are a page's own and many.

@@ -4,15 +4,86 @@ use super::infer::{Graph, Potentials};
 use super::minimise::minimise;
 use super::{Counted, LEAST, MarginalsError, Pair, sums};
 
-/// What the prior of anything weighs at least: one person.
+/// What holds back how many people there are by themselves in a bin: as much as one person more.
 const ONE: f64 = 1.0;
+/// Logarithms of variances of effects that are thought of: from none that matters to a factor of ninety.
+const EFFECTS: std::ops::Range<f64> = -12.0..3.0;
+/// Places at which it is looked for first, and steps of the golden section afterwards.
+const PLACES: u32 = 150;
+const SECTIONS: u32 = 60;
+/// Fewest people that are expected anywhere, and what holds back what is known to be nothing.
+const NOBODY: f64 = 1e-9;
+const NOTHING: f64 = 1e-9;
 
 /// Parameters of one kind that lie together.
 struct Block {
     /// What was counted of each.
     targets: Vec<f64>,
     /// The precision that holds each back.
-    held: f64,
+    held: Vec<f64>,
+}
+
+impl Block {
+    /// What is taken as counted.
+    fn free(targets: Vec<f64>) -> Self {
+        Self { held: vec![ONE; targets.len()], targets }
+    }
+
+    /// What goes together: each effect is drawn towards none as far as its own noise and chance, and the size of all effects of
+    /// the table, say. How large those are is told by the table itself ([`effects`]).
+    fn together(cells: Vec<f64>, variance: f64, rows: &[f64], columns: &[f64], people: f64) -> Self {
+        let (off, expected) = off(&cells, rows, columns, people);
+        // The part of the noise that is not in rows and columns.
+        let variance = variance * (1.0 - 1.0 / rows.len() as f64) * (1.0 - 1.0 / columns.len() as f64);
+        let expected: Vec<f64> = expected.into_iter().map(|people| people.max(NOBODY)).collect();
+        let size = effects(&off, &expected, variance).max(NOTHING);
+        let held = expected.iter().map(|expected| (variance + expected) / expected / size).collect();
+        Self { targets: cells, held }
+    }
+}
+
+/// How far cells are from independence, what is off in whole rows and columns taken out; and what is expected.
+pub(super) fn off(cells: &[f64], rows: &[f64], columns: &[f64], people: f64) -> (Vec<f64>, Vec<f64>) {
+    let wide = columns.len();
+    let expected: Vec<f64> =
+        rows.iter().flat_map(|row| columns.iter().map(move |column| row * column / people)).collect();
+    let mut off: Vec<f64> = cells.iter().zip(&expected).map(|(cell, expected)| cell - expected).collect();
+    let less = |of: &mut dyn Iterator<Item = &mut f64>, mean: f64| of.for_each(|off| *off -= mean);
+    // Dependence leaves the sums of rows and columns as they are; what is off there is noise.
+    for row in off.chunks_mut(wide) {
+        let mean = row.iter().sum::<f64>() / wide as f64;
+        less(&mut row.iter_mut(), mean);
+    }
+    for column in 0..wide {
+        let mean = off.iter().skip(column).step_by(wide).sum::<f64>() / rows.len() as f64;
+        less(&mut off.iter_mut().skip(column).step_by(wide), mean);
+    }
+    (off, expected)
+}
+
+/// The variance of a table's effects (by how much of what is expected cells are off) that makes it likeliest: what is off comes
+/// of effects, of noise and of chance, all taken as normal. 0 where noise and chance alone make it likelier.
+fn effects(off: &[f64], expected: &[f64], variance: f64) -> f64 {
+    let cells: Vec<(f64, f64)> = off
+        .iter()
+        .zip(expected)
+        .map(|(off, expected)| ((off / expected).powi(2), (variance + expected) / expected.powi(2)))
+        .collect();
+    let unlikely = |size: f64| {
+        let of = |(square, chance): &(f64, f64)| (size + chance).ln() + square / (size + chance);
+        cells.iter().map(of).sum::<f64>()
+    };
+    let at = |place: u32| EFFECTS.start + (EFFECTS.end - EFFECTS.start) * f64::from(place) / f64::from(PLACES);
+    let least = (0..=PLACES).min_by(|one, other| unlikely(at(*one).exp()).total_cmp(&unlikely(at(*other).exp())));
+    let place = least.unwrap_or(0);
+    let (mut low, mut high) = (at(place.saturating_sub(1)), at((place + 1).min(PLACES)));
+    let golden = (5f64.sqrt() - 1.0) / 2.0;
+    for _ in 0..SECTIONS {
+        let (one, other) = (high - golden * (high - low), low + golden * (high - low));
+        if unlikely(one.exp()) < unlikely(other.exp()) { high = other } else { low = one }
+    }
+    let size = f64::midpoint(low, high).exp();
+    if unlikely(size) < unlikely(0.0) - 2e-6 { size } else { 0.0 }
 }
 
 /// All parameters in one row: own of each feature, by outcome of each, pairs of each, the level last.
@@ -52,20 +123,20 @@ fn turned(cells: &[f64], width: usize) -> Vec<f64> {
 impl<'g> Problem<'g> {
     fn new(counted: &Counted, graph: &'g Graph, people: f64, with: f64) -> Self {
         let count = graph.features();
-        let own = (0..count).map(|feature| Block { targets: nearest(&counted.own(feature), people), held: ONE });
-        let by_outcome = counted
-            .by_outcome
-            .iter()
-            .map(|cells| Block { targets: moved(cells.values(), people), held: cells.variance() + ONE });
+        let own: Vec<Vec<f64>> = (0..count).map(|feature| nearest(&counted.own(feature), people)).collect();
+        let outcomes = [people - with, with];
+        let by_outcome = counted.by_outcome.iter().zip(&own).map(|(cells, own)| {
+            Block::together(moved(cells.values(), people), cells.variance(), own, &outcomes, people)
+        });
         let edge = |feature: usize| {
-            let Some(parent) = graph.parent(feature) else { return Block { targets: Vec::new(), held: ONE } };
+            let Some(parent) = graph.parent(feature) else { return Block::free(Vec::new()) };
             let of = |pair: &&Pair| pair.of == (feature, parent) || pair.of == (parent, feature);
             let Some(pair) = counted.pairs.iter().find(of) else { unreachable!("edges are of counted pairs") };
             let targets = moved(pair.cells.values(), people);
             let targets = if pair.of.0 == feature { targets } else { turned(&targets, graph.bins(feature)) };
-            Block { targets, held: pair.cells.variance() + ONE }
+            Block::together(targets, pair.cells.variance(), &own[feature], &own[parent], people)
         };
-        let blocks = own.chain(by_outcome).chain((0..count).map(edge)).collect();
+        let blocks = own.iter().cloned().map(Block::free).chain(by_outcome).chain((0..count).map(edge)).collect();
         Self { graph, blocks, people, with }
     }
 
@@ -101,10 +172,10 @@ impl<'g> Problem<'g> {
                 1 => found.nodes[feature].clone(),
                 _ => found.edges[feature].clone(),
             };
-            for (target, expected) in block.targets.iter().zip(expected) {
+            for ((target, held), expected) in block.targets.iter().zip(&block.held).zip(expected) {
                 let here = row[start];
-                value += here * (0.5 * block.held * here - target);
-                slope[start] = (self.people * expected - target + block.held * here) / self.people;
+                value += here * (0.5 * held * here - target);
+                slope[start] = (self.people * expected - target + held * here) / self.people;
                 start += 1;
             }
         }
@@ -115,8 +186,8 @@ impl<'g> Problem<'g> {
     /// About how sharply it bends along each parameter.
     fn bends(&self) -> Vec<f64> {
         let of = |block: &Block| {
-            let held = block.held;
-            block.targets.iter().map(move |target| (target.max(0.0) + held) / self.people).collect::<Vec<_>>()
+            let both = block.targets.iter().zip(&block.held);
+            both.map(|(target, held)| (target.max(0.0) + held) / self.people).collect::<Vec<_>>()
         };
         let share = self.with / self.people;
         self.blocks.iter().flat_map(of).chain([(share * (1.0 - share)).max(LEAST)]).collect()

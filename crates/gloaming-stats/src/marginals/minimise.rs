@@ -3,7 +3,7 @@
 /// Steps that are remembered.
 const MEMORY: usize = 16;
 /// Most steps; problems here need some hundreds.
-const STEPS: usize = 5_000;
+const STEPS: usize = 20_000;
 /// What a step would still gain when it is good enough: far below what chance leaves open.
 const GAIN: f64 = 1e-13;
 

@@ -8,10 +8,10 @@
 //! P(y, x) ∝ exp( level·y + Σ own(x_f) + Σ by_outcome(x_f, y) + Σ pair(x_f, x_g) )
 //! ```
 //!
-//! What each feature and the outcome are by themselves is taken as counted. What goes *together* is held back by the
-//! variance of its noise (a Gaussian prior of precision variance + 1; Chen and Rosenfeld 2000, Dudík, Phillips and Schapire
-//! 2007), so that noise does not become a rule: without noise that is as good as nothing, and where noise drowns the
-//! counts no connection is learnt. The problem is convex and has one answer.
+//! What each feature and the outcome are by themselves is taken as counted. What goes *together* is held back by a Gaussian
+//! prior (Chen and Rosenfeld 2000; Dudík, Phillips and Schapire 2007), so that noise does not become a rule. How strong it
+//! is, each table tells: effects are as large as makes it likeliest, given its noise and chance (empirical Bayes), and none
+//! where those alone make it likelier. The problem is convex and has one answer.
 //!
 //! Given its features, the outcome's log-odds then are a level and a number for each feature's bin ([`Joint::weights`]): an
 //! additive model, which devices run as they are. For any other learner [`Joint::session`] draws sessions of nobody.

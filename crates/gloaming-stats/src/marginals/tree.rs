@@ -1,5 +1,6 @@
 //! Which features go together: the tree of pairs that says most.
 
+use super::learn::off;
 use super::{Counted, Pair};
 
 /// The spanning forest of counted pairs that are most dependent (Chow and Liu 1968), by chi-square.
@@ -33,19 +34,8 @@ fn dependence(pair: &Pair, own: &[Vec<f64>], people: f64) -> f64 {
     let (long, wide) = (rows.len(), columns.len());
     let variance = pair.cells.variance();
     let floor = variance.sqrt().max(1.0);
-    let expected: Vec<f64> =
-        rows.iter().flat_map(|row| columns.iter().map(move |column| row * column / people)).collect();
-    let mut off: Vec<f64> = pair.cells.values().iter().zip(&expected).map(|(cell, expected)| cell - expected).collect();
-    // Dependence leaves the sums of rows and columns as they are; what is off there is noise, and is taken out.
-    for row in off.chunks_mut(wide) {
-        let mean = row.iter().sum::<f64>() / wide as f64;
-        row.iter_mut().for_each(|off| *off -= mean);
-    }
-    for column in 0..wide {
-        let mean = off.iter().skip(column).step_by(wide).sum::<f64>() / long as f64;
-        off.iter_mut().skip(column).step_by(wide).for_each(|off| *off -= mean);
-    }
-    // And this is what is left of it, and of chance.
+    let (off, expected) = off(pair.cells.values(), rows, columns, people);
+    // What is left of noise, and of chance.
     let share = (1.0 - 1.0 / long as f64) * (1.0 - 1.0 / wide as f64);
     let of =
         |(off, expected): (&f64, &f64)| (off.powi(2) - share * (variance + expected.max(0.0))) / expected.max(floor);

@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use gloaming_edge::Clock;
 use gloaming_http::Assets;
-use gloaming_model::{Manifest, Model};
+use gloaming_model::Manifest;
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, PublicKey, Signed, compile_with, date_of, gate_rules};
 use gloaming_policy::gate::{Action, Approval, Finding, GateError, Kind, Record, Said, Stage, Statement};
@@ -32,7 +32,7 @@ use crate::files;
 
 /// The model that the shop uses.
 pub const MODEL: &str = "purchase-intent";
-const FOLDER: &str = "models/purchase-intent";
+pub(super) const FOLDER: &str = "models/purchase-intent";
 /// Evidence that is shipped with it.
 const SHIPPED: [Kind; 4] = [Kind::Parity, Kind::HeldOut, Kind::Calibration, Kind::Fairness];
 const DAY_MS: u64 = 86_400_000;
@@ -67,24 +67,29 @@ pub(super) type Force = Arc<dyn Fn(Vec<u8>) -> Forced + Send + Sync>;
 /// Whether it is.
 pub(super) type Forced = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
-struct Inner {
-    record: Record,
-    policy: Policy,
+pub(super) struct Inner {
+    pub(super) record: Record,
+    pub(super) policy: Policy,
     /// The last version that a policy was given, in force or not.
     issued: u32,
+    /// The newest version of the model, by its manifest, and assets that have its files.
+    pub(super) current: [u8; 32],
+    pub(super) assets: Assets,
+    /// What the policy's text has beside what it began with.
+    pub(super) more: String,
 }
 
 /// The gate of a running demonstration.
 pub(super) struct Gate {
-    owner: Key,
-    roles: BTreeMap<&'static str, Key>,
-    assets: Assets,
+    pub(super) owner: Key,
+    pub(super) roles: BTreeMap<&'static str, Key>,
+    pub(super) assets: Assets,
     clock: Clock,
     text: String,
     manifest: [u8; 32],
     /// Where the edge looks for further versions.
     models: tempfile::TempDir,
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
 }
 
 /// The assets, with a manifest that is to be reviewed half a year from `today`.
@@ -139,7 +144,8 @@ lift = 0.0
         record.append(Action::Rules { rules }, &owner, today)?;
         record.append(Action::Model { facts }, &owner, today)?;
         let policy = compiled(&text, &assets, None, today)?;
-        let inner = Mutex::new(Inner { record, policy, issued: 1 });
+        let inner = Inner { record, policy, issued: 1, current: manifest, assets: assets.clone(), more: String::new() };
+        let inner = Mutex::new(inner);
         let models = tempfile::tempdir()?;
         let mut gate = Self { owner, roles, assets, clock, text, manifest, models, inner };
         gate.say(Kind::Parity)?;
@@ -156,7 +162,7 @@ lift = 0.0
         Ok(self.inner.get_mut().record.add(envelope, &self.owner, today)?)
     }
 
-    fn today(&self) -> u64 {
+    pub(super) fn today(&self) -> u64 {
         (self.clock)() / DAY_MS
     }
 
@@ -186,7 +192,7 @@ lift = 0.0
         (inner.policy.clone(), self.sign(&inner))
     }
 
-    fn sign(&self, inner: &Inner) -> Vec<u8> {
+    pub(super) fn sign(&self, inner: &Inner) -> Vec<u8> {
         Signed::sign(&inner.policy, &[&self.owner]).with_record(&inner.record).to_bytes()
     }
 
@@ -196,31 +202,31 @@ lift = 0.0
     /// When a policy could not be put in force.
     pub(super) async fn step(&self, step: Step, force: &Force) -> Result<Value> {
         let (today, mut inner) = (self.today(), self.inner.lock().await);
+        let current = inner.current;
         let refused = match step {
-            Step::Promote => self.promote(&mut inner, today)?,
+            Step::Promote => self.promote(&mut inner, today)?.map(|error| error.to_string()),
+            // What is shipped speaks of the first version alone.
+            Step::Evidence if current != self.manifest => {
+                Some("the evidence that is shipped speaks of the first version".to_owned())
+            }
             Step::Evidence => {
-                self.give(&mut inner, &self.manifest, today)?;
-                self.approve(&mut inner, &self.manifest, today)?;
+                self.give(&mut inner, &current, today)?;
+                self.approve(&mut inner, &current, Stage::Experiment, today)?;
                 None
             }
             Step::Break => return self.ship_broken(&mut inner, force, today).await,
             Step::Withdraw => {
-                let moved = inner.record.move_to(
-                    &self.manifest,
-                    Stage::Shadow,
-                    "the owner changed their mind",
-                    &self.owner,
-                    today,
-                );
+                let because = "the owner changed their mind";
+                let moved = inner.record.move_to(&current, Stage::Shadow, because, &self.owner, today);
                 if moved.is_ok() {
                     self.next_version(&mut inner, today)?;
                 }
-                moved.err()
+                moved.err().map(|error| error.to_string())
             }
         };
         let moved = refused.is_none() && step != Step::Evidence;
         let mut view = self.view(&inner, today);
-        view["refused"] = refused.map_or(Value::Null, |error| error.to_string().into());
+        view["refused"] = refused.map_or(Value::Null, Value::from);
         let bytes = self.sign(&inner);
         if moved {
             force(bytes).await?;
@@ -229,27 +235,40 @@ lift = 0.0
     }
 
     fn promote(&self, inner: &mut Inner, today: u64) -> Result<Option<GateError>> {
-        let because = "to find out what it changes";
-        let moved = inner.record.move_to(&self.manifest, Stage::Experiment, because, &self.owner, today);
+        let (current, because) = (inner.current, "to find out what it changes");
+        let moved = inner.record.move_to(&current, Stage::Experiment, because, &self.owner, today);
         if moved.is_ok() {
             self.next_version(inner, today)?;
         }
         Ok(moved.err())
     }
 
-    fn next_version(&self, inner: &mut Inner, today: u64) -> Result<()> {
-        let stage = inner.record.standing(&self.manifest).map_or(Stage::Shadow, |standing| standing.stage);
-        inner.policy = compiled(&self.next_text(inner, stage), &self.assets, Some(&inner.record), today)?;
+    pub(super) fn next_version(&self, inner: &mut Inner, today: u64) -> Result<()> {
+        let stage = inner.record.standing(&inner.current).map_or(Stage::Shadow, |standing| standing.stage);
+        inner.policy = compiled(&self.next_text(inner, stage), &inner.assets, Some(&inner.record), today)?;
         Ok(())
     }
 
     /// The policy's text with the next version, and the model in this stage.
     fn next_text(&self, inner: &mut Inner, stage: Stage) -> String {
         inner.issued += 1;
-        self.text
-            .replacen("version = 1", &format!("version = {}", inner.issued), 1)
+        self.text_of(inner, stage)
+    }
+
+    /// The policy's text with the last version, and the model in this stage.
+    pub(super) fn text_of(&self, inner: &Inner, stage: Stage) -> String {
+        let text = match inner.more.as_str() {
+            "" => self.text.clone(),
+            // One experiment at a time is paid for, and the rules come after it.
+            _ => match (self.text.find("\n[[experiment]]"), self.text.find("\n[gate]")) {
+                (Some(from), Some(to)) => [&self.text[..from], &self.text[to..]].concat(),
+                _ => self.text.clone(),
+            },
+        };
+        text.replacen("version = 1", &format!("version = {}", inner.issued), 1)
             // The template's own model comes first; the others stay in shadow.
             .replacen("state = \"shadow\"", &format!("state = \"{}\"", stage.name()), 1)
+            + &inner.more
     }
 
     /// A second version goes the whole way through the gate, and is signed for; then a byte of it is lost.
@@ -265,7 +284,7 @@ lift = 0.0
         inner.record.append(Action::Model { facts }, &self.owner, today)?;
         self.give(inner, &manifest, today)?;
         inner.record.move_to(&manifest, Stage::Shadow, "it learnt from the autumn", &self.owner, today)?;
-        self.approve(inner, &manifest, today)?;
+        self.approve(inner, &manifest, Stage::Experiment, today)?;
         inner.record.move_to(&manifest, Stage::Experiment, "it learnt from the autumn", &self.owner, today)?;
         let text = self.next_text(inner, stage);
         let assets = self.assets.with(&name, Bytes::from(whole.clone().into_bytes()));
@@ -282,30 +301,6 @@ lift = 0.0
         Ok(view)
     }
 
-    /// The next version of the model, proven here and put into shadow by a policy that names it.
-    ///
-    /// # Errors
-    /// When it does not load, or the gate or the edge refuses it.
-    pub(super) async fn bring(&self, manifest: Vec<u8>, onnx: Vec<u8>, force: &Force) -> Result<Policy> {
-        let (today, mut inner) = (self.today(), self.inner.lock().await);
-        let (model, sha256) = (Model::load(&manifest, &onnx)?, hash::sha256(&manifest));
-        let described = model.manifest();
-        inner.record.append(Action::Model { facts: facts(described, &sha256, None)? }, &self.owner, today)?;
-        let parity = Said::Parity(crate::commands::evaluate::parity_of(&model, date_of(today))?);
-        inner.record.add(Statement::of(MODEL, &sha256, parity).sign(&self.roles["data"]), &self.owner, today)?;
-        inner.record.move_to(&sha256, Stage::Shadow, "to see whether it is right", &self.owner, today)?;
-        let folder = self.models.path().join(format!("{MODEL}-{}", described.version));
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("manifest.json"), &manifest)?;
-        std::fs::write(folder.join("model.onnx"), &onnx)?;
-        let assets = self.assets.with(&format!("{FOLDER}/manifest.json"), Bytes::from(manifest));
-        let assets = assets.with(&format!("{FOLDER}/model.onnx"), Bytes::from(onnx));
-        let text = self.next_text(&mut inner, Stage::Shadow);
-        inner.policy = compiled(&text, &assets, Some(&inner.record), today)?;
-        force(self.sign(&inner)).await?;
-        Ok(inner.policy.clone())
-    }
-
     fn give(&self, inner: &mut Inner, manifest: &[u8; 32], today: u64) -> Result<()> {
         for kind in SHIPPED {
             let envelope = self.shipped(kind, manifest)?.sign(&self.roles["data"]);
@@ -316,14 +311,9 @@ lift = 0.0
         Ok(())
     }
 
-    fn approve(&self, inner: &mut Inner, manifest: &[u8; 32], today: u64) -> Result<()> {
+    pub(super) fn approve(&self, inner: &mut Inner, manifest: &[u8; 32], to: Stage, today: u64) -> Result<()> {
         for (role, key) in &self.roles {
-            let yes = Approval {
-                day: date_of(today),
-                role: (*role).to_owned(),
-                to: Stage::Experiment,
-                seen: inner.record.head(),
-            };
+            let yes = Approval { day: date_of(today), role: (*role).to_owned(), to, seen: inner.record.head() };
             let statement = Statement::of(MODEL, manifest, Said::Approval(yes));
             inner.record.add(statement.sign(key), &self.owner, today)?;
         }
@@ -331,13 +321,15 @@ lift = 0.0
     }
 
     fn view(&self, inner: &Inner, today: u64) -> Value {
-        let stage = inner.record.standing(&self.manifest).map_or("", |standing| standing.stage.name());
-        let findings = inner.record.findings(&hash::hex(&self.manifest), Stage::Experiment, today).unwrap_or_default();
+        let stage = inner.record.standing(&inner.current).map_or(Stage::Draft, |standing| standing.stage);
+        let to =
+            if stage == Stage::Experiment && inner.current != self.manifest { Stage::Live } else { Stage::Experiment };
+        let findings = inner.record.findings(&hash::hex(&inner.current), to, today).unwrap_or_default();
         let finding = |f: &Finding| json!({ "need": f.need, "met": f.met, "found": f.found, "remedy": f.remedy });
         let line = |entry: gloaming_policy::gate::Entry| json!({ "seq": entry.seq, "day": entry.day, "what": crate::commands::gate::told(&entry.action) });
         json!({
             "model": MODEL,
-            "stage": stage,
+            "stage": stage.name(),
             "version": inner.policy.version,
             "findings": findings.iter().map(finding).collect::<Vec<_>>(),
             "entries": inner.record.entries().map(line).collect::<Vec<_>>(),

@@ -1,10 +1,11 @@
 //! Centre, edge and shop in one process on this machine: the real parts with short windows.
 
 mod gate;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use gloaming_edge::{Clock, EntropySource, Reload, system_clock, system_entropy};
 use gloaming_http::{Assets, Roots, serve};
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, PublicKey, date_of, template};
+use gloaming_policy::gate::{Said, Stage};
 use gloaming_window::WrappingKey;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, oneshot};
@@ -166,12 +168,28 @@ rho = 0.008
 k = 50
 "#;
 
+/// What the shop's model can be learnt from again: its inputs with the outcome, and those that go together.
+const RETRAIN: &str = r#"
+[[retrain]]
+model = "purchase-intent"
+outcome = "outcome:purchase@1"
+pairs = [
+    ["pages-product@1", "time-product@1"], ["pages-info@1", "time-info@1"], ["pages-account@1", "time-account@1"],
+]
+window = "week"
+rho = 0.016
+k = 100
+"#;
+
 /// The text of the demonstration's policy: the shop's template with further models, short windows and the smallest `k` there is.
 fn text(origin: &str, window_s: u32, today: u64, edit: fn(String) -> String) -> Result<String> {
     let text = template("shop", SITE, origin, &date_of(today + 30)).ok_or_else(|| anyhow!("no template"))?;
     let text = WORDS.iter().fold(text, |text, (little, all)| text.replace(little, all));
     // They are paid for by one metric, which has the most.
-    let text = text.replace("rho = 0.05\n", "rho = 0.03\n") + &SHADOW.map(in_shadow).concat() + EXPERIMENT;
+    let text = text.replace("rho = 0.05\n", "rho = 0.03\n");
+    // What is learnt from again is watched by the same counts, and paid by what watching it would cost.
+    let text = text.replace("rho = 0.02                         #", "rho = 0.004                        #");
+    let text = text + RETRAIN + &SHADOW.map(in_shadow).concat() + EXPERIMENT;
     let text = text
         .replace("window = \"day\"", &format!("window = \"{window_s}s\""))
         .replace("window = \"week\"", &format!("window = \"{window_s}s\""))
@@ -313,6 +331,24 @@ impl Demo {
     /// When the gate or the edge refuses it.
     pub async fn bring(&self, manifest: Vec<u8>, onnx: Vec<u8>) -> Result<Policy> {
         self.gate.bring(manifest, onnx, &self.force).await
+    }
+
+    /// Moves the newest version of the shop's model on, by these statements and with everybody's yes; the policy that is in force
+    /// then, which also says `more`.
+    ///
+    /// # Errors
+    /// When the gate is not content, or the edge does not take the policy.
+    pub async fn earn(&self, said: Vec<Said>, to: Stage, more: &str) -> Result<Policy> {
+        self.gate.earn(said, to, more, &self.force).await
+    }
+
+    /// Writes down what the shop's owner has: the policy's text, the gate's record beside it, and the models, for commands that
+    /// take files.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub async fn save(&self, folder: &Path) -> Result<()> {
+        self.gate.save(folder).await
     }
 
     /// Stops the shop, then the edge, then the centre: in the order in which data flows.
