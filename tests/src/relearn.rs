@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use gloaming::commands::{evaluate, retrain};
+use gloaming::commands::{devices, retrain};
 use gloaming::demo::MODEL;
 use gloaming_policy::author::date_of;
 use gloaming_policy::gate::{Ethics, Fairness, HeldOut, Said, Stage as To, Statement};
@@ -85,7 +85,7 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
     }
     let from = folder.join("readers.json");
     newest(stage, &from).await?;
-    evaluate::released(&before.join("manifest.json"), &from, None, "", &folder.join("shown-before"))?;
+    devices::released(&before.join("manifest.json"), &from, None, "", &folder.join("shown-before"))?;
     let lost = held_out(&said(&folder.join("shown-before"))?)?.auc.value;
     say(&format!("version 2 of {MODEL} tells them apart with an AUC of {lost:.3}: no recalibration mends an order"));
     see("lost").await?;
@@ -113,7 +113,7 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
         say(&format!("window {window}: {visits} more of them"));
     }
     newest(stage, &from).await?;
-    evaluate::released(&next.join("manifest.json"), &from, None, "", &folder.join("shown"))?;
+    devices::released(&next.join("manifest.json"), &from, None, "", &folder.join("shown"))?;
     let mut shown_of = said(&folder.join("shown"))?;
     let found = held_out(&shown_of)?.clone();
     say(&format!(

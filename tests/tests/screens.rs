@@ -147,6 +147,26 @@ async fn what_is_wrong_is_seen_at_the_centre() {
     running.stop().await;
 }
 
+/// What a shop asks its visitors to compare how they fare.
+const GROUPS: &str = r#"
+[[purpose]]
+id = "fairness"
+text.en = "Compare how groups of visitors fare."
+
+[[attribute]]
+id = "age-band"
+values = ["under 30", "30 to 59", "60 and over"]
+purpose = "fairness"
+
+[[fairness]]
+model = "purchase-intent"
+by = ["age-band"]
+outcome = "outcome:purchase@1"
+window = "week"
+rho = 0.05
+k = 100
+"#;
+
 /// Eight weeks of a model's cells. In the last of them visits are longer, and one in ten devices gives the model up.
 async fn drifted(folder: &Path) -> Running {
     let key = Key::from_seed(&[1; 32]);
@@ -161,6 +181,7 @@ async fn drifted(folder: &Path) -> Running {
         kinds: vec![],
     };
     let text = template("shop", "shop.example", "https://shop.example", &date_of(today + 60)).unwrap();
+    let text = text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 0.3") + GROUPS;
     let policy = compile(&text, today, &|_| Ok(facts.clone())).unwrap();
     let address = StoreAddress::Sqlite(folder.join("central.sqlite"));
     let store = Store::open(&address).await.unwrap();
@@ -173,6 +194,10 @@ async fn drifted(folder: &Path) -> Running {
         let release = |metric: &gloaming_policy::Metric| {
             let (cells, last) = (i64::from(metric.cells()), week == 7);
             let usual = |cell: i64| match metric.axes[0].source {
+                // Not selected without and with the outcome, then selected: of the oldest half as many.
+                Source::Page(_) if metric.axes.len() == 3 => {
+                    [700, 120, 260, 140, 640, 110, 250, 130, 420, 80, 60, 40][cell as usize]
+                }
                 // Score bins by outcome: the higher the score, the more buy.
                 Source::Score(_) if cell % 2 == 1 => 20 + 9 * (cell / 2),
                 Source::Score(_) => 200 - 8 * (cell / 2),
@@ -202,10 +227,17 @@ async fn a_model_that_drifts_is_seen_at_the_centre() {
             page.phone().await.unwrap();
         }
         page.goto(&format!("http://{}", running.address())).await.unwrap();
-        page.until("document.querySelectorAll('.model table').length == 3").await.unwrap();
+        page.until("document.querySelectorAll('.model table').length == 4").await.unwrap();
         let told = page.eval("document.getElementById('models').textContent").await.unwrap();
         let told = told.as_str().unwrap();
-        for words in ["Drift: feature:pages-product@1", "fell from", "as before", "AUC", "given up on the device"] {
+        for words in [
+            "Drift: feature:pages-product@1",
+            "fell from",
+            "as before",
+            "AUC",
+            "given up on the device",
+            "said nothing",
+        ] {
             assert!(told.contains(words), "{words:?} is not in {told}");
         }
         assert_eq!(page.eval("document.querySelectorAll('td.drifted').length").await.unwrap(), 1, "{told}");

@@ -44,7 +44,7 @@ export const grid = (labels, rows, values, half) => {
   const most = Math.max(1, ...values)
   const head = table.createTHead().insertRow()
   head.append(document.createElement('td'))
-  for (let column = 0; column < columns; column++) head.append(heading(words[column][1], 'col'))
+  for (let column = 0; column < columns; column++) head.append(heading(words[column].slice(1).join(' · '), 'col'))
   const body = table.createTBody()
   for (let row = 0; row < rows; row++) {
     const line = body.insertRow()

@@ -20,6 +20,22 @@ const day = (ms) => new Date(ms).toISOString().slice(0, 10)
 /** A metric that stayed below k since has an older window to show for itself. */
 const judged = ({ drifted, q, start_ms: start }, newest) => element('td', `${drifted ? 'drifted' : q < 0.05 ? 'look again' : 'as before'}${start < newest ? `, as of ${day(start)}` : ''}`, drifted ? 'drifted' : undefined)
 
+const percent = (figure) => figure ? `${number(100 * figure.value, 1)} (${number(100 * figure.low, 1)} to ${number(100 * figure.high, 1)})` : 'too few'
+const points = ({ value, low, high }) => `${number(100 * value, 1)} points (${number(100 * low, 1)} to ${number(100 * high, 1)})`
+
+/** How those fare who said which group they are of, and how many said nothing. */
+const groups = ({ by, threshold, groups, selection_gap: gap, selection_ratio: ratio, odds_gap: odds, undeclared, undeclared_gap: silent, unknown }) => {
+  const name = by.replaceAll('-', ' '), told = []
+  if (gap) told.push(`Shares selected differ by ${points(gap)} at most`)
+  if (ratio) told.push(`the smallest is ${number(ratio.value, 2)} (${number(ratio.low, 2)} to ${number(ratio.high, 2)}) of the largest`)
+  if (odds) told.push(`with the same outcome by ${points(odds)}`)
+  if (undeclared) told.push(`${percent(undeclared)} % said nothing${silent ? `, and they are selected more often by ${points(silent)}` : ''}`)
+  const made = [table(`By ${name}, which visitors say of themselves: selected from a score of ${number(threshold, 3)} on`, ['Group', 'Visits', 'Selected, %', 'with the outcome', 'without it'], groups.map((group) =>
+    [group.name, number(group.visits), percent(group.selection), percent(group.true_positive), percent(group.false_positive)]))]
+  if (told.length) made.push(element('p', `${told.join('; ')}. In brackets: 95 % intervals, for all groups together.`, 'about'))
+  return [...made, unsaid(unknown)]
+}
+
 const draw = (model) => {
   const card = element('article', undefined, 'model'), head = element('header'), moved = model.drift.filter(({ drifted }) => drifted)
   head.append(element('h2', model.id.replaceAll('-', ' ')), element('p', STATES[model.state] || model.state, 'about'))
@@ -41,6 +57,7 @@ const draw = (model) => {
       ['Share with the outcome', number(base.value, 3), between(base, 3)]
     ]))
   }
+  for (const one of model.fair) card.append(...groups(one))
   if (model.fared.length) {
     card.append(table('How it fared in visits', ['How', 'Visits', '95 % interval'], model.fared.map(({ how, visits }) => [FARED[how] || how, number(visits.value), between(visits, 0)])))
   }

@@ -12,6 +12,7 @@
 mod alerts;
 mod apply;
 mod config;
+mod fair;
 mod ingest;
 mod overview;
 mod server;
@@ -22,6 +23,7 @@ mod watch;
 
 pub use alerts::{Alert, Webhook, signature};
 pub use config::{CentralError, Clock, Config, LOOK};
+pub use fair::{Fair, FairGroup};
 pub use overview::{Budget, MetricView, Overview, SiteRow, Total, WindowView};
 pub use server::{Running, openapi, start};
 pub use store::{Arrived, NoStore, ReleaseRow, Store, StoreAddress, StoreError, Stored};

@@ -233,7 +233,7 @@ fn metric_view<'p>(
         of: metric.of.clone(),
         written_out: metric.is_written_out(),
         kind: metric.kind.clone(),
-        rows: if metric.axes.len() == 2 { metric.axes[0].labels.len() } else { 1 },
+        rows: if metric.axes.len() > 1 { metric.axes[0].labels.len() } else { 1 },
         labels,
         purpose: policy.purposes.get(metric.purpose as usize).map(|p| p.id.clone()).unwrap_or_default(),
         tier: "edge",

@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
+use crate::fair::{Fair, fair};
 use crate::ingest::Policies;
 use crate::store::{ReleaseRow, Store, StoreError};
 
@@ -113,6 +114,8 @@ pub struct ModelView {
     pub drift: Vec<Drift>,
     /// How it fared in visits; empty when that is not monitored.
     pub fared: Vec<Fared>,
+    /// How it treats groups of people, by each attribute that visitors are asked for.
+    pub fair: Vec<Fair>,
     /// How well it told outcomes; absent when no metric joins score and outcome, or too little was released.
     pub performed: Option<Performed>,
     /// What cannot be said, and why.
@@ -153,6 +156,26 @@ impl<'p> Windows<'p> {
             edges.insert(&row.edge, sum);
         }
         Self { metric, cells }
+    }
+
+    /// What is counted.
+    pub(crate) fn metric(&self) -> &'p Metric {
+        self.metric
+    }
+
+    /// Sums of this and of another metric, over the windows and edges that released both.
+    pub(crate) fn beside_of(&self, other: &Self) -> Option<(Cells, Cells)> {
+        let both = |(start, edges): (&u64, &'_ BTreeMap<&'p str, Cells>)| {
+            let others = other.cells.get(start)?;
+            Some(
+                edges
+                    .iter()
+                    .filter_map(|(edge, cells)| Some((cells.clone(), others.get(edge)?.clone())))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let (own, theirs): (Vec<Cells>, Vec<Cells>) = self.cells.iter().filter_map(both).flatten().unzip();
+        Some((sum(own.iter())?, sum(theirs.iter())?))
     }
 
     /// How many there are.
@@ -382,6 +405,7 @@ fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> Mode
         fallback,
         drift,
         fared: told,
+        fair: fair(policy, place, all),
         performed: well,
         unknown,
     }
@@ -397,6 +421,8 @@ fn concerns(policy: &Policy, metric: &Metric) -> bool {
     metric.axes.first().is_some_and(|axis| match axis.source {
         Source::Fared(_) | Source::Score(_) => true,
         Source::Feature(of) => policy.models.iter().any(|model| model.inputs.contains(&of)),
+        // By what visitors say of themselves.
+        Source::Page(_) => metric.axes.len() == 3,
         _ => false,
     })
 }

@@ -83,6 +83,56 @@ fn a_second_visit_of_the_day_is_held_to_per_day() {
     assert_eq!(read(tomorrow.prepare(NOW + DAY).submission).contributions.len(), 7);
 }
 
+/// What somebody says of themselves is counted with their score and outcome, in one cell, and only where they agreed to both
+/// the score and the comparison.
+#[test]
+fn a_group_is_counted_where_somebody_said_it_and_agreed() {
+    let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap()
+        .replace("rho_per_device_day = 0.25", "rho_per_device_day = 1.0")
+        + "\n[[purpose]]\nid = \"fairness\"\ntext.en = \"Compare how groups fare.\"\n
+[[attribute]]\nid = \"age-band\"\nvalues = [\"under-30\", \"30-59\", \"60-plus\"]\npurpose = \"fairness\"\n
+[[fairness]]\nmodel = \"purchase-intent\"\nby = [\"age-band\"]\nthreshold = 0.3\noutcome = \"outcome:purchase@1\"\nwindow = \"week\"\nrho = 0.02\nk = 100\n";
+    let facts = ManifestFacts {
+        manifest_sha256: [1; 32],
+        onnx_sha256: [2; 32],
+        id: "purchase-intent".into(),
+        inputs: vec!["pages@1".into()],
+        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        score_means: vec![],
+        kinds: vec![],
+    };
+    let policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();
+    let fair = policy.metrics.iter().find(|metric| metric.name == "purchase-intent-fair-age-band").unwrap().id;
+    let counted = |purposes: &[&str], says: Option<&str>, bought: bool| {
+        let mut device = Device::new(&policy.to_bytes(), setup(purposes), &[], &[7; 32]).unwrap();
+        device.page(1_000, 0, "/", "", "");
+        if let Some(word) = says {
+            device.feature(1_500, "age-band", |feature| feature.word(word));
+        }
+        device.set_score(0, 0.42);
+        if bought {
+            device.push(2_000, EventKind::Purchase.number().into(), 6_400, 0, 0);
+        }
+        cells(&mut device, NOW)
+            .into_iter()
+            .filter(|(metric, _)| *metric == fair)
+            .map(|(_, cell)| cell)
+            .collect::<Vec<_>>()
+    };
+    let both = ["prediction", "fairness"];
+    // Rows of four: not selected without and with the outcome, then selected.
+    assert_eq!(counted(&both, Some("60-plus"), false), [8 + 2]);
+    assert_eq!(counted(&both, Some("30-59"), true), [4 + 3]);
+    for (purposes, says) in [
+        (&both[..], None),
+        (&both, Some("of no word")),
+        (&["prediction"], Some("60-plus")),
+        (&["fairness"], Some("60-plus")),
+    ] {
+        assert_eq!(counted(purposes, says, true), [0u32; 0], "{purposes:?} {says:?}");
+    }
+}
+
 const HOUR: u64 = 3_600_000;
 
 /// Metric and cell of what a device would send.

@@ -101,12 +101,14 @@ impl Metric {
                 }
                 _ => axis.bin(features, beside).map(|cell| Cell { cell, value: 1 }),
             },
-            [rows, columns] => {
-                let (row, column) = (rows.bin(features, beside)?, columns.bin(features, beside)?);
-                let width = u32::try_from(columns.labels.len()).ok()?;
-                Some(Cell { cell: row * width + column, value: 1 })
-            }
-            _ => None,
+            [] => None,
+            // The last axis is the fastest.
+            axes => axes
+                .iter()
+                .try_fold(0, |cell, axis| {
+                    Some(cell * u32::try_from(axis.labels.len()).ok()? + axis.bin(features, beside)?)
+                })
+                .map(|cell| Cell { cell, value: 1 }),
         }
     }
 

@@ -224,7 +224,7 @@ pub struct Metric {
     pub k: u32,
     /// Which noise.
     pub mechanism: Mechanism,
-    /// One axis, or two for joint metrics.
+    /// One axis; two for joint metrics, three where groups are compared.
     pub axes: Vec<Axis>,
 }
 
@@ -291,18 +291,15 @@ impl Metric {
         grace_ms(self.span_ms)
     }
 
-    /// A word for each cell; for two axes `row | column`.
+    /// A word for each cell; for several axes `row | column`, the last axis the fastest.
     #[must_use]
     pub fn labels(&self) -> Vec<String> {
-        match self.axes.as_slice() {
-            [rows, columns] => rows
-                .labels
-                .iter()
-                .flat_map(|row| columns.labels.iter().map(move |column| alloc::format!("{row} | {column}")))
-                .collect(),
-            [axis] => axis.labels.clone(),
-            _ => Vec::new(),
-        }
+        let Some((first, others)) = self.axes.split_first() else { return Vec::new() };
+        others.iter().fold(first.labels.clone(), |rows, axis| {
+            let beside =
+                |row: &String| axis.labels.iter().map(|column| alloc::format!("{row} | {column}")).collect::<Vec<_>>();
+            rows.iter().flat_map(beside).collect()
+        })
     }
 }
 

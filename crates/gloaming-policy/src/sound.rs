@@ -37,7 +37,7 @@ impl Policy {
                 && (1..=WEEK_MS).contains(&metric.span_ms)
                 && (1..=255).contains(&metric.per_day)
                 && metric.rho.micro() >= 2
-                && (1..=2).contains(&metric.axes.len())
+                && (1..=3).contains(&metric.axes.len())
                 && metric.axes.iter().all(axis)
                 && metric.axes.iter().all(|a| alone || !matches!(a.bins, Bins::Sum { .. }))
                 && (1..=limits::CELLS).contains(&metric.cells())

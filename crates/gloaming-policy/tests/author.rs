@@ -254,6 +254,77 @@ fn a_retraining_is_written_out_as_two_way_tables() {
     }
 }
 
+const FAIR: &str = "
+[[purpose]]
+id = \"fairness\"
+text.en = \"Compare how groups of visitors fare, by what you say of yourself here.\"
+
+[[attribute]]
+id = \"age-band\"
+values = [\"under-30\", \"30-59\", \"60-plus\"]
+purpose = \"fairness\"
+";
+
+/// What visitors say of themselves is for fairness and nothing else, by a purpose that can be declined by itself.
+#[test]
+fn groups_are_compared_by_what_visitors_say_and_by_nothing_else() {
+    let with = |lines: &str| {
+        let text = shop().replacen("rho_per_device_day = 0.25", "rho_per_device_day = 1.0", 1);
+        compile(&format!("{text}\n{lines}"), TODAY, &manifest)
+    };
+    let fairness = "[[fairness]]\nmodel = \"purchase-intent\"\nby = [\"age-band\"]\noutcome = \"outcome:purchase@1\"\nwindow = \"week\"\nrho = 0.02\nk = 100\n";
+    let policy = with(&format!("{FAIR}{fairness}")).unwrap();
+    let metric = policy.metrics.iter().find(|metric| metric.name == "purchase-intent-fair-age-band").unwrap();
+    assert_eq!((metric.of.as_str(), metric.cells()), ("page:age-band, score:purchase-intent, outcome:purchase@1", 12));
+    assert_eq!(policy.purposes[metric.purpose as usize].id, "fairness");
+    assert_eq!(
+        metric.labels()[..5],
+        [
+            "under-30 | 0.000-0.700 | no",
+            "under-30 | 0.000-0.700 | yes",
+            "under-30 | 0.700-1.000 | no",
+            "under-30 | 0.700-1.000 | yes",
+            "30-59 | 0.000-0.700 | no"
+        ]
+    );
+    assert_eq!(Policy::from_bytes(&policy.to_bytes()).as_ref(), Ok(&policy));
+    let own = with(&format!("{FAIR}{}", fairness.replace("rho", "threshold = 0.25\nrho"))).unwrap();
+    let metric = own.metrics.iter().find(|metric| metric.name == "purchase-intent-fair-age-band").unwrap();
+    assert_eq!(metric.axes[1].bins, Bins::Edges(vec![0, 250_000, 1_000_000]));
+
+    let counted = "[[metric]]\nid = 900\nname = \"ages\"\nof = \"page:age-band\"\ncategory = [\"under-30\", \"30-59\", \"60-plus\"]\npurpose = \"fairness\"\ntier = \"edge\"\nwindow = \"day\"\nper_day = 1\nrho = 0.02\nk = 50\n";
+    let taken: &dyn Fn(&str) -> Result<ManifestFacts, String> = &|name| {
+        manifest(name).map(|facts| ManifestFacts { inputs: vec!["pages@1".into(), "page:age-band".into()], ..facts })
+    };
+    let shop = shop().replacen("rho_per_device_day = 0.25", "rho_per_device_day = 1.0", 1);
+    let all = [
+        (with(&format!("{FAIR}{fairness}{counted}")), "`ages` counts `age-band`, which is for fairness alone"),
+        (with(FAIR), "visitors are asked for `age-band`, and nothing is done with it"),
+        (
+            compile(&format!("{shop}{FAIR}{fairness}"), TODAY, taken),
+            "takes `age-band`, which visitors say of themselves",
+        ),
+        (
+            with(&format!("{}{fairness}", FAIR.replace("purpose = \"fairness\"", "purpose = \"measurement\""))),
+            "`age-band` and `visits` serve the same purpose",
+        ),
+        (
+            with(&format!("{}{fairness}", FAIR.replace("\"under-30\", ", "").replace("\"30-59\", ", ""))),
+            "`age-band` has 1 values",
+        ),
+        (with(&format!("{FAIR}{}", fairness.replace("\"age-band\"", "\"age-bond\""))), "did you mean `age-band`?"),
+        (
+            with(&format!("{FAIR}{}", fairness.replace("rho", "threshold = 1.5\nrho"))),
+            "a threshold lies between 0 and 1",
+        ),
+        (with(&format!("{FAIR}{}", fairness.replace("0.02", "0.001"))), "raise rho to 0.002"),
+    ];
+    for (found, wanted) in all {
+        let problems = found.unwrap_err();
+        assert!(problems.iter().any(|p| p.to_string().contains(wanted)), "{problems:?}\n  lack {wanted}");
+    }
+}
+
 #[test]
 fn a_session_finds_its_cells() {
     let policy = compiled(&shop());

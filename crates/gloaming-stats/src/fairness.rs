@@ -68,6 +68,18 @@ impl Group {
         }
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// [true positives, false positives, false and true negatives].
+    #[must_use]
+    pub fn cells(&self) -> &Cells {
+        &self.cells
+    }
+
     /// Epsilon that Laplace noise of this variance has; infinite for exact counts.
     fn epsilon(&self) -> f64 {
         (2.0 / self.cells.variance()).sqrt()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use gloaming::commands::{card, evaluate, gate, model, recalibrate, retrain, rows};
+use gloaming::commands::{card, devices, evaluate, gate, model, recalibrate, retrain, rows};
 use gloaming::files;
 use gloaming_policy::gate::Stage;
 
@@ -366,7 +366,7 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
             out,
         }) => {
             if let Some(released) = released {
-                return evaluate::released(&manifest, &released, metric.as_deref(), &trained, &out);
+                return devices::released(&manifest, &released, metric.as_deref(), &trained, &out);
             }
             let Some(rows) = rows else { return evaluate::parity(&manifest, &out) };
             let split = evaluate::Split { by: evaluate::split(&split)?, trained, tested };

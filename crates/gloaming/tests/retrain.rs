@@ -193,6 +193,35 @@ fn a_rule_is_learnt_from_counts_and_proven_on_later_ones() {
     let (low, high) = (held_out["auc"]["low"].as_f64().unwrap(), held_out["auc"]["high"].as_f64().unwrap());
     assert!(low < new && new < high && high - low < 0.1, "{said}");
     assert!(read("evidence/calibration.json")["predicate"]["error"]["value"].as_f64().unwrap() < 0.06, "{said}");
+    assert!(said.contains("no statement on fairness: the policy compares no groups"), "{said}");
+
+    // And what visitors said of themselves, where enough did.
+    let by_age = |people: f64| {
+        let mut overview = shadow(FROM + 4 * DAY);
+        let words = ["under-30", "60-plus"].iter().flat_map(|word| {
+            ["0.000-0.300 | no", "0.000-0.300 | yes", "0.300-1.000 | no", "0.300-1.000 | yes"]
+                .map(|cell| format!("{word} | {cell}"))
+        });
+        let values = [0.6, 0.1, 0.15, 0.15, 0.65, 0.1, 0.125, 0.125].map(|share: f64| (share * people).round());
+        overview["metrics"].as_array_mut().unwrap().push(json!({
+            "name": "purchase-intent-fair-age-band", "of": "page:age-band, score:purchase-intent, outcome:purchase@1", "rows": 2,
+            "labels": words.collect::<Vec<_>>(), "total": { "windows": 2, "values": values, "half_width": vec![12.0; 8] },
+            "windows": [],
+        }));
+        overview.to_string()
+    };
+    fs::write(folder.path("shadow.json"), by_age(9_000.0)).unwrap();
+    let said = folder.says(&evaluate);
+    println!("{said}");
+    let fairness = &read("evidence/fairness.json")["predicate"];
+    let found = &fairness["by"][0];
+    assert_eq!((&fairness["threshold"], &found["name"]), (&json!(0.3), &json!("age-band")));
+    assert_eq!(found["groups"][0], json!({ "name": "under-30", "rows": 9_000, "positives": 2_250, "selected": 2_700 }));
+    let gap = &found["selection_gap"];
+    assert!((gap["value"].as_f64().unwrap() - 0.05).abs() < 1e-9 && gap["high"].as_f64().unwrap() < 0.07, "{gap}");
+    fs::write(folder.path("shadow.json"), by_age(300.0)).unwrap();
+    let said = folder.says(&evaluate);
+    assert!(said.contains("no statement on fairness by age-band: not enough people"), "{said}");
 }
 
 #[test]

@@ -16,6 +16,9 @@ const CALIBRATION: f64 = 0.1;
 /// Share of visits in which a model was given up, from which that is said.
 const GIVEN_UP: f64 = 0.05;
 
+/// A gap between groups whose lower end is above this is told of.
+const GROUP_GAP: f64 = 0.1;
+
 /// How long batches that conflicted are told of: the row about it stays for good.
 const ALARMED_MS: u64 = 3 * 86_400_000;
 
@@ -61,6 +64,22 @@ fn models(policy: &Policy, models: &[ModelView]) -> Vec<Found> {
                 view.id, error.value, error.low, error.high
             );
             found.push(of("calibration", &[&view.id, &version], words));
+        }
+        for fair in &view.fair {
+            let gaps = [("are selected", fair.selection_gap), ("with the same outcome are selected", fair.odds_gap)];
+            for (how, gap) in
+                gaps.into_iter().filter_map(|(how, gap)| Some((how, gap.filter(|gap| gap.low > GROUP_GAP)?)))
+            {
+                let words = format!(
+                    "{}: groups by {} {how} by {:.1} [{:.1}, {:.1}] points more or less often; find out why, or take it back",
+                    view.id,
+                    fair.by,
+                    100.0 * gap.value,
+                    100.0 * gap.low,
+                    100.0 * gap.high
+                );
+                found.push(of("fairness", &[&view.id, &version, &fair.by, how], words));
+            }
         }
         let all: f64 = view.fared.iter().map(|fared| fared.visits.value).sum();
         let given_up = view.fared.iter().find(|fared| fared.how == "failed");

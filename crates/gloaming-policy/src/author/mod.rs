@@ -2,6 +2,7 @@
 
 mod diff;
 mod experiment;
+mod fairness;
 mod metric;
 mod model;
 mod monitor;
@@ -371,7 +372,8 @@ fn document(
     let (groups, kinds) = page_groups(root);
     let campaigns = root.get("campaigns").map_or_else(Vec::new, |v| v.texts());
     let events = root.get("events").map_or_else(Vec::new, |v| v.texts());
-    let page_features = page_features(root, &purposes);
+    let mut page_features = page_features(root, &purposes);
+    let attributes_from = fairness::attributes(root, &purposes, &mut page_features);
     let models = model::models(root, &purposes, &page_features, manifests, (record, expires_day));
     let mut policy = Policy {
         site,
@@ -395,6 +397,7 @@ fn document(
     retrain::retrainings(root, &mut policy);
     monitor::monitors(root, &mut policy);
     experiment::experiments(root, &mut policy);
+    fairness::fairness(root, attributes_from, &mut policy);
     root.finish();
     if let Some(budget) = &budget {
         let declared = policy.declared();

@@ -12,7 +12,6 @@ use gloaming_policy::gate::{
 };
 use gloaming_signal::hash;
 
-use super::released::Overview;
 use crate::files;
 
 /// How rows were kept apart, in a word.
@@ -192,31 +191,31 @@ fn shown(interval: &Interval) -> String {
     format!("{:.4}  [{:.4}, {:.4}]", interval.value, interval.low, interval.high)
 }
 
-fn line(what: &str, interval: &Interval) {
+pub(super) fn line(what: &str, interval: &Interval) {
     println!("  {what:<28} {}", shown(interval));
 }
 
 /// A model as it is brought.
-struct Brought {
-    model: Model,
+pub(super) struct Brought {
+    pub(super) model: Model,
     manifest: [u8; 32],
 }
 
 impl Brought {
-    fn load(manifest: &Path) -> Result<Self> {
+    pub(super) fn load(manifest: &Path) -> Result<Self> {
         let (bytes, onnx) = (files::read(manifest)?, files::read(&manifest.with_file_name("model.onnx"))?);
         let model = Model::load(&bytes, &onnx).with_context(|| manifest.display().to_string())?;
         Ok(Self { model, manifest: hash::sha256(&bytes) })
     }
 
-    fn parity(&self) -> Result<Parity> {
+    pub(super) fn parity(&self) -> Result<Parity> {
         let parity = parity_of(&self.model, date_of(files::today()))?;
         let largest = parity.runtimes.iter().map(|runtime| runtime.largest).fold(0.0, f64::max);
         println!("  {} reference rows differ by {largest:.1e} at most", parity.rows);
         Ok(parity)
     }
 
-    fn write(&self, said: Vec<Said>, out: &Path) -> Result<()> {
+    pub(super) fn write(&self, said: Vec<Said>, out: &Path) -> Result<()> {
         std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
         for said in said {
             let name = said.kind().map_or("", |kind| kind.name());
@@ -254,96 +253,6 @@ pub fn parity(manifest: &Path, out: &Path) -> Result<()> {
     println!("{} version {}:", brought.model.manifest().id, brought.model.manifest().version);
     let parity = brought.parity()?;
     brought.write(vec![Said::Parity(parity)], out)
-}
-
-/// Day of a moment, ms since 1970.
-fn day(ms: u64) -> String {
-    date_of(ms / 86_400_000)
-}
-
-/// What devices counted of a model in shadow, as statements: how well its scores told outcomes in released windows that
-/// came after what it was learnt from. `trained` says what that was, where the manifest does not.
-///
-/// # Errors
-/// When nothing fits was counted, too little came of it, or the model was learnt from those windows.
-pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &str, out: &Path) -> Result<()> {
-    let bytes = files::read(manifest)?;
-    let brought = Brought::load(manifest)?;
-    let described = brought.model.manifest();
-    if !described.output.kinds.is_empty() {
-        bail!("{} sorts visits into kinds, of which no outcome can show whether they are right", described.id);
-    }
-    let (overview, overview_bytes) = Overview::read(from)?;
-    let (table, counted) = overview.scores_and_outcomes(described, metric)?;
-    let found = gloaming_stats::performance::performance(&table)?;
-    let (start_ms, end_ms) = counted.span_ms().with_context(|| {
-        format!("{} does not say when its windows were; save the centre's overview as it is", from.display())
-    })?;
-    let said: serde_json::Value = serde_json::from_slice(&bytes)?;
-    let learnt = ["retrained", "recalibrated"].map(|how| &said[how]);
-    let until_ms = learnt.iter().filter_map(|how| how["until_ms"].as_u64()).max();
-    if let Some(until_ms) = until_ms.filter(|until_ms| start_ms < *until_ms) {
-        bail!(
-            "version {} was learnt from windows to {}, and these begin on {}: it would be held to what it knows; ask for later ones, as in overview?last=2",
-            described.version,
-            day(until_ms),
-            day(start_ms)
-        );
-    }
-    let own = learnt.iter().filter_map(|how| how["from"].as_str()).collect::<Vec<_>>().join(", then ");
-    let trained = if trained.is_empty() { &own } else { trained };
-    if trained.is_empty() {
-        bail!("say with --trained what {} was learnt from: its manifest does not", described.id);
-    }
-    let people = table.cells().total();
-    let on = Rows {
-        data: from.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        sha256: hash::hex(&hash::sha256(&overview_bytes)),
-        split: SplitBy::Time,
-        trained: trained.to_owned(),
-        tested: format!(
-            "{} released windows of {} from {} to {}, counted with noise",
-            counted.windows(),
-            overview.site,
-            day(start_ms),
-            day(end_ms)
-        ),
-        rows: people.round() as u64,
-        positives: (people * found.base_rate.value).round() as u64,
-    };
-    println!(
-        "{} version {} on {} released windows, about {} visits, {} of them with the outcome:",
-        described.id,
-        described.version,
-        counted.windows(),
-        on.rows,
-        on.positives
-    );
-    // Noise may carry an end of an interval beyond what can be.
-    let share = |e: gloaming_stats::Estimate| Interval {
-        value: e.value.clamp(0.0, 1.0),
-        low: e.low.clamp(0.0, 1.0),
-        high: e.high.clamp(0.0, 1.0),
-    };
-    let day = date_of(files::today());
-    let held_out = HeldOut {
-        day: day.clone(),
-        on: on.clone(),
-        auc: share(found.auc),
-        average_precision: share(found.average_precision),
-        brier: share(found.brier),
-        turns: Vec::new(),
-    };
-    line("AUC", &held_out.auc);
-    line("average precision", &held_out.average_precision);
-    line("Brier score", &held_out.brier);
-    let scored = table.cells().values().chunks(2).zip(table.scores()).map(|(bin, score)| (bin[0] + bin[1]) * score);
-    let mean_score = (scored.sum::<f64>() / people).clamp(0.0, 1.0);
-    let (error, base_rate) = (share(found.calibration_error), found.base_rate.value.clamp(0.0, 1.0));
-    let calibration = Calibration { day, on, error, mean_score, base_rate };
-    line("calibration error", &calibration.error);
-    let parity = brought.parity()?;
-    brought.write(vec![Said::HeldOut(held_out), Said::Calibration(calibration), Said::Parity(parity)], out)
 }
 
 /// The four statements about a model, and what was printed of them.

@@ -3,6 +3,7 @@
 pub mod card;
 pub mod component;
 pub mod demo;
+pub mod devices;
 pub mod doctor;
 pub mod evaluate;
 pub mod gate;

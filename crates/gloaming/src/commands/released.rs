@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, bail};
 use gloaming_model::Manifest;
 use gloaming_stats::Cells;
+use gloaming_stats::fairness::Group;
 use gloaming_stats::performance::Table;
 use serde::Deserialize;
 
@@ -88,6 +89,43 @@ impl Overview {
         let table =
             if known { Table::new(cells, model.score_means.clone())? } else { Table::from_edges(cells, &ends)? };
         Ok((table, found))
+    }
+}
+
+/// How groups of one attribute were counted: what is compared, and their four cells each.
+pub(super) struct ByGroup {
+    pub(super) attribute: String,
+    pub(super) threshold: f64,
+    pub(super) groups: Vec<Group>,
+}
+
+impl Overview {
+    /// What was counted of a model by what visitors say of themselves.
+    pub(super) fn by_groups(&self, model: &Manifest) -> Result<Vec<ByGroup>> {
+        let mut found = Vec::new();
+        let score = format!("score:{}", model.id);
+        for metric in &self.metrics {
+            let of: Vec<&str> = metric.of.split(", ").collect();
+            let (&[page, of, _], Some(attribute)) = (of.as_slice(), metric.of.strip_prefix("page:")) else { continue };
+            if of != score || metric.total.windows == 0 {
+                continue;
+            }
+            let cells = metric.cells()?;
+            let words: Vec<Vec<&str>> = metric.labels.iter().map(|label| label.split(" | ").collect()).collect();
+            // `word | 0.000-0.300 | no`, then yes, then the same for those who are selected.
+            let threshold = words.first().and_then(|first| first.get(1)?.split('-').nth(1)?.parse().ok());
+            let Some(threshold) = threshold.filter(|_| words.len() == 4 * metric.rows) else {
+                bail!("`{}` is not group by selected or not by outcome", metric.name)
+            };
+            let mut groups = Vec::new();
+            for (row, words) in cells.values().chunks(4).zip(words.chunks(4)) {
+                let four = Cells::new(vec![row[3], row[2], row[1], row[0]], cells.variance())?;
+                groups.push(Group::new(words[0][0], four)?);
+            }
+            let attribute = attribute.split(',').next().unwrap_or(page).to_owned();
+            found.push(ByGroup { attribute, threshold, groups });
+        }
+        Ok(found)
     }
 }
 
