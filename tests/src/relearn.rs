@@ -60,9 +60,9 @@ async fn experiment(stage: &Stage) -> Result<Value> {
     found.cloned().context("the centre does not know the experiment")
 }
 
-/// The two newest windows of the centre, saved as somebody does who works with them.
-async fn newest(stage: &Stage, path: &Path) -> Result<()> {
-    Ok(std::fs::write(path, ask(stage, "overview?last=2").await?.to_string())?)
+/// The newest windows of the centre, saved as somebody does who works with them.
+async fn newest(stage: &Stage, last: u32, path: &Path) -> Result<()> {
+    Ok(std::fs::write(path, ask(stage, &format!("overview?last={last}")).await?.to_string())?)
 }
 
 /// Goes on after [`crate::story::drift`], with the same people.
@@ -84,7 +84,7 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
         say(&format!("window {window}: {visits} visits by people who buy when they have read about delivery"));
     }
     let from = folder.join("readers.json");
-    newest(stage, &from).await?;
+    newest(stage, 2, &from).await?;
     devices::released(&before.join("manifest.json"), &from, None, "", &folder.join("shown-before"))?;
     let lost = held_out(&said(&folder.join("shown-before"))?)?.auc.value;
     say(&format!("version 2 of {MODEL} tells them apart with an AUC of {lost:.3}: no recalibration mends an order"));
@@ -107,12 +107,12 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
         policy.version
     ));
     let mut crowd = Crowd::new(&policy, (&manifest, &onnx), 2_000_000)?;
-    for window in windows + 3..=windows + 4 {
+    for window in windows + 3..=windows + 5 {
         crowd.visits(stage, visits, READERS).await?;
         closed(stage).await?;
         say(&format!("window {window}: {visits} more of them"));
     }
-    newest(stage, &from).await?;
+    newest(stage, 3, &from).await?;
     devices::released(&next.join("manifest.json"), &from, None, "", &folder.join("shown"))?;
     let mut shown_of = said(&folder.join("shown"))?;
     let found = held_out(&shown_of)?.clone();
@@ -130,9 +130,14 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
         none: Some("Visitors of this shop are asked for no attribute that groups could be compared by.".into()),
     }));
     let policy = stage.demo.earn(shown_of, To::Experiment, EXPERIMENT).await?;
-    say(&format!("the gate is content: version {} of the policy tries it on half of the pages", policy.version));
+    say(&format!(
+        "the gate is content: from tomorrow on version {} of the policy tries it on half of the pages",
+        policy.version
+    ));
+    // What is left of this day's budget does not pay for one more experiment.
+    stage.next_day();
     let mut crowd = Crowd::new(&policy, (&manifest, &onnx), 4_000_000)?;
-    for window in windows + 5..=windows + 8 {
+    for window in windows + 6..=windows + 9 {
         crowd.visits(stage, visits, READERS).await?;
         closed(stage).await?;
         say(&format!("window {window}: {visits} visits, half of them on pages that hear the score"));

@@ -150,6 +150,12 @@ impl Stage {
         self.ahead_ms.fetch_add(u64::from(WINDOW_S) * 1_100, Ordering::Relaxed);
     }
 
+    /// Puts the clock to the next midnight, UTC, when the day's budget begins anew.
+    pub fn next_day(&self) {
+        let day_ms = 86_400_000;
+        self.ahead_ms.fetch_add(day_ms - self.now_ms() % day_ms + 1_000, Ordering::Relaxed);
+    }
+
     /// The centre's overview once it has a release of every metric.
     ///
     /// # Errors

@@ -234,8 +234,8 @@ pub struct Told {
     pub(crate) windows: usize,
     /// The alert's words.
     pub alert: String,
-    /// Calibration error while visits were usual, in the campaign, and of the version that was put right.
-    pub errors: [f64; 3],
+    /// Calibration error, and the lower end of its interval: while visits were usual, in the campaign, and of the version that was put right.
+    pub errors: [[f64; 2]; 3],
 }
 
 /// Visits change; it is seen, told, and put right. `say` is told how far it is, and `see` may look at the pages.
@@ -249,8 +249,10 @@ pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
     say: impl Fn(&str),
     see: See,
 ) -> Result<Told> {
-    let error =
-        |model: &Value| model["performed"]["calibration_error"]["value"].as_f64().context("no calibration error");
+    let error = |model: &Value| -> Result<[f64; 2]> {
+        let of = |end| model["performed"]["calibration_error"][end].as_f64().context("no calibration error");
+        Ok([of("value")?, of("low")?])
+    };
     let (manifest, onnx) = released(MODEL)?;
     let mut crowd = Crowd::new(&stage.demo.policy, (&manifest, &onnx), 1)?;
     for window in 1..=4 {

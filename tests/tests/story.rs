@@ -26,9 +26,9 @@ async fn a_campaign_is_seen_told_and_put_right_and_what_cannot_be_is_learnt_agai
     let told = drift(&stage, 1_200, folder.path(), say, &see).await.unwrap();
     assert!(told.alert.starts_with("feature:") && told.alert.contains("goes by"), "{}", told.alert);
     let [usual, campaign, right] = told.errors;
-    assert!(usual < 0.06 && right < campaign / 2.0, "{:?}", told.errors);
-    // Two windows of six are the campaign's, and its scores are half of what comes true.
-    assert!(campaign > 2.0 * right && campaign > usual, "{:?}", told.errors);
+    // Two windows of six are the campaign's, and its scores are half of what comes true: that is sure, and elsewhere nothing is.
+    assert!(usual[1] < 0.015 && campaign[1] > 0.02 && right[1] < 0.015, "{:?}", told.errors);
+    assert!(campaign[0] > usual[0] && campaign[0] > right[0], "{:?}", told.errors);
 
     let learnt = relearn(&stage, (told, 1_200), folder.path(), say, &see).await.unwrap();
     let [before, after] = learnt.aucs;

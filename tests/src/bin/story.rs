@@ -70,7 +70,10 @@ async fn tell(Arguments { story: Story::Drift, visits, pictures, once }: Argumen
     let say = |line: &str| println!("{line}");
     let told = drift(&stage, visits, folder.path(), say, &see).await?;
     let [usual, campaign, right] = told.errors;
-    println!("calibration error: {usual:.3} as usual, {campaign:.3} with the campaign in it, {right:.3} put right");
+    println!(
+        "calibration error: {:.3} as usual, {:.3} with the campaign in it, {:.3} put right",
+        usual[0], campaign[0], right[0]
+    );
     let learnt = relearn(&stage, (told, visits), folder.path(), say, &see).await?;
     println!("AUC: {:.3} before, {:.3} learnt again; the model is {}", learnt.aucs[0], learnt.aucs[1], learnt.stage);
     if !once {
