@@ -115,8 +115,11 @@ pub(crate) enum ModelCommand {
     /// Turn an event log into a table of features, by the code that devices run: for training, and for `evaluate`.
     #[command(after_help = ROWS)]
     Rows {
-        /// The log, one JSON object a line.
+        /// The log, one event a line.
         events: PathBuf,
+        /// In which form: gloaming, ga4 (rows of its export to BigQuery, as JSON) or snowplow (enriched events, with tabs).
+        #[arg(long, value_name = "FORM", default_value = "gloaming", value_parser = rows::log)]
+        log: rows::Log,
         /// The policy: it names page groups, campaigns, events and page-given features.
         #[arg(long, default_value = "policy.toml")]
         policy: PathBuf,
@@ -246,7 +249,11 @@ const ROWS: &str = "A line for each event, for each device in the order of time;
   {\"device\":\"d1\",\"at_ms\":1795430031000,\"event\":\"feature\",\"feature\":\"cart-value\",\"value\":89.0}
 
 Events have GA4's names where GA4 has one, or are the policy's own. A page_view takes path, referrer, campaign, device_class
-(0 phone, 1 tablet, 2 desktop), width, weekday (0 Monday) and hour. Such a log says what people did: keep it as you keep
+(0 phone, 1 tablet, 2 desktop), width, weekday (0 Monday) and hour.
+
+Of GA4's export and of Snowplow's enriched events what has a meaning here is read: pages, engagement, scrolling, links, forms, the shop's events,
+and those of the policy. Neither says all that a device sees: hours are UTC where no offset is given, and clicks that lead nowhere are unknown, so
+that features made of them are 0. Such a log says what people did: keep it as you keep
 people's data, and delete it when the model is trained.";
 
 /// What `model evaluate` wants.
@@ -347,7 +354,9 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
             model::check(&manifest)?;
             key.map_or(Ok(()), |key| card::check(&manifest, &key))
         }
-        ModelCommand::Rows { events, policy, models, out } => rows::run(&events, &policy, models.as_deref(), &out),
+        ModelCommand::Rows { events, log, policy, models, out } => {
+            rows::run(&events, log, &policy, models.as_deref(), &out)
+        }
         ModelCommand::Card { manifest, evidence, out } => card::card(&manifest, evidence.as_deref(), &out),
         ModelCommand::Sign { folder, key } => card::sign(&folder, &key),
         ModelCommand::Evaluate(Evaluate {

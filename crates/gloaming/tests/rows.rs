@@ -125,3 +125,144 @@ fn sessions_of_one_device_are_rows_of_their_own_and_what_is_no_event_is_counted(
     }
     assert!(!folder.path("rows.csv").exists());
 }
+
+/// One visit in three forms: what happened when, and what of it an export can say.
+struct Step {
+    device: &'static str,
+    after_ms: u64,
+    path: &'static str,
+    engaged_ms: u64,
+    bought: Option<f64>,
+}
+
+const STEPS: [Step; 4] = [
+    Step { device: "d1", after_ms: 0, path: "/", engaged_ms: 0, bought: None },
+    Step { device: "d2", after_ms: 500, path: "/pricing/pro", engaged_ms: 0, bought: None },
+    Step { device: "d1", after_ms: 70_000, path: "/pricing", engaged_ms: 65_000, bought: None },
+    Step { device: "d1", after_ms: 90_000, path: "/app/a", engaged_ms: 12_345, bought: Some(12.5) },
+];
+
+/// Our own lines of these visits.
+fn ours() -> String {
+    let mut lines = Vec::new();
+    for Step { device, after_ms, path, engaged_ms, bought } in STEPS {
+        let at_ms = START + after_ms;
+        for ms in [engaged_ms.min(60_000), engaged_ms.saturating_sub(60_000)].into_iter().filter(|ms| *ms > 0) {
+            lines.push(json!({ "device": device, "at_ms": at_ms, "event": "user_engagement", "a": ms }));
+        }
+        lines.push(json!({ "device": device, "at_ms": at_ms, "event": "page_view", "path": path,
+            "referrer": "www.google.com", "campaign": "spring", "device_class": 0, "weekday": 0, "hour": 20 }));
+        if let Some(value) = bought {
+            lines.push(json!({ "device": device, "at_ms": at_ms + 1, "event": "purchase", "value": value }));
+            lines.push(json!({ "device": device, "at_ms": at_ms + 2, "event": "report-shared" }));
+        }
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// The same as rows of GA4's export, the last first.
+fn ga4() -> Vec<String> {
+    let mut lines = Vec::new();
+    for Step { device, after_ms, path, engaged_ms, bought } in STEPS {
+        let row = |plus: u64, name: &str, params: serde_json::Value| {
+            json!({ "event_date": "20261123", "event_timestamp": ((START + after_ms + plus) * 1_000).to_string(), "event_name": name,
+                "user_pseudo_id": device, "event_params": params, "device": { "category": "mobile", "time_zone_offset_seconds": "0" },
+                "collected_traffic_source": { "manual_campaign_name": "spring" }, "geo": { "country": "DE" } })
+            .to_string()
+        };
+        let text = |key: &str, value: &str| json!({ "key": key, "value": { "string_value": value } });
+        lines.push(row(
+            0,
+            "page_view",
+            json!([
+                text("page_location", &format!("https://app.example{path}?secret=1#top")),
+                text("page_referrer", "https://www.google.com/search"),
+                { "key": "engagement_time_msec", "value": { "int_value": engaged_ms.to_string() } },
+            ]),
+        ));
+        lines.push(row(0, "session_start", json!([])));
+        if let Some(value) = bought {
+            lines.push(row(1, "purchase", json!([{ "key": "value", "value": { "double_value": value } }])));
+            lines.push(row(2, "report-shared", json!([])));
+        }
+    }
+    lines.reverse();
+    lines
+}
+
+/// And as Snowplow's enriched events, whose engagement comes in pings of ten seconds.
+fn snowplow(columns: &[(usize, &str)]) -> String {
+    let mut all = vec![""; 131];
+    columns.iter().for_each(|(at, text)| all[*at] = text);
+    all.join("\t")
+}
+
+#[test]
+fn exports_of_others_become_the_same_table() {
+    let folder = folder();
+    folder.edit("policy.toml", "events = [", "campaigns = [\"spring\"]\nevents = [");
+    let table = |log: String, form: &str| {
+        fs::write(folder.path("log"), log).unwrap();
+        let said = folder.says(&["model", "rows", "log", "--log", form]);
+        (said, fs::read_to_string(folder.path("rows.csv")).unwrap())
+    };
+    let (_, own) = table(ours(), "gloaming");
+    let (said, exported) = table(ga4().join("\n"), "ga4");
+    assert_eq!(exported, own);
+    assert!(said.contains("passed over: 4 rows of `session_start`, which means nothing here"), "{said}");
+
+    let mut lines = Vec::new();
+    for (at, path) in [("2026-11-23 20:00:00.000", "/"), ("2026-11-23 20:01:00.000", "/pricing")] {
+        let common = [(15, "d1"), (39, "www.google.com"), (51, "spring"), (95, "400"), (101, "Mobile"), (124, at)];
+        lines.push(snowplow(&[&common[..], &[(5, "page_view"), (35, path)]].concat()));
+        lines.push(snowplow(&[&common[..], &[(5, "page_ping"), (76, "500"), (96, "500"), (107, "2000")]].concat()));
+    }
+    let action = r#"{"data":{"data":{"type":"transaction","revenue":12.5}}}"#;
+    let end = (124, "2026-11-23 20:01:00.001");
+    lines.push(snowplow(&[(5, "unstruct"), (15, "d1"), (58, action), (126, "snowplow_ecommerce_action"), end]));
+    lines.push(snowplow(&[(5, "struct"), (15, "d1"), (54, "report-shared"), end]));
+    lines.push(snowplow(&[(5, "transaction_item"), (15, "d1"), end]));
+    let mut own = Vec::new();
+    for (plus, path) in [(0, "/"), (60_000, "/pricing")] {
+        let line = |event: &str| json!({ "device": "d1", "at_ms": START + plus, "event": event });
+        let mut page = line("page_view");
+        page["path"] = path.into();
+        page["referrer"] = "www.google.com".into();
+        page["campaign"] = "spring".into();
+        for (key, value) in [("device_class", 0), ("width", 400), ("weekday", 0), ("hour", 20)] {
+            page[key] = value.into();
+        }
+        let (mut ping, mut scroll) = (line("user_engagement"), line("scroll"));
+        (ping["a"], scroll["a"]) = (10_000.into(), 50.into());
+        own.extend([page, ping, scroll]);
+    }
+    own.push(json!({ "device": "d1", "at_ms": START + 60_001, "event": "purchase", "value": 12.5 }));
+    own.push(json!({ "device": "d1", "at_ms": START + 60_001, "event": "report-shared" }));
+    let (_, own) = table(own.iter().map(|line| format!("{line}\n")).collect(), "gloaming");
+    let (said, exported) = table(lines.join("\n"), "snowplow");
+    assert_eq!(exported, own);
+    assert!(said.contains("passed over: 1 rows of `transaction_item`"), "{said}");
+}
+
+#[test]
+fn rows_that_are_none_are_counted_by_reason_whatever_the_export() {
+    let folder = folder();
+    fs::write(folder.path("log"), "{}\n{\"event_name\":\"page_view\",\"event_timestamp\":\"1\"}\n{\"event_name\":\"page_view\",\"event_timestamp\":\"x\",\"user_pseudo_id\":\"d\"}\n").unwrap();
+    let error = folder.refuses(&["model", "rows", "log", "--log", "ga4"]);
+    for words in
+        ["no row of the export: missing field", "1 lines with no user_pseudo_id", "an event_timestamp that is no time"]
+    {
+        assert!(error.contains(words), "{words:?} is not in {error}");
+    }
+    let late = snowplow(&[(5, "page_view"), (15, "d1"), (124, "yesterday")]);
+    fs::write(
+        folder.path("log"),
+        format!("a\tb\n{late}\n{}\n", snowplow(&[(5, "page_view"), (124, "2026-11-23 20:00:00")])),
+    )
+    .unwrap();
+    let error = folder.refuses(&["model", "rows", "log", "--log", "snowplow"]);
+    for words in ["2 columns and not 131", "no time that can be read", "neither domain_userid nor network_userid"] {
+        assert!(error.contains(words), "{words:?} is not in {error}");
+    }
+    assert!(folder.refuses(&["model", "rows", "log", "--log", "matomo"]).contains("use gloaming, ga4 or snowplow"));
+}

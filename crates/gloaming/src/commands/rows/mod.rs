@@ -7,14 +7,18 @@
 //! {"device":"d1","at_ms":1795430031000,"event":"feature","feature":"cart-value","value":89.0}
 //! ```
 //! `device` tells devices of the log apart and is only copied. A row is one session, as a device would have it when it is
-//! left. Numbers come out as a model is given them, so that training and serving cannot differ.
+//! left. Numbers come out as a model is given them, so that training and serving cannot differ. Logs of GA4 and Snowplow are
+//! read as such lines; what they hold that means nothing here is passed over, and counted.
+
+mod ga4;
+mod snowplow;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use gloaming_behavior::definitions::DEFINITIONS;
+use gloaming_behavior::definitions::{DEFINITIONS, ENGAGED_TICK_MAX_MS};
 use gloaming_behavior::{Features, Tracker};
 use gloaming_policy::{PAGE_INPUT, Policy, campaign_of, group_of, referrer_class};
 use gloaming_signal::{Event, EventKind};
@@ -27,8 +31,40 @@ const LINE: usize = 16 * 1024;
 /// Most devices of a log: each has a tracker.
 const DEVICES: usize = 200_000;
 
+/// In which form a log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// Our own lines, in the order of time for each device.
+    Gloaming,
+    /// Rows of the GA4 export to BigQuery as JSON, in any order.
+    Ga4,
+    /// Snowplow's enriched events, tabs between columns, in any order.
+    Snowplow,
+}
+
+/// A log's form in a word.
+///
+/// # Errors
+/// When the word is another.
+pub fn log(word: &str) -> Result<Log, String> {
+    Ok(match word {
+        "gloaming" => Log::Gloaming,
+        "ga4" => Log::Ga4,
+        "snowplow" => Log::Snowplow,
+        _ => return Err(format!("`{word}` is no log; use gloaming, ga4 or snowplow")),
+    })
+}
+
+/// What a line of a log is.
+enum Read {
+    /// Lines of ours.
+    Lines(Vec<Line>),
+    /// Something of this name that means nothing here.
+    Passed(String),
+}
+
 /// One line.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     device: String,
@@ -47,6 +83,32 @@ struct Line {
     a: Option<u32>,
     b: Option<u32>,
     c: Option<u32>,
+}
+
+/// A URL's path and its host.
+fn path_and_host(url: &str) -> (&str, &str) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    (
+        if path.is_empty() { "/" } else { path },
+        host.split('@').next_back().unwrap_or_default().split(':').next().unwrap_or_default(),
+    )
+}
+
+/// Weekday (0 Monday) and hour at a place so many seconds ahead of UTC.
+fn local(at_ms: u64, ahead_s: i64) -> (u32, u32) {
+    let hours = (at_ms / 1_000).cast_signed().saturating_add(ahead_s).max(0) / 3_600;
+    // 1970 began on a Thursday.
+    (((hours / 24 + 3) % 7) as u32, (hours % 24) as u32)
+}
+
+/// Engagement as devices tell it: no more than a minute at once.
+fn ticks(engaged_ms: f64) -> impl Iterator<Item = u32> {
+    let whole = engaged_ms.clamp(0.0, 86_400_000.0) as u32;
+    let minutes = whole / ENGAGED_TICK_MAX_MS;
+    let rest = Some(whole % ENGAGED_TICK_MAX_MS).filter(|rest| *rest > 0);
+    std::iter::repeat_n(ENGAGED_TICK_MAX_MS, minutes as usize).chain(rest)
 }
 
 /// What a line is as events, or why it is none.
@@ -98,35 +160,64 @@ fn row(policy: &Policy, device: &str, started_ms: u64, features: &Features) -> V
     [device.to_owned(), started_ms.to_string()].into_iter().chain(inputs.map(shown)).collect()
 }
 
+/// A log's lines as ours; what was passed over, and what is wrong: by reason, how often and where first.
+#[derive(Default)]
+struct Lines {
+    lines: Vec<(usize, Line)>,
+    passed: BTreeMap<String, (usize, usize)>,
+    wrong: BTreeMap<String, (usize, usize)>,
+}
+
+/// Notes a reason.
+fn note(of: &mut BTreeMap<String, (usize, usize)>, why: String, at: usize) {
+    of.entry(why).or_insert((0, at + 1)).0 += 1;
+}
+
+/// Reads lines.
+fn lines(text: &str, log: Log, own: &[String]) -> Lines {
+    let mut found = Lines::default();
+    for (at, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
+        if text.len() > LINE {
+            note(&mut found.wrong, format!("more than {LINE} bytes"), at);
+            continue;
+        }
+        let read = match log {
+            Log::Gloaming => serde_json::from_str(text).map(|line| Read::Lines(vec![line])).map_err(|error| {
+                format!("no event: {}", error.to_string().split(" at line").next().unwrap_or_default())
+            }),
+            Log::Ga4 => ga4::read(text, own),
+            Log::Snowplow => snowplow::read(text, own),
+        };
+        match read {
+            Ok(Read::Lines(lines)) => found.lines.extend(lines.into_iter().map(|line| (at, line))),
+            Ok(Read::Passed(name)) => note(&mut found.passed, name, at),
+            Err(why) => note(&mut found.wrong, why, at),
+        }
+    }
+    if log != Log::Gloaming {
+        // Exports are in no order; what happened at one time stays as it came.
+        found.lines.sort_by_key(|(_, line)| line.at_ms);
+    }
+    found
+}
+
 /// Reads a log and writes its table.
 ///
 /// # Errors
 /// When the policy does not compile, or a line is none: then all reasons are said with how often each occurs.
-pub fn run(events_in: &Path, policy: &Path, models: Option<&Path>, out: &Path) -> Result<()> {
+pub fn run(events_in: &Path, form: Log, policy: &Path, models: Option<&Path>, out: &Path) -> Result<()> {
     let (policy, _) = files::compile_policy(policy, models)?;
     let host = policy.site.clone();
     let text = files::read_text(events_in)?;
-    let mut wrong: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let Lines { lines, passed, mut wrong } = lines(&text, form, &policy.events);
     let (mut devices, mut order) = (BTreeMap::<String, (Tracker, u64)>::new(), Vec::new());
-    let (mut rows, mut lines) = (Vec::new(), 0);
-    for (at, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
-        lines += 1;
-        let mut note = |why: String| wrong.entry(why).or_insert((0, at + 1)).0 += 1;
-        if text.len() > LINE {
-            note(format!("more than {LINE} bytes"));
-            continue;
-        }
-        let line: Line = match serde_json::from_str(text) {
-            Ok(line) => line,
-            Err(error) => {
-                note(format!("no event: {}", error.to_string().split(" at line").next().unwrap_or_default()));
-                continue;
-            }
-        };
+    let mut rows = Vec::new();
+    let count = lines.len();
+    for (at, line) in lines {
         let events = match events(&policy, &host, &line) {
             Ok(events) => events,
             Err(why) => {
-                note(why);
+                note(&mut wrong, why, at);
                 continue;
             }
         };
@@ -139,7 +230,7 @@ pub fn run(events_in: &Path, policy: &Path, models: Option<&Path>, out: &Path) -
         }
         let Some((tracker, last_ms)) = devices.get_mut(&line.device) else { continue };
         if line.at_ms < *last_ms {
-            note("a time before the same device's last".to_owned());
+            note(&mut wrong, "a time before the same device's last".to_owned(), at);
             continue;
         }
         *last_ms = line.at_ms;
@@ -175,11 +266,14 @@ pub fn run(events_in: &Path, policy: &Path, models: Option<&Path>, out: &Path) -
     let bytes = writer.into_inner().context("a table in memory")?;
     files::replace(out, &bytes).with_context(|| out.display().to_string())?;
     println!(
-        "{} sessions of {} devices, from {lines} events, with {} columns: {}",
+        "{} sessions of {} devices, from {count} events, with {} columns: {}",
         rows.len(),
         order.len(),
         head.len(),
         out.display()
     );
+    for (name, (count, first)) in passed {
+        println!("passed over: {count} rows of `{name}`, which means nothing here (the first is line {first})");
+    }
     Ok(())
 }
