@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use gloaming::commands::{devices, retrain};
+use gloaming::commands::{devices, report, retrain};
 use gloaming::demo::MODEL;
 use gloaming_policy::author::date_of;
 use gloaming_policy::gate::{Ethics, Fairness, HeldOut, Said, Stage as To, Statement};
@@ -63,6 +63,19 @@ async fn experiment(stage: &Stage) -> Result<Value> {
 /// The newest windows of the centre, saved as somebody does who works with them.
 async fn newest(stage: &Stage, last: u32, path: &Path) -> Result<()> {
     Ok(std::fs::write(path, ask(stage, &format!("overview?last={last}")).await?.to_string())?)
+}
+
+/// The month's report, from what the owner has and what the centre says, as `report.html`.
+async fn report(stage: &Stage, folder: &Path) -> Result<()> {
+    let (owned, from) = (folder.join("owned"), folder.join("said"));
+    stage.demo.save(&owned).await?;
+    std::fs::create_dir_all(&from)?;
+    for what in ["overview?last=1000", "models", "experiments", "alerts"] {
+        let name = what.split('?').next().unwrap_or(what);
+        std::fs::write(from.join(format!("{name}.json")), ask(stage, what).await?.to_string())?;
+    }
+    let month = &date_of(stage.now_ms() / 86_400_000)[..7];
+    report::run(&owned.join("policy.toml"), None, &from, month, &folder.join("report.html"))
 }
 
 /// Goes on after [`crate::story::drift`], with the same people.
@@ -157,5 +170,7 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
     let state = policy.models.iter().find(|model| model.id == MODEL).context("the policy lost the model")?.state;
     say(&format!("version 3 of {MODEL} is live, by version {} of the policy", policy.version));
     see("live").await?;
+    report(stage, folder).await?;
+    say("what happened is written down for those who answer for it");
     Ok(Relearnt { aucs: [lost, found.auc.value], verdict, stage: format!("{state:?}") })
 }

@@ -35,5 +35,20 @@ async fn a_campaign_is_seen_told_and_put_right_and_what_cannot_be_is_learnt_agai
     assert!(before < 0.56 && after > before + 0.1, "{:?}", learnt.aucs);
     assert!(learnt.verdict.contains("heard"), "{}", learnt.verdict);
     assert_eq!(learnt.stage, "Live");
+    // Those who answer for it read what happened, on paper as it were.
+    let page = browser.profile().await.unwrap().tab("").await.unwrap();
+    page.goto(&format!("file://{}", folder.path().join("report.html").display())).await.unwrap();
+    look(&page, "story-report", true).await;
+    let told = page.eval("document.body.textContent").await.unwrap();
+    let told = told.as_str().unwrap();
+    for words in [
+        "Pages hear purchase-intent version 3 (live).",
+        "purchase-intent: compliance approves live",
+        "heard is better than unheard",
+        "Counts released",
+        "none are compared",
+    ] {
+        assert!(told.contains(words), "{words:?} is not in {told}");
+    }
     stage.demo.stop().await;
 }

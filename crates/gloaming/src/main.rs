@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use gloaming::commands::{component, demo, doctor, gate, plan, policy, service, site};
+use gloaming::commands::{component, demo, doctor, gate, plan, policy, report, service, site};
 use gloaming::config::EXAMPLE;
 
 use model_cli::ModelCommand;
@@ -33,6 +33,15 @@ struct Arguments {
     #[arg(long, global = true, env = "GLOAMING_ASSETS", value_name = "FOLDER", hide_env_values = true)]
     assets: Option<PathBuf>,
 }
+
+/// How `report` comes by what it tells of.
+const REPORT: &str = "What the centre says is saved first:
+
+  mkdir november
+  for what in overview?last=1000 models experiments alerts; do
+    curl -s CENTRE/api/v1/sites/SITE/$what > november/${what%%\\?*}.json
+  done
+  gloaming report --from november --month 2026-11";
 
 #[derive(Subcommand)]
 enum Command {
@@ -84,6 +93,26 @@ enum Command {
     /// Bring models and look at them.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Write down a month at a site, for those who answer for it: what was counted and what for, what models did, what the gate
+    /// decided, and what is not known.
+    #[command(after_help = REPORT)]
+    Report {
+        /// The policy's TOML; the record is gate.ndjson beside it.
+        #[arg(long, default_value = "policy.toml")]
+        policy: PathBuf,
+        /// Folder to look for models in, when they are not beside the policy.
+        #[arg(long, value_name = "FOLDER")]
+        models: Option<PathBuf>,
+        /// Folder with what the centre said.
+        #[arg(long, value_name = "FOLDER")]
+        from: PathBuf,
+        /// The month, UTC.
+        #[arg(long, value_name = "YYYY-MM")]
+        month: String,
+        /// Where to write it; the ending says how, .md or .html.
+        #[arg(long, default_value = "report.html")]
+        out: PathBuf,
+    },
     /// Check a gate's record, or a signed policy with the record in it, and tell what happened.
     Verify {
         /// `gate.ndjson`, or what `gloaming policy sign` wrote.
@@ -321,6 +350,9 @@ async fn run(arguments: Arguments) -> Result<()> {
             component::run(&edge.config, assets, &step)
         }
         Command::Model(command) => model_cli::run(command),
+        Command::Report { policy, models, from, month, out } => {
+            report::run(&policy, models.as_deref(), &from, &month, &out)
+        }
         Command::Verify { file, key, head } => gate::verify(&file, key.as_deref(), head.as_deref()),
         Command::Doctor { config } => doctor::run(&config, assets).await,
     }

@@ -55,7 +55,7 @@ pub struct Webhook {
 pub struct Alert {
     /// The site.
     pub site: String,
-    /// `drift`, `calibration`, `failing`, `experiment-stop`, `experiment-settled`, `sudden`, `conflict`, `expiry`.
+    /// `drift`, `calibration`, `fairness`, `failing`, `experiment-stop`, `experiment-settled`, `sudden`, `conflict`, `expiry`.
     pub kind: String,
     /// What it is about; the same thing has the same key.
     pub key: String,

@@ -4,7 +4,6 @@
 //! say them; what nobody said is said to be missing.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,17 +16,11 @@ use gloaming_policy::gate::{Fairness, Interval, Rows, Said, SplitBy, Statement};
 use gloaming_signal::hash;
 use serde_json::Value;
 
+use super::sheet::{self, Block};
 use crate::files;
 
 /// Most files of a model's folder that are signed.
 const FILES: usize = 1_024;
-
-/// A part of a card.
-enum Block {
-    Heading(String),
-    Text(String),
-    Table(Vec<&'static str>, Vec<Vec<String>>),
-}
 
 /// Writes the card of a model: Markdown or HTML, by the ending of `out`.
 ///
@@ -42,12 +35,7 @@ pub fn card(manifest: &Path, evidence: Option<&Path>, out: &Path) -> Result<()> 
     let statements = folder.map_or(Ok(Vec::new()), |folder| statements(folder, &hash::sha256(&bytes)))?;
     let blocks = blocks(model.manifest(), &value, &statements, &hash::sha256(&bytes));
     let title = format!("{}, version {}", model.manifest().id, model.manifest().version);
-    let text = match out.extension().and_then(|ending| ending.to_str()) {
-        Some("html") => html(&title, &blocks),
-        Some("md") => markdown(&title, &blocks),
-        _ => bail!("{}: a card is written as .md or as .html", out.display()),
-    };
-    files::replace(out, text.as_bytes()).with_context(|| out.display().to_string())?;
+    sheet::write(&format!("Model card: {title}"), &blocks, out)?;
     println!("wrote {}, with {} statements of evidence", out.display(), statements.len());
     Ok(())
 }
@@ -191,50 +179,6 @@ fn figures(said: &Said) -> Vec<Vec<String>> {
         }
         Said::Approval(s) => vec![line(&format!("by {}", s.role), format!("to become {}", s.to.name()))],
     }
-}
-
-fn markdown(title: &str, blocks: &[Block]) -> String {
-    let cell = |text: &String| text.replace('|', "\\|").replace('\n', " ");
-    let mut out = format!("# Model card: {title}\n");
-    for block in blocks {
-        match block {
-            Block::Heading(text) => drop(write!(out, "\n## {text}\n")),
-            Block::Text(text) => drop(write!(out, "\n{text}\n")),
-            Block::Table(heads, rows) => {
-                let _ = write!(out, "\n| {} |\n|{}\n", heads.join(" | "), "---|".repeat(heads.len()));
-                for row in rows {
-                    let _ = writeln!(out, "| {} |", row.iter().map(cell).collect::<Vec<_>>().join(" | "));
-                }
-            }
-        }
-    }
-    out
-}
-
-const STYLE: &str = "body{font:16px/1.6 system-ui,sans-serif;color:#22272b;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1.2rem}h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #d5dade;overflow-wrap:anywhere}th{font-size:.88rem;color:#51595f}";
-
-fn html(title: &str, blocks: &[Block]) -> String {
-    let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let title = safe(title);
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Model card: {title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>Model card: {title}</h1>\n"
-    );
-    for block in blocks {
-        match block {
-            Block::Heading(text) => drop(writeln!(out, "<h2>{}</h2>", safe(text))),
-            Block::Text(text) => drop(writeln!(out, "<p>{}</p>", safe(text))),
-            Block::Table(heads, rows) => {
-                let head: String = heads.iter().map(|head| format!("<th scope=\"col\">{}</th>", safe(head))).collect();
-                let _ = writeln!(out, "<table>\n<thead><tr>{head}</tr></thead>\n<tbody>");
-                for row in rows {
-                    let cells: String = row.iter().map(|cell| format!("<td>{}</td>", safe(cell))).collect();
-                    let _ = writeln!(out, "<tr>{cells}</tr>");
-                }
-                out.push_str("</tbody>\n</table>\n");
-            }
-        }
-    }
-    out + "</body>\n</html>\n"
 }
 
 /// Every file of a model's folder by its path, with its SHA-256; the signature itself excepted.
