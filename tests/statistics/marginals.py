@@ -48,7 +48,7 @@ def nearest(counts, people):
     return np.maximum(counts - shift, 0)
 
 
-def prior(cells, rows, columns, people, variance):
+def prior(cells, rows, columns, people, variance, outcome=False):
     """The precision that holds back each effect of a table, from the size of its effects that is likeliest."""
     expected = np.outer(rows, columns) / people
     off = cells - expected
@@ -57,12 +57,15 @@ def prior(cells, rows, columns, people, variance):
     variance = variance * (1 - 1 / len(rows)) * (1 - 1 / len(columns))
     expected = np.maximum(expected, 1e-9)
     chance, effect = (variance + expected) / expected**2, off / expected
+    if outcome:  # the columns mirror each other: the rarer tells
+        rarer = int(columns[1] < columns[0])
+        chance, effect = chance[:, rarer], effect[:, rarer]
     unlikely = lambda size: -2 * stats.norm.logpdf(effect, scale=np.sqrt(size + chance)).sum()
     grid = np.linspace(-12, 3, 151)
     best = int(np.argmin([unlikely(np.exp(at)) for at in grid]))
     ends = grid[max(best - 1, 0)], grid[min(best + 1, 150)]
     found = optimize.minimize_scalar(lambda at: unlikely(np.exp(at)), bounds=ends, method="bounded", options={"xatol": 1e-9})
-    size = np.exp(found.x) if found.fun < unlikely(0.0) - 2e-6 else 0.0
+    size = np.exp(found.x) if found.fun < unlikely(0.0) - 2.0 else 0.0
     return ((variance + expected) / expected / max(size, 1e-9)).ravel()
 
 
@@ -108,7 +111,7 @@ def case(bins, people, ties, pairs, sigma):
             targets.append(counts[f][a])
             held.append(1.0)
     for f, t in enumerate(by_outcome):
-        held.extend(prior(move(t), counts[f], np.array([total - positives, positives]), total, sigma_of["y", f] ** 2))
+        held.extend(prior(move(t), counts[f], np.array([total - positives, positives]), total, sigma_of["y", f] ** 2, True))
         for a, o in itertools.product(range(bins[f]), range(2)):
             design.append([c[f] == a and c[-1] == o for c in combinations])
             targets.append(move(t)[a, o])

@@ -1,9 +1,9 @@
 //! Whether a model treats groups of people alike, by what visitors say of themselves: from released cells of group by
 //! selected by outcome. Where too few said anything, nothing is said of them.
 
-use gloaming_policy::{Axis, Bins, PageFeatureKind, Policy, Source};
+use gloaming_policy::{Axis, Bins, Metric, PageFeatureKind, Policy, Source};
 use gloaming_stats::Cells;
-use gloaming_stats::fairness::{Fairness, Group, Judged, fairness};
+use gloaming_stats::fairness::{Fairness, Group, Judged, fairness, silent};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -69,8 +69,8 @@ fn group(name: &str, row: &[f64], variance: f64) -> Option<Group> {
 }
 
 /// Whether a metric joins a group that visitors say they are of, a model's score on two bins, and an outcome.
-fn of_groups<'a>(policy: &'a Policy, place: u32, axes: &'a [Axis]) -> Option<(&'a Axis, u32, &'a Axis, &'a str)> {
-    let [groups, selected, outcome] = axes else { return None };
+fn of_groups<'a>(policy: &'a Policy, place: u32, metric: &'a Metric) -> Option<(&'a Axis, u32, &'a Axis, &'a str)> {
+    let ([groups, selected, _], Some(outcome)) = (metric.axes.as_slice(), metric.outcome()) else { return None };
     let (Source::Page(page), Source::Score(of), Bins::Edges(edges)) = (groups.source, selected.source, &selected.bins)
     else {
         return None;
@@ -78,13 +78,13 @@ fn of_groups<'a>(policy: &'a Policy, place: u32, axes: &'a [Axis]) -> Option<(&'
     let feature = policy.page_features.get(page as usize)?;
     let words = matches!(feature.kind, PageFeatureKind::Category(_));
     let &[_, threshold, _] = edges.as_slice() else { return None };
-    (of == place && words && outcome.is_outcome()).then_some((groups, threshold, outcome, &feature.id))
+    (of == place && words).then_some((groups, threshold, outcome, &feature.id))
 }
 
 /// How a model treats groups, by every attribute that is counted for it.
 pub(crate) fn fair(policy: &Policy, place: u32, all: &[Windows<'_>]) -> Vec<Fair> {
     let judged = |windows: &Windows<'_>| {
-        let (groups, threshold, outcome, by) = of_groups(policy, place, &windows.metric().axes)?;
+        let (groups, threshold, outcome, by) = of_groups(policy, place, windows.metric())?;
         let mut fair = Fair {
             by: by.to_owned(),
             threshold: f64::from(threshold) / 1e6,
@@ -110,29 +110,24 @@ pub(crate) fn fair(policy: &Policy, place: u32, all: &[Windows<'_>]) -> Vec<Fair
             Some(Err(error)) => fair.unknown.push(format!("by {by}: {error}")),
             None => return None,
         }
-        // Everybody is counted by score and outcome; who is not among the groups said nothing.
-        let everybody = all.iter().find(|other| {
-            let [score, of] = other.metric().axes.as_slice() else { return false };
-            score.source == Source::Score(place) && of.source == outcome.source
-        });
-        let both = everybody.and_then(|other| {
+        // Everybody is counted by score and outcome, in windows as long; who is not among the groups said nothing.
+        let of_all = |other: &&Windows<'_>| {
+            let metric = other.metric();
+            let of = metric.axes.len() == 2 && metric.axes[0].source == Source::Score(place);
+            of && metric.outcome() == Some(outcome) && metric.span_ms == windows.metric().span_ms
+        };
+        let both = all.iter().filter(of_all).find_map(|other| {
             let (said, all) = windows.beside_of(other)?;
-            let (groups, all) = (named(&said)?, four(other, &all, threshold)?);
-            let mut silent = all.values().to_vec();
-            for row in said.values().chunks(4) {
-                silent.iter_mut().zip([3, 2, 1, 0]).for_each(|(cell, at)| *cell -= row[at]);
-            }
-            let variance = all.variance() + said.variance() * groups.len() as f64;
-            Some((groups, Cells::new(silent, variance).ok()?))
+            Some((named(&said)?, four(other, &all, threshold)?))
         });
-        match both.map(|(groups, silent)| fairness(&groups, Some(&silent))) {
-            Some(Ok(Fairness { undeclared: Some(silent), .. })) => {
+        match both.map(|(groups, all)| silent(&groups, &all)) {
+            Some(Ok(silent)) => {
                 fair.undeclared = figure(&silent.share, &mut fair.unknown);
                 fair.undeclared_gap = figure(&silent.selection_gap, &mut fair.unknown);
             }
             Some(Err(error)) => fair.unknown.push(format!("by {by}: {error}")),
-            _ => fair.unknown.push(format!(
-                "by {by}: how many said nothing is not known, for no metric counts everybody's score by an edge at {}, with the outcome",
+            None => fair.unknown.push(format!(
+                "by {by}: how many said nothing is not known, for no metric of such windows counts everybody's score by an edge at {}, with the outcome",
                 fair.threshold
             )),
         }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use gloaming_policy::{Metric, Policy};
+use gloaming_policy::{Bins, Metric, Policy, Source};
 use gloaming_signal::ReleaseState;
+use gloaming_signal::hash::hex;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::ingest::Policies;
 use crate::store::{ReleaseRow, Store, StoreError};
 use crate::sudden::{Sudden, sudden};
+use crate::watch::alike;
 
 /// A site in the list.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -92,6 +94,10 @@ pub struct MetricView {
     pub labels: Vec<String>,
     /// Rows of a joint or journey metric: cells are row by row.
     pub rows: usize,
+    /// SHA-256 of the manifest of the model whose score, or fate, it counts; windows of another version are not comparable.
+    pub manifest: Option<String>,
+    /// Edges of the score's bins, from 0 to 1, where it counts one; labels are rounded.
+    pub score_edges: Vec<f64>,
     /// Purpose that visitors agreed to.
     pub purpose: String,
     /// Privacy tier.
@@ -162,12 +168,12 @@ fn word(state: ReleaseState) -> &'static str {
 
 /// Releases that count the same things in the same cells, added up. What an earlier version of the policy
 /// cut into other bins is shown and not added; the noise of each window is that of the version it came from.
-fn total<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Option<&'p Metric>) -> Total {
+fn total<'p>(metric: &Metric, rows: &[ReleaseRow], same: &dyn Fn(u32) -> Option<&'p Metric>) -> Total {
     let cells = metric.cells() as usize;
     let (mut windows, mut values, mut half_width) = (0, vec![0i64; cells], vec![0.0; cells]);
     let (mut variance, mut saturated) = (vec![0.0; cells], false);
     for row in rows.iter().filter(|row| row.values.len() == cells) {
-        let Some(version) = earlier(row.policy_version).filter(|version| version.axes == metric.axes) else { continue };
+        let Some(version) = same(row.policy_version) else { continue };
         windows += 1;
         for (cell, scale) in version.scales().iter().enumerate() {
             saturated |= values[cell].checked_add(row.values[cell]).is_none();
@@ -188,7 +194,7 @@ fn total<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Opti
 const LOOKED_AT: usize = 96;
 
 /// What stands out among the latest releases, each edge by itself.
-fn outliers<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> Option<&'p Metric>) -> Vec<Sudden> {
+fn outliers<'p>(metric: &Metric, rows: &[ReleaseRow], same: &dyn Fn(u32) -> Option<&'p Metric>) -> Vec<Sudden> {
     // The spread of a sum is that of what people bring, not of how many come.
     if metric.sum_max().is_some() {
         return Vec::new();
@@ -196,7 +202,7 @@ fn outliers<'p>(metric: &Metric, rows: &[ReleaseRow], earlier: &dyn Fn(u32) -> O
     let deviation: Vec<f64> = metric.scales().iter().map(|scale| scale.deviation(metric.mechanism)).collect();
     let mut by_edge: BTreeMap<&str, Vec<&ReleaseRow>> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.values.len() == metric.cells() as usize) {
-        if earlier(row.policy_version).is_some_and(|version| version.axes == metric.axes) {
+        if same(row.policy_version).is_some() {
             by_edge.entry(&row.edge).or_default().push(row);
         }
     }
@@ -221,12 +227,16 @@ fn metric_view<'p>(
     policy: &Policy,
     metric: &Metric,
     rows: Vec<ReleaseRow>,
-    earlier: &dyn Fn(u32) -> Option<&'p Metric>,
+    earlier: &dyn Fn(u32) -> Option<(&'p Policy, &'p Metric)>,
 ) -> MetricView {
+    // What counts the same things in the same cells, of the same version of a model.
+    let same = |version: u32| {
+        earlier(version).filter(|(of, version)| alike((policy, metric), (of, version))).map(|(_, version)| version)
+    };
     let scales = metric.scales();
     let labels =
         if metric.sum_max().is_some() { vec!["reports".to_owned(), "sum".to_owned()] } else { metric.labels() };
-    let (total, sudden) = (total(metric, &rows, earlier), outliers(metric, &rows, earlier));
+    let (total, sudden) = (total(metric, &rows, &same), outliers(metric, &rows, &same));
     MetricView {
         id: metric.id,
         name: metric.name.clone(),
@@ -235,6 +245,22 @@ fn metric_view<'p>(
         kind: metric.kind.clone(),
         rows: if metric.axes.len() > 1 { metric.axes[0].labels.len() } else { 1 },
         labels,
+        manifest: metric.axes.iter().find_map(|axis| match axis.source {
+            Source::Score(place) | Source::Fared(place) => {
+                Some(hex(&policy.models.get(place as usize)?.manifest_sha256))
+            }
+            _ => None,
+        }),
+        score_edges: metric
+            .axes
+            .iter()
+            .find_map(|axis| match (axis.source, &axis.bins) {
+                (Source::Score(_), Bins::Edges(edges)) => {
+                    Some(edges.iter().map(|edge| f64::from(*edge) / 1e6).collect())
+                }
+                _ => None,
+            })
+            .unwrap_or_default(),
         purpose: policy.purposes.get(metric.purpose as usize).map(|p| p.id.clone()).unwrap_or_default(),
         tier: "edge",
         window_ms: metric.span_ms,
@@ -247,15 +273,15 @@ fn metric_view<'p>(
             .into_iter()
             .map(|row| WindowView {
                 half_width: earlier(row.policy_version)
-                    .filter(|version| version.cells() as usize == row.values.len())
-                    .map_or_else(Vec::new, half_width_of),
+                    .filter(|(_, version)| version.cells() as usize == row.values.len())
+                    .map_or_else(Vec::new, |(_, version)| half_width_of(version)),
                 index: row.window,
                 start_ms: row.window * metric.span_ms,
                 end_ms: (row.window + 1) * metric.span_ms,
                 edge: row.edge,
                 policy_version: row.policy_version,
                 state: word(row.state),
-                comparable: earlier(row.policy_version).is_some_and(|version| version.axes == metric.axes),
+                comparable: same(row.policy_version).is_some(),
                 values: row.values,
                 received_ms: row.received_ms,
             })
@@ -284,7 +310,7 @@ pub(crate) async fn overview(
         let rows = store.releases(site, metric.id, metric.span_ms, last).await?;
         let earlier = |version: u32| {
             let (policy, _) = policies.get(&(site.to_owned(), version))?;
-            policy.metric(metric.id)
+            Some((policy, policy.metric(metric.id)?))
         };
         metrics.push(metric_view(policy, metric, rows, &earlier));
     }

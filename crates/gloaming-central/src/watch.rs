@@ -228,7 +228,7 @@ impl<'p> Windows<'p> {
 
 /// Whether two versions of a metric count the same: the same bins, of the same thing, scored by the same model, in the same
 /// arms of the same devices.
-fn alike((policy, metric): (&Policy, &Metric), (other, version): (&Policy, &Metric)) -> bool {
+pub(crate) fn alike((policy, metric): (&Policy, &Metric), (other, version): (&Policy, &Metric)) -> bool {
     let model =
         |policy: &Policy, place: u32| policy.models.get(place as usize).map(|m| (m.id.clone(), m.manifest_sha256));
     let source = |one: &Axis, two: &Axis| match (one.source, two.source) {
@@ -364,7 +364,10 @@ fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> Mode
                 }
             }
             // A table of an input and its outcome tells the input as well; by itself it is told with less noise.
-            Source::Feature(of) if model.inputs.contains(&of) && (alone || with_outcome(windows.metric)) => {
+            Source::Feature(of)
+                if model.inputs.contains(&of)
+                    && (alone || windows.metric.axes.len() == 2 && windows.metric.outcome().is_some()) =>
+            {
                 let kept = inputs.entry(of).or_insert((axis, windows, alone));
                 if alone && !kept.2 {
                     *kept = (axis, windows, alone);
@@ -409,11 +412,6 @@ fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> Mode
         performed: well,
         unknown,
     }
-}
-
-/// Whether a metric joins a feature with what came of the visit: then it tells of every visit, as the feature alone does.
-fn with_outcome(metric: &Metric) -> bool {
-    metric.axes.get(1).is_some_and(Axis::is_outcome)
 }
 
 /// Whether a metric says something of a model, in the way that [`view`] reads.

@@ -194,9 +194,9 @@ pub struct Axis {
 cbor_record!(Axis { source, bins, labels });
 
 impl Axis {
-    /// Whether it says of every visit that something came of it or not.
+    /// Whether it is of a feature that says no or yes.
     #[must_use]
-    pub fn is_outcome(&self) -> bool {
+    pub fn is_yes_or_no(&self) -> bool {
         matches!(self.source, Source::Feature(_)) && self.labels == ["no", "yes"]
     }
 }
@@ -234,6 +234,14 @@ cbor_record!(Metric { id, name, of, kind, purpose, span_ms, per_day, rho, k, mec
 pub(crate) const WRITTEN_OUT: u32 = 1_000_000_000;
 
 impl Metric {
+    /// The axis of what came of the visit, no or yes, where what it is of ends in an outcome: then it tells of every visit, as
+    /// without it.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Axis> {
+        let of = self.of.rsplit(", ").next().filter(|of| of.starts_with("outcome:"));
+        self.axes.last().filter(|axis| self.axes.len() > 1 && of.is_some() && axis.is_yes_or_no())
+    }
+
     /// Whether no author wrote it by hand.
     #[must_use]
     pub fn is_written_out(&self) -> bool {

@@ -222,7 +222,8 @@ fn a_retraining_is_written_out_as_two_way_tables() {
     );
     let by = policy.metrics.iter().find(|metric| metric.name == "purchase-intent-by-pages").unwrap();
     assert_eq!(by.labels()[..3], ["0-1 | no", "0-1 | yes", "1-2 | no"]);
-    assert!(by.axes[1].is_outcome() && !by.axes[0].is_outcome());
+    let pair = policy.metrics.iter().find(|metric| metric.name == "purchase-intent-pair-pages-returning").unwrap();
+    assert!(by.outcome().is_some() && pair.outcome().is_none(), "who came back is no outcome");
 
     // What the page gives can be learnt from, whether the model took it or not; without pairs all is paid for outcomes.
     let page = "outcome = \"outcome:purchase@1\"\nrho = 0.03\npairs = []\ninputs = [\"page:basket\", \"pages@1\"]\n\n[[feature]]\nid = \"basket\"\nkind = \"number\"\nmin = 0\nmax = 500\npurpose = \"prediction\"\n";

@@ -293,6 +293,46 @@ pub fn fairness(groups: &[Group], undeclared: Option<&Cells>) -> Result<Fairness
     })
 }
 
+/// Those who are among `everybody` and in none of the groups: who said nothing, where everybody was counted and nobody said
+/// that they keep silent. `everybody` are the four cells of all, the groups' among them; the groups' noise then is in the
+/// silent as well, and is reckoned with.
+///
+/// # Errors
+/// When there are not two to [`GROUPS`] groups, or `everybody` has not four cells.
+pub fn silent(groups: &[Group], everybody: &Cells) -> Result<Undeclared, FairnessError> {
+    if !(2..=GROUPS).contains(&groups.len()) {
+        return Err(FairnessError::Groups(groups.len()));
+    }
+    let all = Group::new("everybody", everybody.clone())?;
+    let mut declared = groups[0].cells.clone();
+    for group in &groups[1..] {
+        declared = declared.plus(&group.cells)?;
+    }
+    let said = Group { name: "declared".into(), cells: declared };
+    let values = all.cells.values().iter().zip(said.cells.values()).map(|(all, said)| all - said).collect();
+    let silent =
+        Group { name: "undeclared".into(), cells: Cells::new(values, all.cells.variance() + said.cells.variance())? };
+    let (of_all, of_said) = (all.cells.variance(), said.cells.variance());
+    let (whole, spoke) = (all.cells.total(), said.cells.total());
+    let share = if whole >= PEOPLE {
+        // 1 - said / all, each of four cells' noise.
+        let share = ((whole - spoke) / whole).clamp(0.0, 1.0);
+        let noise = 4.0 * (of_said + (1.0 - share).powi(2) * of_all) / (whole * whole);
+        Ok(Rate { value: share, people: whole, noise }.estimate())
+    } else {
+        Err(format!("not enough people: about {whole:.0} in all, and {PEOPLE} are needed"))
+    };
+    let gap = known(&silent).selection.and_then(|one| Ok((one, known(&said).selection?))).map(|(one, other)| {
+        // What is on everybody's cells moves the silent alone; what is on a group's moves both, and apart.
+        let own = Rate { noise: one.noise * of_all / (of_all + of_said).max(f64::MIN_POSITIVE), ..one };
+        let selected = (1.0 - one.value) / one.people + (1.0 - other.value) / other.people;
+        let rest = one.value / one.people + other.value / other.people;
+        let both = Rate { noise: of_said * 2.0 * (selected * selected + rest * rest), ..other };
+        own.minus(both, REACH)
+    });
+    Ok(Undeclared { share: judged(share), selection_gap: judged(gap) })
+}
+
 fn decliners(groups: &[Group], cells: &Cells) -> Result<Undeclared, FairnessError> {
     let silent = Group::new("undeclared", cells.clone())?;
     let mut declared = groups[0].cells.clone();

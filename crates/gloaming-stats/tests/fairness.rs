@@ -6,7 +6,7 @@ use std::path::Path;
 
 use gloaming_stats::Cells;
 use gloaming_stats::draws::Draws;
-use gloaming_stats::fairness::{Fairness, FairnessError, Group, Judged, calibration_by_group, fairness};
+use gloaming_stats::fairness::{Fairness, FairnessError, Group, Judged, calibration_by_group, fairness, silent};
 use gloaming_stats::performance::{Table, performance};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -189,6 +189,44 @@ fn those_who_decline_are_shown() {
     let found = fairness(&declared, Some(&few)).unwrap().undeclared.unwrap();
     assert!(found.share.known().unwrap().value < 0.01);
     assert!(why(&found.selection_gap).contains("`undeclared`"));
+}
+
+/// Nobody tells that they keep silent: they are everybody less those who spoke, and the noise of those who spoke is in both.
+#[test]
+fn the_silent_are_everybody_less_those_who_spoke() {
+    let mut draws = Draws::new(9);
+    let (mut held, mut narrow, runs) = ([0; 2], 0, 400);
+    for _ in 0..runs {
+        let mut spoke = [[0.0; 4]; 2];
+        let mut all = [0.0; 4];
+        for _ in 0..6_000 {
+            let speaks = draws.uniform() < 0.3;
+            let selected = draws.uniform() < if speaks { 0.3 } else { 0.4 };
+            let bought = draws.uniform() < 0.2;
+            let cell = 2 * usize::from(!selected) + usize::from(!bought);
+            all[cell] += 1.0;
+            if speaks {
+                spoke[usize::from(draws.uniform() < 0.5)][cell] += 1.0;
+            }
+        }
+        let noise = |cells: [f64; 4], deviation: f64, draws: &mut Draws| {
+            Cells::new(cells.iter().map(|cell| cell + deviation * draws.normal()).collect(), deviation.powi(2)).unwrap()
+        };
+        let groups: Vec<Group> =
+            (0..2).map(|at| Group::new(format!("{at}"), noise(spoke[at], 3.0, &mut draws)).unwrap()).collect();
+        let found = silent(&groups, &noise(all, 2.0, &mut draws)).unwrap();
+        let (share, gap) = (found.share.known().unwrap(), found.selection_gap.known());
+        held[0] += usize::from(share.low <= 0.7 && 0.7 <= share.high);
+        // Of too few who spoke nothing is said.
+        let Some(gap) = gap else {
+            narrow += 1;
+            held[1] += 1;
+            continue;
+        };
+        held[1] += usize::from(gap.low <= 0.1 && 0.1 <= gap.high);
+    }
+    println!("share held {} and gap {} of {runs}, {narrow} abstained", held[0], held[1]);
+    assert!(held.iter().all(|held| *held >= runs * 94 / 100) && narrow < runs, "{held:?}");
 }
 
 #[test]

@@ -33,9 +33,16 @@ fn overview(model: &Manifest, truth: impl Fn(f64) -> f64) -> Value {
             { "name": "visits", "of": "feature:visit-day@1", "rows": 1, "labels": ["first", "again"],
               "total": { "windows": 3, "values": [1, 2], "half_width": [1.0, 1.0] } },
             { "name": "purchase-calibration", "of": "score:purchase-intent, outcome:purchase@1", "rows": ends.len() - 1,
-              "labels": labels, "total": { "windows": 8, "values": values, "half_width": half_width } }
+              "labels": labels, "manifest": own(), "score_edges": ends,
+              "total": { "windows": 8, "values": values, "half_width": half_width },
+              "windows": [{ "start_ms": 0, "end_ms": 8 * 604_800_000_u64, "state": "released", "comparable": true }] }
         ]
     })
+}
+
+/// SHA-256 of the shipped manifest.
+fn own() -> String {
+    gloaming_signal::hash::hex(&gloaming_signal::hash::sha256(&fs::read(MANIFEST).unwrap()))
 }
 
 fn logit(p: f64) -> f64 {
@@ -103,13 +110,19 @@ fn what_cannot_be_put_right_is_refused_and_nothing_is_written() {
     let mut early = good.clone();
     early["metrics"][1]["total"]["windows"] = 0.into();
     let mut other = good.clone();
-    other["metrics"][1]["rows"] = 10.into();
+    other["metrics"][1]["manifest"] = "0".repeat(64).into();
+    let mut timeless = good.clone();
+    timeless["metrics"][1]["windows"] = json!([]);
+    let mut short = good.clone();
+    short["metrics"][1]["total"]["half_width"] = json!([1.0]);
     let nobody = overview(model, |_| 0.0);
     for (text, words) in [
         ("{}".to_owned(), "is no overview"),
         (none.to_string(), "counts nothing of `score:purchase-intent` and an outcome"),
         (early.to_string(), "`purchase-calibration` was not released yet"),
-        (other.to_string(), "it counts another version of it, or bins of its own"),
+        (other.to_string(), "the centre counts another version of it, or bins of an author"),
+        (timeless.to_string(), "does not say when its windows were"),
+        (short.to_string(), "has not a value and an interval for each of its 40 cells"),
         (nobody.to_string(), "outcome"),
     ] {
         fs::write(folder.path("overview.json"), &text).unwrap();

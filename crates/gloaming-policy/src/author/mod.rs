@@ -398,6 +398,16 @@ fn document(
     monitor::monitors(root, &mut policy);
     experiment::experiments(root, &mut policy);
     fairness::fairness(root, attributes_from, &mut policy);
+    if policy.metrics.len() > limits::CONTRIBUTIONS {
+        root.problem(
+            format!(
+                "{} metrics, and a visit tells of {} at most: which are left out would be drawn by lot, and every count be too small",
+                policy.metrics.len(),
+                limits::CONTRIBUTIONS
+            ),
+            "declare fewer; `inputs` of a [[monitor]], and `pairs` and `inputs` of a [[retrain]], name those that matter",
+        );
+    }
     root.finish();
     if let Some(budget) = &budget {
         let declared = policy.declared();

@@ -65,7 +65,7 @@ pub(super) fn model_of(table: &Table<'_>, id: &str, to: &str, policy: &Policy) -
 /// An outcome of no and yes; a problem when it is none.
 pub(super) fn outcome_of(table: &Table<'_>, outcome: &str, policy: &Policy) -> Option<Axis> {
     let found = outcome.strip_prefix("outcome:").and_then(Definition::find);
-    let axis = found.and_then(|feature| axis_of(feature, policy)).filter(Axis::is_outcome);
+    let axis = found.and_then(|feature| axis_of(feature, policy)).filter(Axis::is_yes_or_no);
     if axis.is_none() {
         let remedy = "as in outcome = \"outcome:purchase@1\"";
         table.problem(format!("`{outcome}` is no outcome of yes or no"), remedy);
@@ -112,12 +112,11 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
     }
     let others = wanted.len();
     // What is learnt from again is counted with its outcome already.
+    let purpose = policy.models[index].purpose;
     let counted = |input: u32| {
-        let of_it = |axis: &Axis| axis.source == Source::Feature(input);
-        policy
-            .metrics
-            .iter()
-            .any(|m| m.span_ms == span_ms && of_it(&m.axes[0]) && m.axes.get(1).is_some_and(Axis::is_outcome))
+        let by = |m: &&Metric| m.span_ms == span_ms && m.purpose == purpose && m.is_written_out() && m.axes.len() == 2;
+        let of_it = |m: &Metric| m.axes[0].source == Source::Feature(input) && m.outcome().is_some();
+        policy.metrics.iter().filter(by).any(of_it)
     };
     inputs.retain(|input| !counted(*input));
     // What a page gives is declared, bounded and counted by the owner's own metrics, where it matters.
@@ -145,7 +144,6 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
             ),
         );
     }
-    let purpose = policy.models[index].purpose;
     for (name, kind, of, axes) in wanted {
         let metric = Metric {
             id: number(&format!("{name} {of}")),

@@ -31,13 +31,22 @@ impl Block {
 
     /// What goes together: each effect is drawn towards none as far as its own noise and chance, and the size of all effects of
     /// the table, say. How large those are is told by the table itself ([`effects`]).
-    fn together(cells: Vec<f64>, variance: f64, rows: &[f64], columns: &[f64], people: f64) -> Self {
+    fn together(cells: Vec<f64>, variance: f64, (rows, columns): (&[f64], &[f64]), people: f64, outcome: bool) -> Self {
         let (off, expected) = off(&cells, rows, columns, people);
         // The part of the noise that is not in rows and columns.
         let variance = variance * (1.0 - 1.0 / rows.len() as f64) * (1.0 - 1.0 / columns.len() as f64);
         let expected: Vec<f64> = expected.into_iter().map(|people| people.max(NOBODY)).collect();
-        let size = effects(&off, &expected, variance).max(NOTHING);
-        let held = expected.iter().map(|expected| (variance + expected) / expected / size).collect();
+        let held = |size: f64| expected.iter().map(|expected| (variance + expected) / expected / size).collect();
+        // With and without the outcome mirror each other: what is a lot of the rarer one is next to nothing of the other, and would tell that
+        // there are no effects.
+        let told = if outcome {
+            let rarer = usize::from(columns[1] < columns[0]);
+            let of = |cells: &[f64]| cells.iter().skip(rarer).step_by(2).copied().collect::<Vec<_>>();
+            effects(&of(&off), &of(&expected), variance)
+        } else {
+            effects(&off, &expected, variance)
+        };
+        let held = held(told.max(NOTHING));
         Self { targets: cells, held }
     }
 }
@@ -62,7 +71,7 @@ pub(super) fn off(cells: &[f64], rows: &[f64], columns: &[f64], people: f64) -> 
 }
 
 /// The variance of a table's effects (by how much of what is expected cells are off) that makes it likeliest: what is off comes
-/// of effects, of noise and of chance, all taken as normal. 0 where noise and chance alone make it likelier.
+/// of effects, of noise and of chance, all taken as normal. 0 where it is hardly likelier than by noise and chance alone.
 fn effects(off: &[f64], expected: &[f64], variance: f64) -> f64 {
     let cells: Vec<(f64, f64)> = off
         .iter()
@@ -83,7 +92,8 @@ fn effects(off: &[f64], expected: &[f64], variance: f64) -> f64 {
         if unlikely(one.exp()) < unlikely(other.exp()) { high = other } else { low = one }
     }
     let size = f64::midpoint(low, high).exp();
-    if unlikely(size) < unlikely(0.0) - 2e-6 { size } else { 0.0 }
+    // One more number has to earn its place (Akaike 1974): of few cells chance alone makes some size the likeliest.
+    if unlikely(size) < unlikely(0.0) - 2.0 { size } else { 0.0 }
 }
 
 /// All parameters in one row: own of each feature, by outcome of each, pairs of each, the level last.
@@ -126,7 +136,7 @@ impl<'g> Problem<'g> {
         let own: Vec<Vec<f64>> = (0..count).map(|feature| nearest(&counted.own(feature), people)).collect();
         let outcomes = [people - with, with];
         let by_outcome = counted.by_outcome.iter().zip(&own).map(|(cells, own)| {
-            Block::together(moved(cells.values(), people), cells.variance(), own, &outcomes, people)
+            Block::together(moved(cells.values(), people), cells.variance(), (own, &outcomes), people, true)
         });
         let edge = |feature: usize| {
             let Some(parent) = graph.parent(feature) else { return Block::free(Vec::new()) };
@@ -134,7 +144,7 @@ impl<'g> Problem<'g> {
             let Some(pair) = counted.pairs.iter().find(of) else { unreachable!("edges are of counted pairs") };
             let targets = moved(pair.cells.values(), people);
             let targets = if pair.of.0 == feature { targets } else { turned(&targets, graph.bins(feature)) };
-            Block::together(targets, pair.cells.variance(), &own[feature], &own[parent], people)
+            Block::together(targets, pair.cells.variance(), (&own[feature], &own[parent]), people, false)
         };
         let blocks = own.iter().cloned().map(Block::free).chain(by_outcome).chain((0..count).map(edge)).collect();
         Self { graph, blocks, people, with }

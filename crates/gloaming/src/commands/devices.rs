@@ -12,9 +12,11 @@ use super::evaluate::{Brought, line};
 use super::released::Overview;
 use crate::files;
 
+const DAY_MS: u64 = 86_400_000;
+
 /// Day of a moment, ms since 1970.
 fn day(ms: u64) -> String {
-    date_of(ms / 86_400_000)
+    date_of(ms / DAY_MS)
 }
 
 /// What devices counted of a model in shadow, as statements: how well its scores told outcomes in released windows that
@@ -30,7 +32,8 @@ pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &st
         bail!("{} sorts visits into kinds, of which no outcome can show whether they are right", described.id);
     }
     let (overview, overview_bytes) = Overview::read(from)?;
-    let (table, counted) = overview.scores_and_outcomes(described, metric)?;
+    let own = hash::hex(&hash::sha256(&bytes));
+    let (table, counted) = overview.scores_and_outcomes(described, &own, metric)?;
     let found = gloaming_stats::performance::performance(&table)?;
     let (start_ms, end_ms) = counted.span_ms().with_context(|| {
         format!("{} does not say when its windows were; save the centre's overview as it is", from.display())
@@ -46,8 +49,8 @@ pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &st
             day(start_ms)
         );
     }
-    let own = learnt.iter().filter_map(|how| how["from"].as_str()).collect::<Vec<_>>().join(", then ");
-    let trained = if trained.is_empty() { &own } else { trained };
+    let told = learnt.iter().filter_map(|how| how["from"].as_str()).collect::<Vec<_>>().join(", then ");
+    let trained = if trained.is_empty() { &told } else { trained };
     if trained.is_empty() {
         bail!("say with --trained what {} was learnt from: its manifest does not", described.id);
     }
@@ -81,7 +84,8 @@ pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &st
         low: e.low.clamp(0.0, 1.0),
         high: e.high.clamp(0.0, 1.0),
     };
-    let day = date_of(files::today());
+    // As old as what was counted, whenever it is written down.
+    let day = date_of(end_ms / DAY_MS);
     let held_out = HeldOut {
         day: day.clone(),
         on: on.clone(),
@@ -99,22 +103,34 @@ pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &st
     let calibration = Calibration { day, on, error, mean_score, base_rate };
     line("calibration error", &calibration.error);
     let parity = brought.parity()?;
-    let fairness = by_groups(&overview, described, &held_out.on, &held_out.day)?;
+    let fairness = by_groups(&overview, (described, &own), until_ms, &held_out)?;
     let mut said = vec![Said::HeldOut(held_out), Said::Calibration(calibration), Said::Parity(parity)];
     said.extend(fairness.map(Said::Fairness));
     brought.write(said, out)
 }
 
 /// What visitors who said which group they are of add to that; `None`, and why, where that is too little or was not asked.
-fn by_groups(overview: &Overview, model: &gloaming_model::Manifest, on: &Rows, day: &str) -> Result<Option<Fairness>> {
+fn by_groups(
+    overview: &Overview,
+    (model, own): (&gloaming_model::Manifest, &str),
+    until_ms: Option<u64>,
+    HeldOut { day, on, .. }: &HeldOut,
+) -> Result<Option<Fairness>> {
     let (mut by, mut threshold) = (Vec::new(), None);
-    let counted = overview.by_groups(model)?;
+    let counted = overview.by_groups(model, own)?;
     if counted.is_empty() {
         println!(
             "no statement on fairness: the policy compares no groups; add [[fairness]], or state why there are none"
         );
     }
     for found in &counted {
+        let Some((start_ms, _)) = found.span_ms.filter(|_| !found.groups.is_empty()) else {
+            println!("no statement on fairness: by {} nothing was released", found.attribute);
+            return Ok(None);
+        };
+        if until_ms.is_some_and(|until_ms| start_ms < until_ms) {
+            bail!("groups by {} were counted in windows that it was learnt from; ask for later ones", found.attribute);
+        }
         let compared = gloaming_stats::fairness::fairness(&found.groups, None)?;
         let (selection, odds) = match (compared.selection_difference, compared.odds_difference) {
             (Judged::Known(selection), Judged::Known(odds)) => (selection, odds),
@@ -148,5 +164,5 @@ fn by_groups(overview: &Overview, model: &gloaming_model::Manifest, on: &Rows, d
         by.push(attribute);
     }
     let Some(threshold) = threshold else { return Ok(None) };
-    Ok(Some(Fairness { day: day.to_owned(), on: on.clone(), threshold, by, none: None }))
+    Ok(Some(Fairness { day: day.clone(), on: on.clone(), threshold, by, none: None }))
 }

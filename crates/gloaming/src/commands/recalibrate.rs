@@ -40,7 +40,11 @@ pub fn run(manifest: &Path, from: &Path, metric: Option<&str>, out: &Path) -> Re
         bail!("{} sorts visits into kinds: there is nothing for it to be right about", described.id);
     }
     let (overview, _) = Overview::read(from)?;
-    let (table, counted) = overview.scores_and_outcomes(described, metric)?;
+    let own = hash::hex(&hash::sha256(&bytes));
+    let (table, counted) = overview.scores_and_outcomes(described, &own, metric)?;
+    let Some((_, until_ms)) = counted.span_ms() else {
+        bail!("{} does not say when its windows were; save the centre's overview as it is", from.display())
+    };
     let before = performance(&table)?;
     let fitted = fitted(&table)?;
     let sigmoid = Sigmoid { slope: fitted.slope as f32, intercept: fitted.intercept as f32 };
@@ -61,9 +65,9 @@ pub fn run(manifest: &Path, from: &Path, metric: Option<&str>, out: &Path) -> Re
     let outputs: Vec<f64> = described.reference.outputs.iter().map(|score| put_right(f64::from(*score))).collect();
     said["reference"]["outputs"] = json!(outputs);
     said["recalibrated"] = json!({
-        "of": hash::hex(&hash::sha256(&bytes)),
+        "of": own,
         "from": format!("{} released windows of {}", counted.windows(), overview.site),
-        "until_ms": counted.span_ms().map(|(_, end_ms)| end_ms),
+        "until_ms": until_ms,
         "slope": slope,
         "intercept": intercept,
     });

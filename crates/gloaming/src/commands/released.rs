@@ -1,5 +1,6 @@
 //! What the centre released, as its overview tells it (`curl CENTRE/api/v1/sites/SITE/overview`).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -13,6 +14,8 @@ use crate::files;
 
 /// Half a 95 % interval in standard deviations.
 const HALF: f64 = 1.959_963_985;
+/// Edges of bins are kept in millionths.
+const MILLIONTH: f64 = 1e-6;
 
 /// What is read of it.
 #[derive(Deserialize)]
@@ -25,9 +28,13 @@ pub(super) struct Overview {
 #[derive(Deserialize)]
 pub(super) struct Counted {
     pub(super) name: String,
-    of: String,
+    pub(super) of: String,
     rows: usize,
     pub(super) labels: Vec<String>,
+    /// Of the model that it counts; the centre adds up no other version's windows.
+    manifest: Option<String>,
+    #[serde(default)]
+    score_edges: Vec<f64>,
     total: Total,
     #[serde(default)]
     windows: Vec<Window>,
@@ -44,8 +51,27 @@ struct Total {
 struct Window {
     start_ms: u64,
     end_ms: u64,
+    #[serde(default)]
+    edge: String,
+    #[serde(default)]
+    policy_version: u32,
     state: String,
     comparable: bool,
+    #[serde(default)]
+    values: Vec<f64>,
+    #[serde(default)]
+    half_width: Vec<f64>,
+}
+
+/// A release: when its window began and ended, of which edge, under which version of the policy.
+pub(super) type Place = (u64, u64, String, u32);
+
+/// How groups of one attribute were counted: what is compared, and their four cells each; none where none was released.
+pub(super) struct ByGroup {
+    pub(super) attribute: String,
+    pub(super) threshold: f64,
+    pub(super) span_ms: Option<(u64, u64)>,
+    pub(super) groups: Vec<Group>,
 }
 
 impl Overview {
@@ -58,17 +84,17 @@ impl Overview {
         Ok((overview, bytes))
     }
 
-    /// What was counted of a model's scores and what came of them, by the model's own bins.
-    pub(super) fn scores_and_outcomes(&self, model: &Manifest, metric: Option<&str>) -> Result<(Table, &Counted)> {
+    /// What was counted of the scores of a model with this manifest and what came of them, by the model's own bins.
+    pub(super) fn scores_and_outcomes(
+        &self,
+        model: &Manifest,
+        manifest: &str,
+        metric: Option<&str>,
+    ) -> Result<(Table, &Counted)> {
         let of = format!("score:{}, ", model.id);
         let of_it = |m: &&Counted| m.of.starts_with(&of) && metric.is_none_or(|name| m.name == name);
-        // Labels say which edges were counted by: those of an author, or of another version, are not this model's.
-        let (bins, ends) = (model.score_edges.len() + 1, [&[0.0], &model.score_edges[..], &[1.0]].concat());
-        let labels: Vec<String> = ends
-            .windows(2)
-            .flat_map(|bin| ["no", "yes"].map(|word| format!("{:.3}-{:.3} | {word}", bin[0], bin[1])))
-            .collect();
-        let own = |m: &&Counted| m.rows == bins && m.labels == labels;
+        let ends = [&[0.0], &model.score_edges[..], &[1.0]].concat();
+        let own = |m: &&Counted| m.manifest.as_deref() == Some(manifest) && alike(&m.score_edges, &ends);
         let mut all = self.metrics.iter().filter(of_it);
         let found = all.clone().find(own).or_else(|| all.next()).ok_or_else(|| {
             let named = metric.map_or(String::new(), |name| format!(" called `{name}`"));
@@ -78,10 +104,11 @@ impl Overview {
                 model.id
             )
         })?;
-        if !own(&found) {
+        if !own(&found) || found.labels.len() != 2 * found.rows || found.rows + 1 != ends.len() {
             bail!(
-                "`{}` is not by the {bins} bins of this model's score and yes or no: it counts another version of it, or bins of its own",
-                found.name
+                "`{}` is not by the {} bins of this very model's score and yes or no: the centre counts another version of it, or bins of an author",
+                found.name,
+                ends.len() - 1
             );
         }
         let cells = found.cells()?;
@@ -90,56 +117,73 @@ impl Overview {
             if known { Table::new(cells, model.score_means.clone())? } else { Table::from_edges(cells, &ends)? };
         Ok((table, found))
     }
-}
 
-/// How groups of one attribute were counted: what is compared, and their four cells each.
-pub(super) struct ByGroup {
-    pub(super) attribute: String,
-    pub(super) threshold: f64,
-    pub(super) groups: Vec<Group>,
-}
-
-impl Overview {
     /// What was counted of a model by what visitors say of themselves.
-    pub(super) fn by_groups(&self, model: &Manifest) -> Result<Vec<ByGroup>> {
+    pub(super) fn by_groups(&self, model: &Manifest, manifest: &str) -> Result<Vec<ByGroup>> {
         let mut found = Vec::new();
         let score = format!("score:{}", model.id);
         for metric in &self.metrics {
             let of: Vec<&str> = metric.of.split(", ").collect();
-            let (&[page, of, _], Some(attribute)) = (of.as_slice(), metric.of.strip_prefix("page:")) else { continue };
-            if of != score || metric.total.windows == 0 {
-                continue;
-            }
-            let cells = metric.cells()?;
-            let words: Vec<Vec<&str>> = metric.labels.iter().map(|label| label.split(" | ").collect()).collect();
-            // `word | 0.000-0.300 | no`, then yes, then the same for those who are selected.
-            let threshold = words.first().and_then(|first| first.get(1)?.split('-').nth(1)?.parse().ok());
-            let Some(threshold) = threshold.filter(|_| words.len() == 4 * metric.rows) else {
-                bail!("`{}` is not group by selected or not by outcome", metric.name)
+            let &[page, of, _] = of.as_slice() else { continue };
+            let Some(attribute) = page.strip_prefix("page:").filter(|_| of == score) else { continue };
+            let &[_, threshold, _] = metric.score_edges.as_slice() else {
+                bail!("`{}` does not say from which score on a visit is selected", metric.name)
             };
-            let mut groups = Vec::new();
-            for (row, words) in cells.values().chunks(4).zip(words.chunks(4)) {
-                let four = Cells::new(vec![row[3], row[2], row[1], row[0]], cells.variance())?;
-                groups.push(Group::new(words[0][0], four)?);
+            if metric.manifest.as_deref() != Some(manifest) || metric.labels.len() != 4 * metric.rows {
+                bail!("`{}` counts groups by another version of {}", metric.name, model.id);
             }
-            let attribute = attribute.split(',').next().unwrap_or(page).to_owned();
-            found.push(ByGroup { attribute, threshold, groups });
+            let (attribute, span_ms) = (attribute.to_owned(), metric.span_ms());
+            let mut groups = Vec::new();
+            if metric.total.windows > 0 {
+                let cells = metric.cells()?;
+                // Not selected without and with the outcome, then the same of who is selected.
+                for (row, label) in cells.values().chunks(4).zip(metric.labels.iter().step_by(4)) {
+                    let &[rest, missed, wrong, hits] = row else { bail!("`{}` lacks cells", metric.name) };
+                    let name = label.split(" | ").next().unwrap_or_default();
+                    groups.push(Group::new(name, Cells::new(vec![hits, wrong, missed, rest], cells.variance())?)?);
+                }
+            }
+            found.push(ByGroup { attribute, threshold, span_ms, groups });
         }
         Ok(found)
     }
 }
 
+/// Whether edges are the same, to the millionth that policies keep.
+fn alike(one: &[f64], other: &[f64]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| (one - other).abs() <= MILLIONTH)
+}
+
 impl Counted {
+    /// Values with the variance of the largest noise on any.
+    fn noised(&self, values: &[f64], half_width: &[f64]) -> Result<Cells> {
+        let cells = self.labels.len();
+        if values.len() != cells || half_width.len() != cells || !half_width.iter().all(|half| *half > 0.0) {
+            bail!("`{}` has not a value and an interval for each of its {cells} cells", self.name);
+        }
+        let half = half_width.iter().fold(0.0, |most: f64, half| most.max(*half));
+        Ok(Cells::new(values.to_vec(), (half / HALF).powi(2))?)
+    }
+
     /// The sum of what was released, and the noise on it.
     pub(super) fn cells(&self) -> Result<Cells> {
         if self.total.windows == 0 {
             bail!("`{}` was not released yet", self.name);
         }
-        let variance = self.total.half_width.iter().fold(0.0, |most: f64, half| most.max(*half)) / HALF;
-        Ok(Cells::new(self.total.values.clone(), variance.powi(2))?)
+        self.noised(&self.total.values, &self.total.half_width)
     }
 
-    /// How many windows that sum is of.
+    /// What was released, one by one.
+    pub(super) fn releases(&self) -> Result<BTreeMap<Place, Cells>> {
+        let counts = |window: &&Window| window.state == "released" && window.comparable;
+        let of = |window: &Window| {
+            let place = (window.start_ms, window.end_ms, window.edge.clone(), window.policy_version);
+            Ok((place, self.noised(&window.values, &window.half_width)?))
+        };
+        self.windows.iter().filter(counts).map(of).collect()
+    }
+
+    /// How many windows the sum is of.
     pub(super) fn windows(&self) -> usize {
         self.total.windows
     }

@@ -1,5 +1,6 @@
 //! `gloaming model retrain`: a model learnt again from released counts, without anybody's rows.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,7 +15,7 @@ use gloaming_stats::marginals::{Counted, Joint, Pair, learn};
 use serde_json::json;
 
 use super::next;
-use super::released::{self, Overview};
+use super::released::{self, Overview, Place};
 use crate::files;
 
 /// Sessions of nobody that are drawn: bins of equal mass come from their scores.
@@ -85,13 +86,7 @@ struct Learnt<'p> {
     outcome: String,
     counted: Counted,
     windows: usize,
-    until_ms: Option<u64>,
-}
-
-/// A metric's released counts. Where a window of it fell below the crowd and others' did not, it stands for as many.
-fn cells(counted: &released::Counted, windows: usize) -> Result<Cells> {
-    let (cells, factor) = (counted.cells()?, windows as f64 / counted.windows() as f64);
-    Ok(Cells::new(cells.values().iter().map(|value| value * factor).collect(), cells.variance() * factor * factor)?)
+    until_ms: u64,
 }
 
 /// The name that manifests give an input, of what a metric is of.
@@ -99,55 +94,131 @@ fn input_name(of: &str) -> &str {
     of.strip_prefix("feature:").unwrap_or(of)
 }
 
-fn found<'p>(policy: &'p Policy, overview: &Overview, before: &Manifest) -> Result<Learnt<'p>> {
+/// The metrics that [[retrain]] wrote out for a model, by their very names: with the outcome, and pairs.
+fn declared<'p>(policy: &'p Policy, before: &Manifest) -> (Vec<&'p Metric>, Vec<&'p Metric>) {
     let id = &before.id;
-    let (by, together) = (format!("{id}-by-"), format!("{id}-pair-"));
-    let of_kind =
-        |prefix: &str| policy.metrics.iter().filter(|m| m.name.starts_with(prefix) && m.axes.len() == 2).collect();
-    let (mut by_outcome, pairs): (Vec<&Metric>, Vec<&Metric>) = (of_kind(&by), of_kind(&together));
-    if by_outcome.is_empty() {
-        bail!(
-            "the policy counts nothing that `{id}` could be learnt from; add [[retrain]] with model = \"{id}\", and wait for a window"
-        );
+    let (mut by_outcome, mut pairs) = (Vec::new(), Vec::new());
+    for metric in policy.metrics.iter().filter(|metric| metric.is_written_out() && metric.axes.len() == 2) {
+        let of: Vec<&str> = metric.of.split(", ").collect();
+        let short = |of: &str| of.rsplit(':').next().and_then(|of| of.split('@').next()).unwrap_or_default().to_owned();
+        let given = |at: usize| matches!(metric.axes[at].source, Source::Feature(_) | Source::Page(_));
+        let &[one, other] = of.as_slice() else { continue };
+        if !given(0) || !given(1) {
+            continue;
+        }
+        if metric.name == format!("{id}-by-{}", short(one)) && metric.outcome().is_some() {
+            by_outcome.push(metric);
+        } else if metric.name == format!("{id}-pair-{}-{}", short(one), short(other)) {
+            pairs.push(metric);
+        }
     }
     // Inputs stay in the order that they had; metrics have none.
-    let first = |metric: &&Metric| {
-        let name = input_name(metric.of.split(", ").next().unwrap_or_default());
-        let place = before.input.features.iter().position(|feature| feature == name);
-        (place.unwrap_or(usize::MAX), name.to_owned())
+    by_outcome.sort_by_cached_key(|metric| {
+        let name = input_name(metric.of.split(", ").next().unwrap_or_default()).to_owned();
+        let place = before.input.features.iter().position(|feature| *feature == name);
+        (place.unwrap_or(usize::MAX), name)
+    });
+    (by_outcome, pairs)
+}
+
+/// Sums over the releases that all of the metrics have: one that fell below the crowd in one of them alone would tell of other
+/// people there. And how many windows those are, and when the last of them ended, ms.
+fn together(metrics: &[(&Metric, &released::Counted)]) -> Result<(Vec<Cells>, usize, u64)> {
+    let all = metrics.iter().map(|(_, counted)| counted.releases()).collect::<Result<Vec<_>>>()?;
+    let everywhere = |place: &&Place| all.iter().all(|releases| releases.contains_key(*place));
+    let common: Vec<&Place> = all.first().map_or_else(Vec::new, |first| first.keys().filter(everywhere).collect());
+    let Some(until_ms) = common.iter().map(|place| place.1).max() else {
+        let (fewest, _) = metrics
+            .iter()
+            .zip(&all)
+            .min_by_key(|(_, releases)| releases.len())
+            .map(|((metric, _), releases)| (metric.name.as_str(), releases.len()))
+            .unwrap_or_default();
+        bail!("there is no window of which all {} counts were released; the fewest were of `{fewest}`", metrics.len());
     };
-    by_outcome.sort_by_cached_key(first);
+    let windows = common.iter().map(|place| place.0).collect::<std::collections::BTreeSet<_>>().len();
+    let sum = |releases: &BTreeMap<Place, Cells>| {
+        let mut cells = common.iter().filter_map(|place| releases.get(*place));
+        let first = cells.next().cloned().context("a release that was found")?;
+        Ok(cells.try_fold(first, |sum, next| sum.plus(next))?)
+    };
+    Ok((all.iter().map(sum).collect::<Result<_>>()?, windows, until_ms))
+}
+
+/// How far a table may be off the others in how many visits it tells of, before it is no longer the same visits.
+const UNEVEN: std::ops::RangeInclusive<f64> = 0.8..=1.25;
+/// And from how many standard deviations of noise on it is off at all.
+const SURE: f64 = 4.0;
+
+/// Brings tables of what pages give, which some visits lack, to as many visits as the others tell of; refuses those that many
+/// lack, because what they would teach is about other visits.
+fn even(metrics: &[(&Metric, &released::Counted)], cells: &mut [Cells]) -> Result<()> {
+    let page = |metric: &Metric| metric.axes.iter().any(|axis| matches!(axis.source, Source::Page(_)));
+    let noise = |cells: &Cells| cells.variance() * cells.values().len() as f64;
+    let whole = || metrics.iter().zip(cells.iter()).filter(|((metric, _), _)| !page(metric)).map(|(_, cells)| cells);
+    let precision: f64 = whole().map(|cells| 1.0 / noise(cells)).sum();
+    if precision <= 0.0 {
+        return Ok(());
+    }
+    let visits = whole().map(|cells| cells.total() / noise(cells)).sum::<f64>() / precision;
+    for ((metric, _), cells) in metrics.iter().zip(cells) {
+        let ratio = visits / cells.total();
+        if (cells.total() - visits).abs() <= SURE * (noise(cells) + 1.0 / precision).sqrt() {
+            continue;
+        }
+        if !UNEVEN.contains(&ratio) {
+            bail!(
+                "`{}` tells of about {:.0} visits, and the others of {visits:.0}: what it would teach is about other visits; leave it out of `inputs`",
+                metric.name,
+                cells.total()
+            );
+        }
+        println!(
+            "`{}` tells of about {:.0} visits of {visits:.0}: the rest are taken to be like them",
+            metric.name,
+            cells.total()
+        );
+        let values = cells.values().iter().map(|value| value * ratio).collect();
+        *cells = Cells::new(values, cells.variance() * ratio * ratio)?;
+    }
+    Ok(())
+}
+
+fn found<'p>(policy: &'p Policy, overview: &Overview, before: &Manifest) -> Result<Learnt<'p>> {
+    let (by_outcome, pairs) = declared(policy, before);
+    let Some(first) = by_outcome.first() else {
+        bail!(
+            "the policy counts nothing that `{0}` could be learnt from; add [[retrain]] with model = \"{0}\", and wait for a window",
+            before.id
+        );
+    };
+    let outcome = first.of.rsplit("outcome:").next().unwrap_or_default().to_owned();
     let released = |metric: &Metric| {
         let found = overview.metrics.iter().find(|other| other.name == metric.name).with_context(|| {
             format!("{} counts no `{}` yet: was this policy signed and put?", overview.site, metric.name)
         })?;
-        if found.labels != metric.labels() {
+        if found.labels != metric.labels() || found.of != metric.of {
             bail!("`{}` was counted by other bins than this policy has; take the policy that is in force", metric.name);
         }
         Ok(found)
     };
     let counts: Vec<(&Metric, &released::Counted)> =
         by_outcome.iter().chain(&pairs).map(|metric| Ok((*metric, released(metric)?))).collect::<Result<_>>()?;
-    let windows = counts.iter().map(|(_, counted)| counted.windows()).max().unwrap_or(0);
-    let (with_outcome, with_another) = counts.split_at(by_outcome.len());
-    let name = |metric: &Metric| metric.of.split(", ").map(input_name).map(str::to_owned).collect::<Vec<_>>();
-    let mut inputs = Vec::new();
-    let mut tables = Vec::new();
-    for (metric, counted) in with_outcome {
-        inputs.push(Input { name: name(metric).swap_remove(0), axis: &metric.axes[0] });
-        tables.push(cells(counted, windows)?);
-    }
+    let (mut cells, windows, until_ms) = together(&counts)?;
+    even(&counts, &mut cells)?;
+    let name = |metric: &Metric| input_name(metric.of.split(", ").next().unwrap_or_default()).to_owned();
+    let inputs: Vec<Input<'p>> =
+        by_outcome.iter().map(|metric| Input { name: name(metric), axis: &metric.axes[0] }).collect();
     let place = |axis: &Axis| inputs.iter().position(|input| input.axis.source == axis.source);
-    let mut pairs = Vec::new();
-    for (metric, counted) in with_another {
+    let with_another = cells.split_off(by_outcome.len());
+    let mut together = Vec::new();
+    for (metric, cells) in pairs.iter().zip(with_another) {
         // A pair of something that is not learnt from tells nothing here.
         if let (Some(one), Some(other)) = (place(&metric.axes[0]), place(&metric.axes[1])) {
-            pairs.push(Pair { of: (one, other), cells: cells(counted, windows)? });
+            together.push(Pair { of: (one, other), cells });
         }
     }
-    let outcome = with_outcome[0].0.of.rsplit("outcome:").next().unwrap_or_default().to_owned();
-    let until_ms = counts.iter().filter_map(|(_, counted)| Some(counted.span_ms()?.1)).max();
-    Ok(Learnt { inputs, outcome, counted: Counted::new(tables, pairs)?, windows, until_ms })
+    Ok(Learnt { inputs, outcome, counted: Counted::new(cells, together)?, windows, until_ms })
 }
 
 /// A session of nobody: what a device would give the model, and whether the outcome happened.
@@ -161,13 +232,16 @@ fn session(learnt: &Learnt<'_>, policy: &Policy, joint: &Joint, draws: &mut Draw
 }
 
 /// 19 edges of 20 bins with as many scores in each, as near as scores that are few and alike allow; and the mean of each.
+/// Edges lie between scores: what lies on one falls to either side by its last digit.
 fn score_bins(scores: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut sorted = scores.to_vec();
     sorted.sort_by(f64::total_cmp);
     let mut edges: Vec<f64> = Vec::new();
     for at in 1..20 {
-        let quantile = sorted[at * sorted.len() / 20].clamp(APART * at as f64, 1.0 - APART * (20 - at) as f64);
-        edges.push(edges.last().map_or(quantile, |before: &f64| quantile.max(before + APART)));
+        let score = sorted[at * sorted.len() / 20];
+        let below = sorted[..sorted.partition_point(|other| *other < score)].last().copied().unwrap_or(0.0);
+        let between = f64::midpoint(below, score).clamp(APART * at as f64, 1.0 - APART * (20 - at) as f64);
+        edges.push(edges.last().map_or(between, |before: &f64| between.max(before + APART)));
     }
     let ends = [&[0.0], &edges[..], &[1.0]].concat();
     let mut means: Vec<f64> = Vec::new();
