@@ -286,10 +286,10 @@ pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
     std::fs::write(&from, overview.to_string())?;
     see("alarm").await?;
 
-    let (before, next) = (folder.join("now"), folder.join("next"));
-    std::fs::create_dir_all(&before)?;
-    std::fs::write(before.join("manifest.json"), &manifest)?;
-    std::fs::write(before.join("model.onnx"), &onnx)?;
+    // What the owner has: the manifest that devices hold, and not the one that was shipped before its review was put off.
+    let (owned, next) = (folder.join("now"), folder.join("next"));
+    stage.demo.save(&owned).await?;
+    let before = owned.join("models").join(MODEL);
     recalibrate::run(&before.join("manifest.json"), &from, None, &next)?;
     let (manifest, onnx) = (std::fs::read(next.join("manifest.json"))?, std::fs::read(next.join("model.onnx"))?);
     let policy = stage.demo.bring(manifest.clone(), onnx.clone()).await?;
