@@ -7,7 +7,7 @@
 use gloaming_behavior::{Config, Tracker};
 use gloaming_collector::device::{Device, Setup};
 use gloaming_policy::Policy;
-use gloaming_policy::author::{Key, Signed, compile, template};
+use gloaming_policy::author::{Key, ManifestFacts, Signed, compile, template};
 use gloaming_policy::gate::{Action, Envelope, Parity, Record, Runtime, Said, Statement, oms};
 use gloaming_signal::fold::ROW;
 use gloaming_signal::relay::{Head, Parcel, Relayed, load, unload};
@@ -80,11 +80,61 @@ fn text() -> String {
     text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 0.5") + EXPERIMENTS
 }
 
+/// A model that is learnt from again, and groups that it is compared by.
+const LEARNT: &str = r#"
+[[retrain]]
+model = "purchase-intent"
+outcome = "outcome:purchase@1"
+pairs = [["pages@1", "returning@1"]]
+inputs = ["pages@1", "returning@1"]
+window = "week"
+rho = 0.03
+k = 50
+
+[[purpose]]
+id = "fairness"
+text.en = "Compare how groups fare."
+
+[[attribute]]
+id = "age-band"
+values = ["under-30", "30-59", "60-plus"]
+purpose = "fairness"
+
+[[fairness]]
+model = "purchase-intent"
+by = ["age-band"]
+threshold = 0.3
+outcome = "outcome:purchase@1"
+window = "week"
+rho = 0.02
+k = 50
+"#;
+
+/// A shop's, with a model of which the compiler is told.
+fn learnt() -> Option<String> {
+    let text = template("shop", "app.example", "https://app.example", "2027-03-01")?;
+    Some(text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 0.5") + LEARNT)
+}
+
+/// What the compiler is told of any manifest.
+fn facts() -> ManifestFacts {
+    ManifestFacts {
+        manifest_sha256: [1; 32],
+        onnx_sha256: [2; 32],
+        id: "purchase-intent".into(),
+        inputs: ["pages@1", "returning@1"].map(str::to_owned).to_vec(),
+        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+        score_means: vec![],
+        kinds: vec![],
+    }
+}
+
 fn policy_texts() -> Vec<Vec<u8>> {
     ["shop", "blog", "docs", "saas"]
         .iter()
         .filter_map(|name| template(name, "app.example", "https://app.example", "2027-03-01"))
         .chain([text()])
+        .chain(learnt())
         .map(String::into_bytes)
         .collect()
 }
@@ -198,7 +248,7 @@ fn policy(bytes: &[u8]) {
 
 fn policy_text(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(compiled) = compile(text, 20_781, &|_| Err("none".into())) {
+    if let Ok(compiled) = compile(text, 20_781, &|_| Ok(facts())) {
         assert_eq!(Policy::from_bytes(&compiled.to_bytes()).as_ref(), Ok(&compiled));
     }
 }
