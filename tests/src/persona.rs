@@ -107,21 +107,25 @@ impl Persona {
     }
 }
 
+/// That the device has summed up the page that is shown.
+const SUMMED: &str =
+    "gloaming('status').then((s) => !!s.features && s.features.some((f) => f.id.startsWith('pages') && f.value > 0))";
+
 /// Waits until this device has summed up what it saw, as a person does without knowing: by lingering.
 ///
 /// # Errors
 /// When it never does.
 pub async fn linger(page: &Page) -> Result<()> {
-    page.until("gloaming('status').then((s) => !!s.features && s.features.some((f) => f.id.startsWith('pages') && f.value > 0))").await?;
+    page.until(SUMMED).await?;
     tokio::time::sleep(Duration::from_millis(400)).await;
     Ok(())
 }
 
-/// Follows a link and looks at the page behind it, however briefly: until it knows that this visit may be counted.
-/// Whoever is gone before that was not there.
+/// Follows a link and looks at the page behind it, however briefly: until the device has summed it up. Whoever is gone before
+/// that was not there.
 async fn step(page: &Page, selector: &str) -> Result<()> {
     page.follow(selector).await?;
-    page.until("gloaming('status').then((s) => s.state == 'granted')").await
+    page.until(SUMMED).await
 }
 
 async fn act(persona: Persona, page: &Page, shop: &str) -> Result<()> {

@@ -46,6 +46,35 @@ fn state(table: &Table<'_>) -> ModelState {
     ModelState::Shadow
 }
 
+/// Who answers for a model and who looks at it, by their roles in [gate]: two of them, and both there before it acts.
+fn answered_for(table: &Table<'_>, id: &str, state: ModelState, rules: Option<&Rules>) {
+    let roles =
+        ["owner", "reviewer"].map(|key| Some((key, table.get(key)?)).and_then(|(k, v)| Some((k, v.text()?, v))));
+    // Without [gate] nothing acts, and there are no roles.
+    let Some(rules) = rules else { return };
+    for (key, role, value) in roles.iter().flatten().filter(|(_, role, _)| !rules.roles.contains_key(role)) {
+        let meant = nearest(role, rules.roles.keys().map(String::as_str));
+        let remedy = meant.map_or("declare it in [gate]".to_owned(), |m| format!("did you mean `{m}`?"));
+        value.problem(format!("{key} = \"{role}\", which is no role"), remedy);
+    }
+    match &roles {
+        [Some((_, owner, _)), Some((_, reviewer, value))] if owner == reviewer => value.problem(
+            format!("`{owner}` owns `{id}` and reviews it"),
+            "name another role: nobody sees what they have overlooked themselves",
+        ),
+        [_, Some((_, reviewer, value))] if !rules.live.approved_by.contains(reviewer) => value.problem(
+            format!("`{reviewer}` reviews `{id}`, and gate.live does not ask for their approval"),
+            "add them to approved_by of gate.live",
+        ),
+        [Some(_), Some(_)] => {}
+        _ if state.acts() => table.problem(
+            format!("`{id}` acts on people, and nobody is named who answers for it and who looks at it"),
+            "name two roles of [gate], as in owner = \"data\" and reviewer = \"compliance\"",
+        ),
+        _ => {}
+    }
+}
+
 /// The input that a manifest calls `name@version`, or `page:id` for one that the page gives; `None` when there is none.
 pub(super) fn input_of(name: &str, given: &[PageFeature]) -> Option<u32> {
     match name.strip_prefix("page:") {
@@ -75,6 +104,7 @@ pub(super) fn models(
         let budget_ms =
             table.get("budget_ms").and_then(|value| value.whole(1..1_001)).map_or(BUDGET_MS, |ms| ms as u32);
         fallbacks.push(table.get("fallback").and_then(|value| Some((value.text()?, value))));
+        answered_for(&table, &id, state, rules.as_ref());
         table.finish();
         if models.len() == limits::MODELS {
             table.problem(

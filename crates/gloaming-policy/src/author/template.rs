@@ -215,6 +215,8 @@ k = 100
 id = "purchase-intent"
 manifest = "models/purchase-intent/manifest.json"
 state = "shadow"                   # computed and counted; no page sees a score
+owner = "data"                     # who answers for it, and who looks at it: roles of a [gate], without which it never acts
+reviewer = "compliance"
 purpose = "prediction"
 
 [[monitor]]                        # what shows that it drifts; a model that acts must have one

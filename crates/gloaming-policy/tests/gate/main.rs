@@ -58,6 +58,33 @@ fn a_model_is_brought_from_draft_to_live_and_acts_where_the_record_says() {
     }
 }
 
+/// Whoever acts on people has somebody who answers for it and somebody else who looks at it, and the gate asks the latter.
+#[test]
+fn a_model_that_acts_has_an_owner_and_a_reviewer() {
+    let rig = Rig::acting();
+    let of = |text: String| compile_with(&text, TODAY, &manifests, Some(&rig.record)).map(|_| ());
+    let text = shop(&rig.gate, "experiment");
+    assert_eq!(of(text.clone()), Ok(()));
+    let without =
+        |key: &str| text.lines().filter(|line| !line.starts_with(key)).map(|line| format!("{line}\n")).collect();
+    let reviewed_by = |role: &str| text.replace("reviewer = \"compliance\"", &format!("reviewer = \"{role}\""));
+    let unasked =
+        text.replace("approved_by = [\"data\", \"compliance\", \"product\"]", "approved_by = [\"data\", \"product\"]");
+    for (text, words) in [
+        (without("owner"), "nobody is named who answers for it and who looks at it"),
+        (without("reviewer"), "nobody is named who answers for it and who looks at it"),
+        (reviewed_by("data"), "`data` owns `purchase-intent` and reviews it"),
+        (reviewed_by("complianse"), "did you mean `compliance`?"),
+        (unasked, "`compliance` reviews `purchase-intent`, and gate.live does not ask for their approval"),
+    ] {
+        let problems = of(text).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.to_string().contains(words)), "{words:?}: {problems:?}");
+    }
+    // In shadow it may go without.
+    let shadow = shop(&rig.gate, "shadow").replace("owner = \"data\"", "").replace("reviewer = \"compliance\"", "");
+    assert_eq!(of(shadow), Ok(()));
+}
+
 #[test]
 fn a_policy_that_lets_a_model_act_is_believed_with_its_record_only() {
     let mut rig = Rig::acting();
