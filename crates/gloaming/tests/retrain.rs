@@ -148,7 +148,7 @@ fn a_rule_is_learnt_from_counts_and_proven_on_later_ones() {
     println!("{said}");
     assert!(
         said.contains(
-            "version 2, learnt from 8 counts of inputs with the outcome and 3 of pairs, of 1 released windows"
+            "version 2, learnt from 8 counts of inputs with the outcome and 3 of pairs, of 1 released window"
         )
     );
     assert!(said.contains("what goes together: ") && said.contains("time-product@1 with pages-product@1"), "{said}");
@@ -202,7 +202,7 @@ fn a_rule_is_learnt_from_counts_and_proven_on_later_ones() {
     let read = |name: &str| -> Value { serde_json::from_slice(&fs::read(folder.path(name)).unwrap()).unwrap() };
     let held_out = &read("evidence/held-out.json")["predicate"];
     assert_eq!(held_out["on"]["split"], "time");
-    assert_eq!(held_out["on"]["trained"], "1 released windows of shop.example");
+    assert_eq!(held_out["on"]["trained"], "1 released window of shop.example");
     let (low, high) = (held_out["auc"]["low"].as_f64().unwrap(), held_out["auc"]["high"].as_f64().unwrap());
     assert!(low < new && new < high && high - low < 0.1, "{said}");
     assert!(read("evidence/calibration.json")["predicate"]["error"]["value"].as_f64().unwrap() < 0.06, "{said}");

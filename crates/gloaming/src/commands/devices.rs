@@ -9,7 +9,7 @@ use gloaming_signal::hash;
 use gloaming_stats::fairness::Judged;
 
 use super::evaluate::{Brought, line};
-use super::released::Overview;
+use super::released::{Overview, windows};
 use crate::files;
 
 const DAY_MS: u64 = 86_400_000;
@@ -61,8 +61,8 @@ pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &st
         split: SplitBy::Time,
         trained: trained.to_owned(),
         tested: format!(
-            "{} released windows of {} from {} to {}, counted with noise",
-            counted.windows(),
+            "{} of {} from {} to {}, counted with noise",
+            windows(counted.windows()),
             overview.site,
             day(start_ms),
             day(end_ms)
@@ -71,10 +71,10 @@ pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &st
         positives: (people * found.base_rate.value).round() as u64,
     };
     println!(
-        "{} version {} on {} released windows, about {} visits, {} of them with the outcome:",
+        "{} version {} on {}, about {} visits, {} of them with the outcome:",
         described.id,
         described.version,
-        counted.windows(),
+        windows(counted.windows()),
         on.rows,
         on.positives
     );

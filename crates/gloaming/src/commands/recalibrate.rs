@@ -10,7 +10,7 @@ use gloaming_stats::performance::{PerformanceError, Table, performance};
 use serde_json::json;
 
 use super::next;
-use super::released::Overview;
+use super::released::{Overview, windows};
 use crate::files;
 
 /// Slopes that are believed: what lies beyond them comes of counts that do not tell how outcomes go with the score.
@@ -66,7 +66,7 @@ pub fn run(manifest: &Path, from: &Path, metric: Option<&str>, out: &Path) -> Re
     said["reference"]["outputs"] = json!(outputs);
     said["recalibrated"] = json!({
         "of": own,
-        "from": format!("{} released windows of {}", counted.windows(), overview.site),
+        "from": format!("{} of {}", windows(counted.windows()), overview.site),
         "until_ms": until_ms,
         "slope": slope,
         "intercept": intercept,

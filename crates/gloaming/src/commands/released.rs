@@ -149,6 +149,11 @@ impl Overview {
     }
 }
 
+/// How many windows, in words.
+pub(super) fn windows(count: usize) -> String {
+    format!("{count} released {}", if count == 1 { "window" } else { "windows" })
+}
+
 /// Whether edges are the same, to the millionth that policies keep.
 fn alike(one: &[f64], other: &[f64]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| (one - other).abs() <= MILLIONTH)

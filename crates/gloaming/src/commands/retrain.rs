@@ -335,7 +335,7 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     let names: Vec<&String> = learnt.inputs.iter().map(|input| &input.name).collect();
     let pairs: Vec<[&String; 2]> =
         joint.pairs().iter().map(|(a, b)| [&learnt.inputs[*a].name, &learnt.inputs[*b].name]).collect();
-    let from = format!("{} released windows of {}", learnt.windows, overview.site);
+    let from = format!("{} of {}", released::windows(learnt.windows), overview.site);
     let mut said = next::said(&before, described, &lowered)?;
     said["input"] = json!({ "name": gloaming_model::INPUT, "shape": [1, names.len()], "features": names });
     said["score_edges"] = json!(edges);
