@@ -42,7 +42,18 @@ fn markdown(title: &str, blocks: &[Block]) -> String {
     out
 }
 
-const STYLE: &str = "body{font:16px/1.6 system-ui,sans-serif;color:#22272b;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1.2rem}h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #d5dade;overflow-wrap:anywhere}th{font-size:.88rem;color:#51595f}";
+const STYLE: &str = "body{font:16px/1.6 system-ui,sans-serif;color:#22272b;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1.2rem}h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #d5dade}.short,th{white-space:nowrap}.long{overflow-wrap:anywhere}th{font-size:.88rem;color:#51595f}";
+
+/// Dates and numbers stay on one line; hashes may be broken, or they would make a table wider than a phone.
+fn class(cell: &str) -> &'static str {
+    if cell.len() <= 12 {
+        " class=\"short\""
+    } else if cell.split_whitespace().any(|word| word.len() > 24) {
+        " class=\"long\""
+    } else {
+        ""
+    }
+}
 
 fn html(title: &str, blocks: &[Block]) -> String {
     let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
@@ -58,7 +69,8 @@ fn html(title: &str, blocks: &[Block]) -> String {
                 let head: String = heads.iter().map(|head| format!("<th scope=\"col\">{}</th>", safe(head))).collect();
                 let _ = writeln!(out, "<table>\n<thead><tr>{head}</tr></thead>\n<tbody>");
                 for row in rows {
-                    let cells: String = row.iter().map(|cell| format!("<td>{}</td>", safe(cell))).collect();
+                    let cells: String =
+                        row.iter().map(|cell| format!("<td{}>{}</td>", class(cell), safe(cell))).collect();
                     let _ = writeln!(out, "<tr>{cells}</tr>");
                 }
                 out.push_str("</tbody>\n</table>\n");
