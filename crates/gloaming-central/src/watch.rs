@@ -13,7 +13,7 @@ use gloaming_signal::ReleaseState;
 use gloaming_stats::drift::{
     Change, DriftError, Noise, Null, Reference, Setting, Statistic, benjamini_hochberg, finding,
 };
-use gloaming_stats::performance::{Table, performance};
+use gloaming_stats::performance::{SIGNAL, Table, performance};
 use gloaming_stats::{Cells, Estimate};
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -207,7 +207,8 @@ impl<'p> Windows<'p> {
         let pick = |edges: &BTreeMap<&str, Cells>| {
             sum(edges.iter().filter(|(edge, _)| both.contains(*edge)).map(|(_, cells)| cells))
         };
-        let usual: Vec<Cells> = before.iter().filter_map(|(_, edges)| pick(edges)).collect();
+        // A window that noise alone may have carried past the crowd tells of nobody.
+        let usual: Vec<Cells> = before.iter().filter_map(|(_, edges)| pick(edges)).filter(stands_clear).collect();
         let now = pick(newest).or_else(|| sum(newest.values()))?;
         Some((*start_ms, now, sum(usual.iter()).map(|sum| (sum, usual.len()))))
     }
@@ -252,6 +253,11 @@ pub(crate) fn alike((policy, metric): (&Policy, &Metric), (other, version): (&Po
         && metric.axes.iter().zip(&version.axes).all(|(a, b)| source(a, b) && a.bins == b.bins && a.labels == b.labels)
 }
 
+/// Whether a window holds more visits than noise alone makes look like some.
+fn stands_clear(cells: &Cells) -> bool {
+    cells.total() >= SIGNAL * (cells.variance() * cells.values().len() as f64).sqrt()
+}
+
 fn sum<'c>(mut cells: impl Iterator<Item = &'c Cells>) -> Option<Cells> {
     let first = cells.next()?.clone();
     cells.try_fold(first, |sum, next| sum.plus(next).ok())
@@ -262,8 +268,11 @@ fn drift(of: &str, axis: &Axis, windows: &Windows<'_>, many: usize) -> Result<(D
     let Some((start_ms, newest, usual)) = windows.beside() else {
         return Err(format!("{of}: no window was released yet"));
     };
+    if !stands_clear(&newest) {
+        return Err(format!("{of}: the newest window holds so few visits that noise alone may be all of it"));
+    }
     let Some((usual, count)) = usual else {
-        return Err(format!("{of}: one window was released; drift shows from the second"));
+        return Err(format!("{of}: one window was released with more than noise in it; drift shows from the second"));
     };
     let laplace = windows.metric.mechanism == Mechanism::Laplace;
     let noise = if laplace { Noise::Laplace } else { Noise::Gaussian };

@@ -44,9 +44,10 @@ struct Week {
     slope: f64,
     /// Share of visits in which the model was given up.
     failed: f64,
+    visits: usize,
 }
 
-const USUAL: Week = Week { pages: 4.0, slope: 1.0, failed: 0.0 };
+const USUAL: Week = Week { pages: 4.0, slope: 1.0, failed: 0.0, visits: VISITS };
 
 /// One visit's cell of each metric that watches the model.
 fn visit(week: Week, draws: &mut Draws) -> (u32, u32, u32, u32, u32) {
@@ -74,7 +75,7 @@ fn place(metric: &Metric, axis: usize, value: u32) -> usize {
 fn sealed(policy: &Policy, seq: u64, window: u64, week: Week, draws: &mut Draws) -> SealedBatch {
     let here: Vec<&Metric> = policy.metrics.iter().filter(|metric| metric.span_ms == WEEK).collect();
     let mut cells: Vec<Vec<f64>> = here.iter().map(|metric| vec![0.0; metric.cells() as usize]).collect();
-    for _ in 0..VISITS {
+    for _ in 0..week.visits {
         let (pages, time, returning, scored, fared) = visit(week, draws);
         for (metric, cells) in here.iter().zip(&mut cells) {
             let cell = match (metric.axes[0].source, metric.of.as_str()) {
@@ -198,6 +199,23 @@ fn expected(slope: f64) -> (f64, f64) {
         below += 1.0 - p;
     }
     (base, auc / (base * (1.0 - base)) / 4_000f64.powi(2))
+}
+
+/// Weeks in which nobody came are released now and then, by noise: nothing is compared with them, and they are called no drift.
+#[tokio::test]
+async fn weeks_of_noise_are_compared_with_nothing() {
+    let nobody = Week { visits: 0, ..USUAL };
+    let unknown = |model: &Value| -> Vec<String> {
+        model["unknown"].as_array().unwrap().iter().map(|why| why.as_str().unwrap().to_owned()).collect()
+    };
+    for seed in 1..=5 {
+        let after = seen(&[nobody, nobody, nobody, nobody, USUAL], seed).await;
+        assert_eq!(drifted(&after), Vec::<&str>::new(), "{after:#}");
+        assert!(unknown(&after).iter().any(|why| why.ends_with("drift shows from the second")), "{after:#}");
+        let before = seen(&[USUAL, USUAL, USUAL, nobody], seed).await;
+        assert_eq!(drifted(&before), Vec::<&str>::new(), "{before:#}");
+        assert!(unknown(&before).iter().any(|why| why.ends_with("noise alone may be all of it")), "{before:#}");
+    }
 }
 
 #[tokio::test]
