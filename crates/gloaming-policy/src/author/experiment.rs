@@ -4,13 +4,12 @@
 //! like any other, paid from the same budget, and shown in the same ledger.
 
 use gloaming_behavior::definitions::{DEFINITIONS, Kind};
-use gloaming_privacy::{Mechanism, Rho};
 use gloaming_signal::limits;
 
-use super::monitor::{LEAST_MICRO, number, write_out};
+use super::monitor::{LEAST_MICRO, write_out, written};
 use super::table::{Table, Value, nearest};
 use super::{metric, need_name, purpose_of};
-use crate::document::{Axis, Bins, Metric, PageFeatureKind, Policy, Source};
+use crate::document::{Axis, Bins, PageFeatureKind, Policy, Source};
 use crate::experiment::{Experiment, Guarded, WHOLE};
 
 /// Most arms: with more, each has too few people to say anything of.
@@ -244,19 +243,7 @@ fn experiment(table: &Table<'_>, policy: &mut Policy) -> Option<Experiment> {
             bins: Bins::Map((0..u32::try_from(arms.len()).unwrap_or(0)).collect()),
             labels: arms.clone(),
         };
-        let metric = Metric {
-            id: number(&format!("{name} {of}")),
-            name,
-            of,
-            kind: "joint".into(),
-            purpose,
-            span_ms,
-            per_day: 1,
-            rho: Rho::from_micro(each.max(2)),
-            k,
-            mechanism: Mechanism::Gaussian,
-            axes: vec![arm, measure.axis.clone()],
-        };
+        let metric = written((name, of), "joint", (purpose, span_ms, k), each, vec![arm, measure.axis.clone()]);
         metric::check_purposes(table, policy, &metric);
         let number = metric.id;
         write_out(table, policy, metric);

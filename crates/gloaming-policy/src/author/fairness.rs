@@ -4,9 +4,8 @@
 //! like every purpose until somebody agrees, and nothing but fairness: no model takes it, no other metric counts it.
 
 use gloaming_behavior::MAX_PAGE_FEATURES;
-use gloaming_privacy::{Mechanism, Rho};
 
-use super::monitor::{LEAST_MICRO, model_of, number, outcome_of, write_out};
+use super::monitor::{LEAST_MICRO, model_of, outcome_of, write_out, written};
 use super::table::{Table, nearest};
 use super::{metric, need_name, purpose_of};
 use crate::document::{Axis, Bins, Metric, PageFeature, PageFeatureKind, Policy, Purpose, Source};
@@ -166,19 +165,13 @@ fn compare(table: &Table<'_>, from: usize, policy: &mut Policy, compared: &mut [
         let groups = Axis { source: Source::Page(place), bins, labels: words.clone() };
         let name = format!("{id}-fair-{}", attribute.id);
         let of = format!("page:{}, score:{id}, {outcome}", attribute.id);
-        let metric = Metric {
-            id: number(&format!("{name} {of}")),
-            name,
-            of,
-            kind: "joint".into(),
-            purpose: attribute.purpose,
-            span_ms,
-            per_day: 1,
-            rho: Rho::from_micro(each.max(2)),
-            k,
-            mechanism: Mechanism::Gaussian,
-            axes: vec![groups, selected.clone(), outcome_axis.clone()],
-        };
+        let metric = written(
+            (name, of),
+            "joint",
+            (attribute.purpose, span_ms, k),
+            each,
+            vec![groups, selected.clone(), outcome_axis.clone()],
+        );
         write_out(table, policy, metric);
     }
 }

@@ -145,23 +145,34 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
         );
     }
     for (name, kind, of, axes) in wanted {
-        let metric = Metric {
-            id: number(&format!("{name} {of}")),
-            name,
-            of,
-            kind: kind.into(),
-            purpose,
-            span_ms,
-            per_day: 1,
-            rho: Rho::from_micro(each.max(2)),
-            k,
-            mechanism: Mechanism::Gaussian,
-            axes,
-        };
+        let metric = written((name, of), kind, (purpose, span_ms, k), each, axes);
         write_out(table, policy, metric);
     }
     policy.metrics.sort_by_key(|metric| metric.id);
     Some(index)
+}
+
+/// A metric that nobody wrote by hand: its name and what it is of; its purpose, window and crowd; its price.
+pub(super) fn written(
+    (name, of): (String, String),
+    kind: &str,
+    (purpose, span_ms, k): (u32, u64, u32),
+    price: u64,
+    axes: Vec<Axis>,
+) -> Metric {
+    Metric {
+        id: number(&format!("{name} {of}")),
+        name,
+        of,
+        kind: kind.into(),
+        purpose,
+        span_ms,
+        per_day: 1,
+        rho: Rho::from_micro(price.max(2)),
+        k,
+        mechanism: Mechanism::Gaussian,
+        axes,
+    }
 }
 
 /// Adds a metric that nobody wrote by hand.
@@ -179,7 +190,7 @@ pub(super) fn write_out(table: &Table<'_>, policy: &mut Policy, metric: Metric) 
 }
 
 /// A number of its own for a name and what it is of, so that it stays over versions: FNV-1a, 32 bits, into a billion.
-pub(super) fn number(name: &str) -> u32 {
+fn number(name: &str) -> u32 {
     let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     WRITTEN_OUT + hash % 1_000_000_000
 }

@@ -3,16 +3,14 @@
 //! Each input is counted with the outcome, and inputs with each other: two-way tables, from which the centre's owner makes
 //! the next version (`gloaming model retrain`). Inputs that are counted here need no histogram of their own.
 
-use gloaming_behavior::Definition;
-use gloaming_behavior::definitions::DEFINITIONS;
-use gloaming_privacy::{Mechanism, Rho};
-
-use super::monitor::{axis_of, number, outcome_of, write_out};
+use super::monitor::{axis_of, outcome_of, write_out, written};
 use super::table::{Table, Value, nearest};
 use super::{metric, monitor};
-use crate::document::{Axis, Metric, PageFeatureKind, Policy, Source};
+use crate::document::{Axis, PageFeatureKind, Policy, Source};
 use crate::model::PAGE_INPUT;
 use crate::{Bins, Model};
+use gloaming_behavior::Definition;
+use gloaming_behavior::definitions::DEFINITIONS;
 
 /// Of ten parts of the price, those for what goes with the outcome: it decides, and pairs only tell what is said twice.
 const FOR_OUTCOME: u64 = 7;
@@ -225,19 +223,7 @@ fn retraining(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
         ));
     }
     for (name, of, each, axes) in wanted {
-        let metric = Metric {
-            id: number(&format!("{name} {of}")),
-            name,
-            of,
-            kind: "joint".into(),
-            purpose,
-            span_ms,
-            per_day: 1,
-            rho: Rho::from_micro(each.max(2)),
-            k,
-            mechanism: Mechanism::Gaussian,
-            axes,
-        };
+        let metric = written((name, of), "joint", (purpose, span_ms, k), each, axes);
         metric::check_purposes(table, policy, &metric);
         write_out(table, policy, metric);
     }
