@@ -261,6 +261,11 @@ fn check_graph(manifest: &Manifest, proto: &tract_onnx::pb::ModelProto) -> Resul
             return Err(ModelError::File(format!("has trees that cannot be walked (node `{}`): {why}", node.name)));
         }
     }
+    // tract 0.23 looks an output up among what nodes give, and ends where it is not there.
+    let given = |name: &String| graph.node.iter().any(|node| node.output.contains(name));
+    if let Some(output) = graph.output.iter().find(|output| !given(&output.name)) {
+        return Err(ModelError::File(format!("has an output `{}` that no node gives", output.name)));
+    }
     let mut ops: Vec<&str> = graph.node.iter().map(|n| n.op_type.as_str()).collect();
     ops.sort_unstable();
     ops.dedup();
