@@ -171,15 +171,8 @@ k = 100
 async fn drifted(folder: &Path) -> Running {
     let key = Key::from_seed(&[1; 32]);
     let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
-    let facts = ManifestFacts {
-        manifest_sha256: [1; 32],
-        onnx_sha256: [2; 32],
-        id: "purchase-intent".into(),
-        inputs: ["pages-product@1", "time-product@1", "returning@1", "weekend@1"].map(str::to_owned).to_vec(),
-        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
-        score_means: vec![],
-        kinds: vec![],
-    };
+    let facts =
+        ManifestFacts::stand_in("purchase-intent", &["pages-product@1", "time-product@1", "returning@1", "weekend@1"]);
     let text = template("shop", "shop.example", "https://shop.example", &date_of(today + 60)).unwrap();
     let text = text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 0.3") + GROUPS;
     let policy = compile(&text, today, &|_| Ok(facts.clone())).unwrap();

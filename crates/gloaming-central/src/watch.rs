@@ -310,7 +310,7 @@ fn performed(windows: &Windows<'_>, model: &Model) -> Option<Result<Performed, S
         return None;
     };
     // Other words of two are no outcomes: a visit that is the first of its day has not come true.
-    if outcome.labels != ["no", "yes"] {
+    if !outcome.is_yes_or_no() {
         return None;
     }
     let scores = |millionths: &[u32]| millionths.iter().map(|score| f64::from(*score) / 1e6).collect::<Vec<_>>();

@@ -21,15 +21,7 @@ const NOW: u64 = 1_800_000_000_000 / WEEK * WEEK;
 const VISITS: usize = 4_000;
 
 fn policy(more: &str) -> Policy {
-    let facts = ManifestFacts {
-        manifest_sha256: [1; 32],
-        onnx_sha256: [2; 32],
-        id: "purchase-intent".into(),
-        inputs: ["pages-product@1", "time-product@1", "returning@1"].map(str::to_owned).to_vec(),
-        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
-        score_means: vec![],
-        kinds: vec![],
-    };
+    let facts = ManifestFacts::stand_in("purchase-intent", &["pages-product@1", "time-product@1", "returning@1"]);
     let text = template("shop", "shop.example", "https://shop.example", "2027-12-01").unwrap();
     let text = text.replacen("rho_per_device_day = 0.25", "rho_per_device_day = 0.3", 1);
     compile(&format!("{text}{more}"), NOW / 86_400_000, &|_| Ok(facts.clone())).unwrap()

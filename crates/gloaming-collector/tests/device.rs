@@ -92,15 +92,7 @@ fn a_group_is_counted_where_somebody_said_it_and_agreed() {
         + "\n[[purpose]]\nid = \"fairness\"\ntext.en = \"Compare how groups fare.\"\n
 [[attribute]]\nid = \"age-band\"\nvalues = [\"under-30\", \"30-59\", \"60-plus\"]\npurpose = \"fairness\"\n
 [[fairness]]\nmodel = \"purchase-intent\"\nby = [\"age-band\"]\nthreshold = 0.3\noutcome = \"outcome:purchase@1\"\nwindow = \"week\"\nrho = 0.02\nk = 100\n";
-    let facts = ManifestFacts {
-        manifest_sha256: [1; 32],
-        onnx_sha256: [2; 32],
-        id: "purchase-intent".into(),
-        inputs: vec!["pages@1".into()],
-        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
-        score_means: vec![],
-        kinds: vec![],
-    };
+    let facts = ManifestFacts::stand_in("purchase-intent", &["pages@1"]);
     let policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();
     let fair = policy.metrics.iter().find(|metric| metric.name == "purchase-intent-fair-age-band").unwrap().id;
     let counted = |purposes: &[&str], says: Option<&str>, bought: bool| {
@@ -218,15 +210,7 @@ fn a_submission_says_until_when_it_makes_sense() {
 
 /// What the manifest at a path says: of the shop's model, or of the one that stands in for it.
 fn facts(path: &str) -> Result<ManifestFacts, String> {
-    Ok(ManifestFacts {
-        manifest_sha256: [1; 32],
-        onnx_sha256: [2; 32],
-        id: if path == "small.json" { "small" } else { "purchase-intent" }.into(),
-        inputs: vec!["pages@1".into()],
-        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
-        score_means: vec![],
-        kinds: vec![],
-    })
+    Ok(ManifestFacts::stand_in(if path == "small.json" { "small" } else { "purchase-intent" }, &["pages@1"]))
 }
 
 /// A shop, whose policy has a model.

@@ -303,12 +303,7 @@ pub fn silent(groups: &[Group], everybody: &Cells) -> Result<Undeclared, Fairnes
     if !(2..=GROUPS).contains(&groups.len()) {
         return Err(FairnessError::Groups(groups.len()));
     }
-    let all = Group::new("everybody", everybody.clone())?;
-    let mut declared = groups[0].cells.clone();
-    for group in &groups[1..] {
-        declared = declared.plus(&group.cells)?;
-    }
-    let said = Group { name: "declared".into(), cells: declared };
+    let (all, said) = (Group::new("everybody", everybody.clone())?, declared(groups)?);
     let values = all.cells.values().iter().zip(said.cells.values()).map(|(all, said)| all - said).collect();
     let silent =
         Group { name: "undeclared".into(), cells: Cells::new(values, all.cells.variance() + said.cells.variance())? };
@@ -333,26 +328,28 @@ pub fn silent(groups: &[Group], everybody: &Cells) -> Result<Undeclared, Fairnes
     Ok(Undeclared { share: judged(share), selection_gap: judged(gap) })
 }
 
-fn decliners(groups: &[Group], cells: &Cells) -> Result<Undeclared, FairnessError> {
-    let silent = Group::new("undeclared", cells.clone())?;
-    let mut declared = groups[0].cells.clone();
+/// Those of all groups together.
+fn declared(groups: &[Group]) -> Result<Group, FairnessError> {
+    let mut cells = groups[0].cells.clone();
     for group in &groups[1..] {
-        declared = declared.plus(&group.cells)?;
+        cells = cells.plus(&group.cells)?;
     }
-    let (a, b) = (cells.total(), declared.total());
+    Ok(Group { name: "declared".into(), cells })
+}
+
+fn decliners(groups: &[Group], cells: &Cells) -> Result<Undeclared, FairnessError> {
+    let (silent, declared) = (Group::new("undeclared", cells.clone())?, declared(groups)?);
+    let (a, b) = (cells.total(), declared.cells.total());
     let all = a + b;
     // Noise of the share a / (a + b), whose two totals have four cells' noise each.
     let share = if all >= PEOPLE {
         let share = a / all;
-        let noise = 4.0 * ((1.0 - share).powi(2) * cells.variance() + share.powi(2) * declared.variance());
+        let noise = 4.0 * ((1.0 - share).powi(2) * cells.variance() + share.powi(2) * declared.cells.variance());
         Ok(Rate { value: share.clamp(0.0, 1.0), people: all, noise: noise / (all * all) }.estimate())
     } else {
         Err(format!("not enough people: about {all:.0} in all, and {PEOPLE} are needed"))
     };
-    let both = known(&silent).selection.and_then(|silent| {
-        let declared = Group { name: "declared".into(), cells: declared };
-        known(&declared).selection.map(|declared| (silent, declared))
-    });
+    let both = known(&silent).selection.and_then(|silent| Ok((silent, known(&declared).selection?)));
     let gap = both.map(|(silent, declared)| silent.minus(declared, REACH));
     Ok(Undeclared { share: judged(share), selection_gap: judged(gap) })
 }

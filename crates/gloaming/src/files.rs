@@ -131,6 +131,34 @@ pub fn wrapping_key(path: &Path) -> Result<WrappingKey> {
         .ok_or_else(|| anyhow!("{}: a wrapping key file holds 64 hexadecimal digits", path.display()))
 }
 
+/// A model as it lies in its folder, loaded as devices do and proven against its manifest.
+pub struct Brought {
+    /// What devices run.
+    pub model: Model,
+    /// Bytes of its manifest.
+    pub manifest: Vec<u8>,
+    /// Bytes of the file.
+    pub onnx: Vec<u8>,
+}
+
+impl Brought {
+    /// Reads the model whose manifest this is; `model.onnx` lies beside it.
+    ///
+    /// # Errors
+    /// When one of them is not there, or the first difference between them.
+    pub fn load(manifest: &Path) -> Result<Self> {
+        let (bytes, onnx) = (read(manifest)?, read(&manifest.with_file_name("model.onnx"))?);
+        let model = Model::load(&bytes, &onnx).with_context(|| manifest.display().to_string())?;
+        Ok(Self { model, manifest: bytes, onnx })
+    }
+
+    /// SHA-256 of the manifest: what statements and records call the model.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        hash::sha256(&self.manifest)
+    }
+}
+
 /// What the compiler asks of a model: its manifest and file are read, loaded and proven.
 ///
 /// # Errors

@@ -32,15 +32,7 @@ k = 100
 fn policy() -> Policy {
     let text = template("shop", "shop.example", "https://shop.example", "2027-03-01").unwrap();
     let text = text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 1.0") + FAIR;
-    let facts = ManifestFacts {
-        manifest_sha256: [1; 32],
-        onnx_sha256: [2; 32],
-        id: "purchase-intent".into(),
-        inputs: vec!["pages@1".into()],
-        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
-        score_means: vec![],
-        kinds: vec![],
-    };
+    let facts = ManifestFacts::stand_in("purchase-intent", &["pages@1"]);
     compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap()
 }
 

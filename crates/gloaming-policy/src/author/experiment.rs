@@ -7,7 +7,7 @@ use gloaming_behavior::definitions::{DEFINITIONS, Kind};
 use gloaming_signal::limits;
 
 use super::monitor::{LEAST_MICRO, write_out, written};
-use super::table::{Table, Value, nearest};
+use super::table::{Table, Value, meant};
 use super::{metric, need_name, purpose_of};
 use crate::document::{Axis, Bins, PageFeatureKind, Policy, Source};
 use crate::experiment::{Experiment, Guarded, WHOLE};
@@ -103,8 +103,8 @@ fn model(table: &Table<'_>, purpose: u32, policy: &Policy) -> Option<u32> {
     let value = table.get("model")?;
     let id = value.text()?;
     let Some(place) = policy.models.iter().position(|model| model.id == id) else {
-        let meant = nearest(&id, policy.models.iter().map(|model| model.id.as_str()));
-        let remedy = meant.map_or("declare it as a [[model]]".to_owned(), |m| format!("did you mean `{m}`?"));
+        let known = policy.models.iter().map(|model| model.id.as_str());
+        let remedy = meant(&id, known, "declare it as a [[model]]");
         value.problem(format!("there is no model `{id}`"), remedy);
         return None;
     };

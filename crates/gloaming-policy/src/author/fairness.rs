@@ -6,7 +6,7 @@
 use gloaming_behavior::MAX_PAGE_FEATURES;
 
 use super::monitor::{LEAST_MICRO, model_of, outcome_of, write_out, written};
-use super::table::{Table, nearest};
+use super::table::{Table, meant};
 use super::{metric, need_name, purpose_of};
 use crate::document::{Axis, Bins, Metric, PageFeature, PageFeatureKind, Policy, Purpose, Source};
 use crate::model::PAGE_INPUT;
@@ -99,9 +99,7 @@ fn named(table: &Table<'_>, from: usize, policy: &Policy) -> Vec<u32> {
         match own().position(|id| id == name) {
             Some(at) => found.extend(u32::try_from(from + at)),
             None => {
-                let meant = nearest(&name, own());
-                let remedy =
-                    meant.map_or("declare it as an [[attribute]]".to_owned(), |m| format!("did you mean `{m}`?"));
+                let remedy = meant(&name, own(), "declare it as an [[attribute]]");
                 by.problem(format!("there is no attribute `{name}`"), remedy);
             }
         }

@@ -8,7 +8,7 @@ use gloaming_privacy::{Mechanism, Rho};
 use gloaming_signal::{EventKind, limits};
 
 use super::monitor::FARED;
-use super::table::{Source as Text, Table, Value, nearest};
+use super::table::{Source as Text, Table, Value, meant, nearest};
 use super::{is_loopback, need_name, purpose_of};
 use crate::document::{Axis, Bins, Metric, PageFeatureKind, Policy, Source};
 use crate::model::Model;
@@ -328,10 +328,7 @@ fn category(value: &Value<'_>, source: Source, policy: &Policy) -> Option<Axis> 
     let words = words(value, source, policy)?;
     for label in &labels {
         if !words.contains(label) && label != "other" {
-            let remedy = match nearest(label, words.iter().map(String::as_str)) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("known: {}", words.join(", ")),
-            };
+            let remedy = meant(label, words.iter().map(String::as_str), &format!("known: {}", words.join(", ")));
             value.problem(format!("`{label}` is never a value of this"), remedy);
         }
     }
@@ -472,12 +469,9 @@ fn funnel(table: &Table<'_>, value: &Value<'_>, policy: &mut Policy) -> Option<S
             (_, Some(custom), _) => Step::Custom(u32::try_from(custom).ok()?),
             (_, _, Some(kind)) => Step::Event(kind),
             _ => {
-                let known = EventKind::ALL.iter().map(|k| k.name());
-                let meant = nearest(name, known.chain(policy.events.iter().map(String::as_str)));
-                value.problem(
-                    format!("`{name}` is no event and no page group"),
-                    meant.map_or("write an event's name or page:GROUP".into(), |m| format!("did you mean `{m}`?")),
-                );
+                let known = EventKind::ALL.iter().map(|k| k.name()).chain(policy.events.iter().map(String::as_str));
+                let remedy = meant(name, known, "write an event's name or page:GROUP");
+                value.problem(format!("`{name}` is no event and no page group"), remedy);
                 return None;
             }
         };

@@ -25,7 +25,7 @@ pub use sign::{
     Key, KeyId, Notice, PublicKey, SignError, Signed, announced, announcement, batch_signature, verify_batch,
 };
 pub use table::Problem;
-use table::{Source, Table, nearest};
+use table::{Source, Table, meant};
 pub use template::{TEMPLATES, template};
 
 /// What the compiler needs to know of a model's manifest.
@@ -45,6 +45,22 @@ pub struct ManifestFacts {
     pub score_means: Vec<f64>,
     /// What its bins are called; empty when it tells a probability.
     pub kinds: Vec<String>,
+}
+
+impl ManifestFacts {
+    /// Those of a model that is not at hand: probabilities in twenty bins of the same width, and hashes of no file.
+    #[must_use]
+    pub fn stand_in(id: &str, inputs: &[&str]) -> Self {
+        Self {
+            manifest_sha256: [0; 32],
+            onnx_sha256: [0; 32],
+            id: id.to_owned(),
+            inputs: inputs.iter().map(|&input| input.to_owned()).collect(),
+            score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
+            score_means: Vec::new(),
+            kinds: Vec::new(),
+        }
+    }
 }
 
 /// Reads a manifest by the path the policy gives. An error is one sentence.
@@ -164,11 +180,8 @@ fn purpose_of(table: &Table<'_>, purposes: &[Purpose]) -> u32 {
         Some(index) => u32::try_from(index).unwrap_or(0),
         None => {
             if !id.is_empty() {
-                let meant = nearest(&id, purposes.iter().map(|p| p.id.as_str()));
-                table.problem(
-                    format!("no [[purpose]] is called `{id}`"),
-                    meant.map_or("declare it".into(), |m| format!("did you mean `{m}`?")),
-                );
+                let remedy = meant(&id, purposes.iter().map(|p| p.id.as_str()), "declare it");
+                table.problem(format!("no [[purpose]] is called `{id}`"), remedy);
             }
             0
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gloaming_behavior::Definition;
 use gloaming_signal::limits;
 
-use super::table::{Problem, Table, Value, nearest};
+use super::table::{Problem, Table, Value, meant};
 use super::{ManifestFacts, Manifests, need_name, on_text, purpose_of};
 use crate::document::{PageFeature, Purpose};
 use crate::gate::{Kind, Record, Rules, Stage, Step};
@@ -34,10 +34,8 @@ fn state(table: &Table<'_>) -> ModelState {
         }
         Ok(_) => (format!("a {word} model is not used any more"), "take it out of the policy".to_owned()),
         Err(_) => {
-            let meant = nearest(&word, STATES.iter().map(|(known, _)| *known));
-            let remedy = meant
-                .map_or("use shadow, experiment, live or quarantined".to_owned(), |m| format!("did you mean `{m}`?"));
-            (format!("state `{word}` is unknown"), remedy)
+            let known = STATES.iter().map(|(known, _)| *known);
+            (format!("state `{word}` is unknown"), meant(&word, known, "use shadow, experiment, live or quarantined"))
         }
     };
     if !word.is_empty() {
@@ -53,8 +51,7 @@ fn answered_for(table: &Table<'_>, id: &str, state: ModelState, rules: Option<&R
     // Without [gate] nothing acts, and there are no roles.
     let Some(rules) = rules else { return };
     for (key, role, value) in roles.iter().flatten().filter(|(_, role, _)| !rules.roles.contains_key(role)) {
-        let meant = nearest(role, rules.roles.keys().map(String::as_str));
-        let remedy = meant.map_or("declare it in [gate]".to_owned(), |m| format!("did you mean `{m}`?"));
+        let remedy = meant(role, rules.roles.keys().map(String::as_str), "declare it in [gate]");
         value.problem(format!("{key} = \"{role}\", which is no role"), remedy);
     }
     match &roles {
@@ -122,7 +119,7 @@ pub(super) fn models(
                     format!("the manifest of `{id}` cannot be used: {why}"),
                     "run `gloaming model check` on it",
                 );
-                stand_in(&id)
+                ManifestFacts::stand_in(&id, &[])
             }
         };
         if facts.id != id {
@@ -200,9 +197,8 @@ fn stand_in_for(
     let model = &models[index];
     let refused = |cause: String, remedy: &str| Err((cause, remedy.to_owned()));
     let Some(place) = models.iter().position(|other| other.id == id) else {
-        let meant = nearest(id, models.iter().map(|other| other.id.as_str()));
-        let remedy =
-            meant.map_or("declare it as a [[model]] of its own".to_owned(), |m| format!("did you mean `{m}`?"));
+        let known = models.iter().map(|other| other.id.as_str());
+        let remedy = meant(id, known, "declare it as a [[model]] of its own");
         return Err((format!("the fallback `{id}` is no model of this policy"), remedy));
     };
     let other = &models[place];
@@ -239,19 +235,6 @@ fn stand_in_for(
     u32::try_from(place).map_err(|_| (format!("`{id}` is beyond the number of models"), "use fewer".to_owned()))
 }
 
-/// So that metrics of its score are not reported as well; it compiles to nothing.
-fn stand_in(id: &str) -> ManifestFacts {
-    ManifestFacts {
-        manifest_sha256: [0; 32],
-        onnx_sha256: [0; 32],
-        id: id.to_owned(),
-        inputs: vec![],
-        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
-        score_means: vec![],
-        kinds: vec![],
-    }
-}
-
 fn step(gate: &Table<'_>, key: &'static str) -> Step {
     let example = "{ evidence = [\"held-out\", \"parity\"], approved_by = [\"data\"], auc = 0.6 }";
     let Some(table) = gate.need(key, example).and_then(|value| value.table()) else { return Step::default() };
@@ -261,12 +244,9 @@ fn step(gate: &Table<'_>, key: &'static str) -> Step {
         match Kind::ALL.into_iter().find(|kind| kind.name() == word) {
             Some(kind) => drop(step.evidence.insert(kind)),
             None => {
-                let meant = nearest(&word, Kind::ALL.iter().map(|kind| kind.name()));
-                let all: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-                value.problem(
-                    format!("`{word}` is no kind of evidence"),
-                    meant.map_or(format!("use {}", all.join(", ")), |m| format!("did you mean `{m}`?")),
-                );
+                let all = Kind::ALL.map(|kind| kind.name());
+                let remedy = meant(&word, all, &format!("use {}", all.join(", ")));
+                value.problem(format!("`{word}` is no kind of evidence"), remedy);
             }
         }
     }

@@ -9,7 +9,7 @@ use gloaming_privacy::{Mechanism, Rho};
 use gloaming_signal::limits;
 
 use super::metric;
-use super::table::{Table, nearest};
+use super::table::{Table, meant};
 use crate::document::{Axis, Bins, Metric, Policy, Source, WRITTEN_OUT};
 use crate::model::PAGE_INPUT;
 
@@ -55,8 +55,8 @@ pub(super) fn monitors(root: &Table<'_>, policy: &mut Policy) {
 pub(super) fn model_of(table: &Table<'_>, id: &str, to: &str, policy: &Policy) -> Option<usize> {
     let found = policy.models.iter().position(|model| model.id == id);
     if found.is_none() {
-        let meant = nearest(id, policy.models.iter().map(|model| model.id.as_str()));
-        let remedy = meant.map_or("declare it as a [[model]]".to_owned(), |m| format!("did you mean `{m}`?"));
+        let known = policy.models.iter().map(|model| model.id.as_str());
+        let remedy = meant(id, known, "declare it as a [[model]]");
         table.problem(format!("there is no model `{id}` to {to}"), remedy);
     }
     found

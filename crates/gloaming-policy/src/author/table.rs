@@ -64,6 +64,11 @@ pub(super) fn nearest<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) 
         .map(|(_, candidate)| candidate)
 }
 
+/// The remedy for a word that is not declared: the one that was meant, or `otherwise`.
+pub(super) fn meant<'w>(word: &str, among: impl IntoIterator<Item = &'w str>, otherwise: &str) -> String {
+    nearest(word, among).map_or_else(|| otherwise.to_owned(), |meant| format!("did you mean `{meant}`?"))
+}
+
 /// One value with its place.
 #[derive(Clone)]
 pub(super) struct Value<'a> {
@@ -243,10 +248,8 @@ impl<'a> Table<'a> {
             let word = key.get_ref().as_ref();
             if !asked.contains(&word) {
                 let place = if self.name.is_empty() { "a policy" } else { &self.name };
-                let remedy = match nearest(word, asked.iter().copied()) {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!("remove it; known here: {}", asked.join(", ")),
-                };
+                let known = format!("remove it; known here: {}", asked.join(", "));
+                let remedy = meant(word, asked.iter().copied(), &known);
                 self.source.problem(key.span().start, format!("{place} has no key `{word}`"), remedy);
             }
         }

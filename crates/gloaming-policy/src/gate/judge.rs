@@ -110,24 +110,20 @@ fn evidence(rules: &Rules, standing: &Standing, step: &Step, kind: Kind, today: 
     }
 }
 
-fn shown(interval: &Interval) -> String {
-    format!("{:.4} [{:.4}, {:.4}]", interval.value, interval.low, interval.high)
-}
-
 fn at_least(what: &str, interval: &Interval, least: f64, remedy: &str) -> Result<String, (String, String)> {
     if interval.low >= least {
-        return Ok(format!("{what} {}, at least {least} was asked", shown(interval)));
+        return Ok(format!("{what} {interval}, at least {least} was asked"));
     }
     let is = if interval.high < least { "is" } else { "may be" };
-    Err((format!("{what} {} {is} below {least}", shown(interval)), remedy.to_owned()))
+    Err((format!("{what} {interval} {is} below {least}"), remedy.to_owned()))
 }
 
 fn at_most(what: &str, interval: &Interval, most: f64, remedy: &str) -> Result<String, (String, String)> {
     if interval.high <= most {
-        return Ok(format!("{what} {}, at most {most} was asked", shown(interval)));
+        return Ok(format!("{what} {interval}, at most {most} was asked"));
     }
     let is = if interval.low > most { "is" } else { "may be" };
-    Err((format!("{what} {} {is} above {most}", shown(interval)), remedy.to_owned()))
+    Err((format!("{what} {interval} {is} above {most}"), remedy.to_owned()))
 }
 
 fn good(step: &Step, said: &Said) -> Result<String, (String, String)> {

@@ -9,6 +9,8 @@
 //! Every figure comes with its 95 % interval, and thresholds are compared with the interval's worse end: what
 //! could be luck is not evidence.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Envelope, GateError, Stage};
@@ -68,6 +70,12 @@ pub struct Interval {
     pub low: f64,
     /// Upper end.
     pub high: f64,
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.4} [{:.4}, {:.4}]", self.value, self.low, self.high)
+    }
 }
 
 impl Interval {

@@ -28,11 +28,7 @@ pub(crate) fn manifests(_: &str) -> Result<ManifestFacts, String> {
     Ok(ManifestFacts {
         manifest_sha256: MANIFEST,
         onnx_sha256: [2; 32],
-        id: "purchase-intent".into(),
-        inputs: vec!["pages@1".into(), "returning@1".into()],
-        score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
-        score_means: vec![],
-        kinds: vec![],
+        ..ManifestFacts::stand_in("purchase-intent", &["pages@1", "returning@1"])
     })
 }
 

@@ -9,15 +9,15 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use gloaming_behavior::Definition;
 use gloaming_behavior::definitions::DESCRIPTIONS;
-use gloaming_model::{Manifest, Model};
+use gloaming_model::Manifest;
 use gloaming_policy::author::PublicKey;
 use gloaming_policy::gate::oms::{self, Bundle};
-use gloaming_policy::gate::{Fairness, Interval, Rows, Said, SplitBy, Statement};
+use gloaming_policy::gate::{Fairness, Rows, Said, SplitBy, Statement};
 use gloaming_signal::hash;
 use serde_json::Value;
 
 use super::sheet::{self, Block};
-use crate::files;
+use crate::files::{self, Brought};
 
 /// Most files of a model's folder that are signed.
 const FILES: usize = 1_024;
@@ -27,14 +27,14 @@ const FILES: usize = 1_024;
 /// # Errors
 /// When the model does not agree with its manifest, or a statement is of another model.
 pub fn card(manifest: &Path, evidence: Option<&Path>, out: &Path) -> Result<()> {
-    let (bytes, onnx) = (files::read(manifest)?, files::read(&manifest.with_file_name("model.onnx"))?);
-    let model = Model::load(&bytes, &onnx).with_context(|| manifest.display().to_string())?;
-    let value: Value = serde_json::from_slice(&bytes)?;
+    let brought = Brought::load(manifest)?;
+    let (described, sha256) = (brought.model.manifest(), brought.hash());
+    let value: Value = serde_json::from_slice(&brought.manifest)?;
     let beside = manifest.with_file_name("evidence");
     let folder = evidence.or(beside.is_dir().then_some(beside.as_path()));
-    let statements = folder.map_or(Ok(Vec::new()), |folder| statements(folder, &hash::sha256(&bytes)))?;
-    let blocks = blocks(model.manifest(), &value, &statements, &hash::sha256(&bytes));
-    let title = format!("{}, version {}", model.manifest().id, model.manifest().version);
+    let statements = folder.map_or(Ok(Vec::new()), |folder| statements(folder, &sha256))?;
+    let blocks = blocks(described, &value, &statements, &sha256);
+    let title = format!("{}, version {}", described.id, described.version);
     sheet::write(&format!("Model card: {title}"), &blocks, out)?;
     println!("wrote {}, with {} statements of evidence", out.display(), statements.len());
     Ok(())
@@ -56,10 +56,6 @@ fn statements(folder: &Path, manifest: &[u8; 32]) -> Result<Vec<Said>> {
         found.push(statement.said);
     }
     Ok(found)
-}
-
-fn shown(interval: &Interval) -> String {
-    format!("{:.4} [{:.4}, {:.4}]", interval.value, interval.low, interval.high)
 }
 
 /// A value of the manifest, as a reader wants it.
@@ -146,12 +142,12 @@ fn figures(said: &Said) -> Vec<Vec<String>> {
     let line = |what: &str, value: String| vec![kind.to_owned(), what.to_owned(), value, place.clone()];
     match said {
         Said::HeldOut(s) => vec![
-            line("area under the ROC curve", shown(&s.auc)),
-            line("average precision", shown(&s.average_precision)),
-            line("Brier score", shown(&s.brier)),
+            line("area under the ROC curve", s.auc.to_string()),
+            line("average precision", s.average_precision.to_string()),
+            line("Brier score", s.brier.to_string()),
         ],
         Said::Calibration(s) => vec![
-            line("calibration error", shown(&s.error)),
+            line("calibration error", s.error.to_string()),
             line("mean score and base rate", format!("{:.4} and {:.4}", s.mean_score, s.base_rate)),
         ],
         Said::Fairness(Fairness { none: Some(why), .. }) => vec![line("no groups compared", why.clone())],
@@ -159,8 +155,8 @@ fn figures(said: &Said) -> Vec<Vec<String>> {
             s.by.iter()
                 .flat_map(|a| {
                     [
-                        line(&format!("selection gap by {}", a.name), shown(&a.selection_gap)),
-                        line(&format!("odds gap by {}", a.name), shown(&a.odds_gap)),
+                        line(&format!("selection gap by {}", a.name), a.selection_gap.to_string()),
+                        line(&format!("odds gap by {}", a.name), a.odds_gap.to_string()),
                     ]
                 })
                 .collect()
@@ -172,7 +168,7 @@ fn figures(said: &Said) -> Vec<Vec<String>> {
                 line(&format!("largest difference, {}", r.name), format!("{:.1e} over {} rows", r.largest, s.rows))
             })
             .collect(),
-        Said::Experiment(s) => vec![line(&format!("lift of {}", s.metric), shown(&s.lift))],
+        Said::Experiment(s) => vec![line(&format!("lift of {}", s.metric), s.lift.to_string())],
         Said::Ethics(s) => {
             let word = if s.accepted { "accepted" } else { "refused" };
             vec![line(&format!("{word} by {}", s.by), s.conclusion.clone())]

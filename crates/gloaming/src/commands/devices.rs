@@ -8,9 +8,9 @@ use gloaming_policy::gate::{Attribute, Calibration, Fairness, Group, HeldOut, In
 use gloaming_signal::hash;
 use gloaming_stats::fairness::Judged;
 
-use super::evaluate::{Brought, line};
+use super::evaluate::line;
 use super::released::{Overview, windows};
-use crate::files;
+use crate::files::Brought;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -25,20 +25,19 @@ fn day(ms: u64) -> String {
 /// # Errors
 /// When nothing fits was counted, too little came of it, or the model was learnt from those windows.
 pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &str, out: &Path) -> Result<()> {
-    let bytes = files::read(manifest)?;
     let brought = Brought::load(manifest)?;
     let described = brought.model.manifest();
     if !described.output.kinds.is_empty() {
         bail!("{} sorts visits into kinds, of which no outcome can show whether they are right", described.id);
     }
     let (overview, overview_bytes) = Overview::read(from)?;
-    let own = hash::hex(&hash::sha256(&bytes));
+    let own = hash::hex(&brought.hash());
     let (table, counted) = overview.scores_and_outcomes(described, &own, metric)?;
     let found = gloaming_stats::performance::performance(&table)?;
     let (start_ms, end_ms) = counted.span_ms().with_context(|| {
         format!("{} does not say when its windows were; save the centre's overview as it is", from.display())
     })?;
-    let said: serde_json::Value = serde_json::from_slice(&bytes)?;
+    let said: serde_json::Value = serde_json::from_slice(&brought.manifest)?;
     let learnt = ["retrained", "recalibrated"].map(|how| &said[how]);
     let until_ms = learnt.iter().filter_map(|how| how["until_ms"].as_u64()).max();
     if let Some(until_ms) = until_ms.filter(|until_ms| start_ms < *until_ms) {
@@ -85,7 +84,7 @@ pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &st
         high: e.high.clamp(0.0, 1.0),
     };
     // As old as what was counted, whenever it is written down.
-    let day = date_of(end_ms / DAY_MS);
+    let day = day(end_ms);
     let held_out = HeldOut {
         day: day.clone(),
         on: on.clone(),

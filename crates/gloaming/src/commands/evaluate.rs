@@ -12,7 +12,7 @@ use gloaming_policy::gate::{
 };
 use gloaming_signal::hash;
 
-use crate::files;
+use crate::files::{self, Brought};
 
 /// How rows were kept apart, in a word.
 ///
@@ -195,19 +195,7 @@ pub(super) fn line(what: &str, interval: &Interval) {
     println!("  {what:<28} {}", shown(interval));
 }
 
-/// A model as it is brought.
-pub(super) struct Brought {
-    pub(super) model: Model,
-    manifest: [u8; 32],
-}
-
 impl Brought {
-    pub(super) fn load(manifest: &Path) -> Result<Self> {
-        let (bytes, onnx) = (files::read(manifest)?, files::read(&manifest.with_file_name("model.onnx"))?);
-        let model = Model::load(&bytes, &onnx).with_context(|| manifest.display().to_string())?;
-        Ok(Self { model, manifest: hash::sha256(&bytes) })
-    }
-
     pub(super) fn parity(&self) -> Result<Parity> {
         let parity = parity_of(&self.model, date_of(files::today()))?;
         let largest = parity.runtimes.iter().map(|runtime| runtime.largest).fold(0.0, f64::max);
@@ -220,7 +208,7 @@ impl Brought {
         for said in said {
             let name = said.kind().map_or("", |kind| kind.name());
             let path = out.join(format!("{name}.json"));
-            let statement = Statement::of(&self.model.manifest().id, &self.manifest, said);
+            let statement = Statement::of(&self.model.manifest().id, &self.hash(), said);
             // What is written can be read: reasons are long enough, ends are in order.
             Statement::read(statement.to_json().as_bytes())?;
             files::replace(&path, statement.to_json().as_bytes()).with_context(|| path.display().to_string())?;

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use gloaming_model::{Manifest, Model};
+use gloaming_model::Manifest;
 use gloaming_policy::author::{Key, Named, PublicKey, Signed, date_of, gate_rules, named};
 use gloaming_policy::gate::{
     Action, Approval, Envelope, Facts, Finding, Record, Rules, Said, Stage, Standing, Statement,
 };
 use gloaming_signal::hash;
 
-use crate::files;
+use crate::files::{self, Brought};
 
 /// A policy's text, its models' folders, its record.
 pub struct Beside<'a> {
@@ -74,11 +74,10 @@ impl Beside<'_> {
             bail!("{} has no model `{id}`; it has {}", self.policy.display(), known.join(", "));
         };
         let path = files::beside(path, self.policy, self.models).map_err(|why| anyhow!(why))?;
-        let (manifest, onnx) = (files::read(&path)?, files::read(&path.with_file_name("model.onnx"))?);
-        let model = Model::load(&manifest, &onnx).with_context(|| path.display().to_string())?;
-        let hash = hash::sha256(&manifest);
-        let facts = facts(model.manifest(), &hash, oversize).with_context(|| path.display().to_string())?;
-        Ok(Found { facts, manifest: hash })
+        let brought = Brought::load(&path)?;
+        let manifest = brought.hash();
+        let facts = facts(brought.model.manifest(), &manifest, oversize).with_context(|| path.display().to_string())?;
+        Ok(Found { facts, manifest })
     }
 
     fn record(&self) -> Result<Record> {

@@ -8,23 +8,21 @@ use gloaming_model::{Choice, INPUT, Manifest, Model, OUTPUT, TOLERANCE, lower};
 use gloaming_signal::hash;
 use serde_json::{Map, Value, json};
 
-use crate::files;
+use crate::files::{self, Brought};
 
 /// Loads a model as devices do and proves it against its manifest.
 ///
 /// # Errors
 /// The first difference.
 pub fn check(manifest: &Path) -> Result<()> {
-    let bytes = files::read(manifest)?;
-    let onnx = files::read(&manifest.with_file_name("model.onnx"))?;
-    let model = Model::load(&bytes, &onnx).with_context(|| manifest.display().to_string())?;
-    show(&model, onnx.len(), &hash::sha256(&onnx));
+    let brought = Brought::load(manifest)?;
+    show(&brought.model, &brought.onnx);
     Ok(())
 }
 
-fn show(model: &Model, bytes: usize, sha256: &[u8; 32]) {
-    let described = model.manifest();
-    println!("{} version {}: {bytes} bytes, sha-256 {}", described.id, described.version, hash::hex(sha256));
+fn show(model: &Model, onnx: &[u8]) {
+    let (described, sha256) = (model.manifest(), hash::hex(&hash::sha256(onnx)));
+    println!("{} version {}: {} bytes, sha-256 {sha256}", described.id, described.version, onnx.len());
     println!("ops: {}", described.onnx.ops.join(", "));
     println!("features: {}", described.input.features.join(", "));
     println!("{} reference rows agree to {TOLERANCE:e}", described.reference.inputs.len());
@@ -53,7 +51,7 @@ pub fn add(onnx: &Path, says: &Path, choice: &Choice, out: &Path) -> Result<()> 
     if !lowered.rewritten.is_empty() {
         println!("rewritten: {}", lowered.rewritten.join(", "));
     }
-    show(&model, lowered.onnx.len(), &hash::sha256(&lowered.onnx));
+    show(&model, &lowered.onnx);
     println!("written to {}; next: name {}/manifest.json in a policy, state `shadow`", out.display(), out.display());
     Ok(())
 }

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use gloaming_model::{INPUT, Lowered, Manifest, Model, OUTPUT};
+use gloaming_model::{INPUT, Lowered, Model, OUTPUT};
 use gloaming_signal::hash;
 use serde_json::{Value, json};
 
-use crate::files;
+use crate::files::{self, Brought};
 
 /// What the manifest before says, with the facts of the next file, and without what was said of the one before.
-pub(super) fn said(bytes: &[u8], before: &Manifest, next: &Lowered) -> Result<Value> {
-    let mut said: Value = serde_json::from_slice(bytes)?;
-    said["version"] = json!(before.version + 1);
+pub(super) fn said(before: &Brought, next: &Lowered) -> Result<Value> {
+    let mut said: Value = serde_json::from_slice(&before.manifest)?;
+    said["version"] = json!(before.model.manifest().version + 1);
     said["onnx"] = json!({
         "file": "model.onnx",
         "sha256": hash::hex(&hash::sha256(&next.onnx)),
@@ -39,4 +39,12 @@ pub(super) fn write(said: &Value, onnx: &[u8], out: &Path) -> Result<Model> {
     files::replace(&out.join("model.onnx"), onnx)?;
     files::replace(&out.join("manifest.json"), &text)?;
     Ok(proven)
+}
+
+/// Where it is, and how it gets from there to devices.
+pub(super) fn tell(out: &Path) {
+    println!(
+        "written to {}; next: put it in shadow, `gloaming model evaluate --released` on later windows, then `gloaming model promote`",
+        out.display()
+    );
 }

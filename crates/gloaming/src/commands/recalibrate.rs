@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
-use gloaming_model::{Model, Sigmoid, recalibrated};
+use anyhow::{Result, bail};
+use gloaming_model::{Sigmoid, recalibrated};
 use gloaming_signal::hash;
 use gloaming_stats::performance::recalibrate::{Platt, level, platt};
 use gloaming_stats::performance::{PerformanceError, Table, performance};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::next;
 use super::released::{Overview, windows};
-use crate::files;
+use crate::files::Brought;
 
 /// Slopes that are believed: what lies beyond them comes of counts that do not tell how outcomes go with the score.
 const SLOPES: std::ops::RangeInclusive<f64> = 0.2..=5.0;
@@ -33,14 +33,13 @@ fn fitted(table: &Table) -> Result<Platt> {
 /// # Errors
 /// When nothing fits was counted, or too little came of it; nothing is written then.
 pub fn run(manifest: &Path, from: &Path, metric: Option<&str>, out: &Path) -> Result<()> {
-    let (bytes, onnx) = (files::read(manifest)?, files::read(&manifest.with_file_name("model.onnx"))?);
-    let model = Model::load(&bytes, &onnx).with_context(|| manifest.display().to_string())?;
-    let described = model.manifest();
+    let brought = Brought::load(manifest)?;
+    let described = brought.model.manifest();
     if !described.output.kinds.is_empty() {
         bail!("{} sorts visits into kinds: there is nothing for it to be right about", described.id);
     }
     let (overview, _) = Overview::read(from)?;
-    let own = hash::hex(&hash::sha256(&bytes));
+    let own = hash::hex(&brought.hash());
     let (table, counted) = overview.scores_and_outcomes(described, &own, metric)?;
     let Some((_, until_ms)) = counted.span_ms() else {
         bail!("{} does not say when its windows were; save the centre's overview as it is", from.display())
@@ -51,8 +50,8 @@ pub fn run(manifest: &Path, from: &Path, metric: Option<&str>, out: &Path) -> Re
     let moved: Vec<f64> = table.scores().iter().map(|score| fitted.probability(*score)).collect();
     let after = performance(&Table::new(table.cells().clone(), moved)?)?;
 
-    let lowered = recalibrated(&onnx, sigmoid)?;
-    let mut said = next::said(&bytes, described, &lowered)?;
+    let lowered = recalibrated(&brought.onnx, sigmoid)?;
+    let mut said = next::said(&brought, &lowered)?;
     let (slope, intercept) = (f64::from(sigmoid.slope), f64::from(sigmoid.intercept));
     // In double precision and not by the graph that is to be proven.
     let put_right = |score: f64| Platt { slope, intercept }.probability(score);
@@ -80,9 +79,6 @@ pub fn run(manifest: &Path, from: &Path, metric: Option<&str>, out: &Path) -> Re
         shown(&after.calibration_error)
     );
     println!("AUC stays {}", shown(&before.auc));
-    println!(
-        "written to {}; next: put it in shadow, `gloaming model evaluate --released` on later windows, then `gloaming model promote`",
-        out.display()
-    );
+    next::tell(out);
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use gloaming_behavior::definitions::{DEFINITIONS, Kind};
 use gloaming_model::evaluate::performance;
-use gloaming_model::{Additive, Manifest, Model, Steps};
+use gloaming_model::{Additive, Manifest, Steps};
 use gloaming_policy::{Axis, Bins, Metric, PageFeatureKind, Policy, Source};
 use gloaming_signal::hash;
 use gloaming_stats::Cells;
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::next;
 use super::released::{self, Overview, Place};
-use crate::files;
+use crate::files::{self, Brought};
 
 /// Sessions of nobody that are drawn: bins of equal mass come from their scores.
 const SESSIONS: usize = 20_000;
@@ -309,10 +309,8 @@ fn tell(learnt: &Learnt<'_>, joint: &Joint, weights: &[Vec<f64>]) {
 /// # Errors
 /// When nothing was counted for it, or too little came of it; nothing is written then.
 pub fn run(paths: &Paths<'_>) -> Result<()> {
-    let before = files::read(paths.manifest)?;
-    let onnx = files::read(&paths.manifest.with_file_name("model.onnx"))?;
-    let model = Model::load(&before, &onnx).with_context(|| paths.manifest.display().to_string())?;
-    let described = model.manifest();
+    let before = Brought::load(paths.manifest)?;
+    let described = before.model.manifest();
     let (policy, _) = files::compile_policy(paths.policy, paths.models)?;
     let (overview, _) = Overview::read(paths.from)?;
     if overview.site != policy.site {
@@ -336,7 +334,7 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     let pairs: Vec<[&String; 2]> =
         joint.pairs().iter().map(|(a, b)| [&learnt.inputs[*a].name, &learnt.inputs[*b].name]).collect();
     let from = format!("{} of {}", released::windows(learnt.windows), overview.site);
-    let mut said = next::said(&before, described, &lowered)?;
+    let mut said = next::said(&before, &lowered)?;
     said["input"] = json!({ "name": gloaming_model::INPUT, "shape": [1, names.len()], "features": names });
     said["score_edges"] = json!(edges);
     said["score_means"] = json!(means);
@@ -348,7 +346,7 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     said["training"] =
         json!({ "data": from, "rows": "none: counts of an input with the outcome, and of inputs with each other" });
     said["retrained"] = json!({
-        "of": hash::hex(&hash::sha256(&before)),
+        "of": hash::hex(&before.hash()),
         "from": from,
         "until_ms": learnt.until_ms,
         "visits": joint.people().round(),
@@ -374,10 +372,7 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
         write_sessions(&learnt, &drawn, path)?;
         println!("{SESSIONS} sessions of nobody, for another learner: {}", path.display());
     }
-    println!(
-        "written to {}; next: put it in shadow, `gloaming model evaluate --released` on later windows, then `gloaming model promote`",
-        paths.out.display()
-    );
+    next::tell(paths.out);
     Ok(())
 }
 
