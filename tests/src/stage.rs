@@ -23,6 +23,10 @@ use crate::watch::Wire;
 /// Length of the stage's windows, seconds. One holds all visits of a test: its end is not waited for,
 /// the clock is put forward.
 pub const WINDOW_S: u32 = 600;
+const DAY_MS: u64 = 86_400_000;
+/// When a stage's day begins, after midnight UTC: late enough that yesterday's windows are over, and so early that a
+/// test whose clock goes forward by hours meets no other day than the one it asks for.
+const MORNING_MS: u64 = 6 * 3_600_000;
 
 /// What a stage may differ in.
 pub struct Setting {
@@ -100,7 +104,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts everything at the beginning of a window.
+    /// Starts everything at six in the morning, UTC, of this day.
     ///
     /// # Errors
     /// When the demonstration does not start; without assets it says how to make them.
@@ -108,10 +112,9 @@ impl Stage {
         let folder = tempfile::tempdir()?;
         let mut options = Options::new(assets::find(None)?, folder.path().to_path_buf());
         (options.window_s, options.csp) = (WINDOW_S, setting.csp);
-        let window_ms = u64::from(WINDOW_S) * 1_000;
         let (clock, ahead_ms) = (system_clock(), Arc::new(AtomicU64::new(0)));
         let (began, moved) = (clock(), Arc::clone(&ahead_ms));
-        let start = began / window_ms * window_ms;
+        let start = began / DAY_MS * DAY_MS + MORNING_MS;
         options.clock = Arc::new(move || start + 1_000 + (clock() - began) + moved.load(Ordering::Relaxed));
         let now = Arc::clone(&options.clock);
         let draws = Draws::default();
@@ -152,8 +155,7 @@ impl Stage {
 
     /// Puts the clock to the next midnight, UTC, when the day's budget begins anew.
     pub fn next_day(&self) {
-        let day_ms = 86_400_000;
-        self.ahead_ms.fetch_add(day_ms - self.now_ms() % day_ms + 1_000, Ordering::Relaxed);
+        self.ahead_ms.fetch_add(DAY_MS - self.now_ms() % DAY_MS + 1_000, Ordering::Relaxed);
     }
 
     /// The centre's overview once it has a release of every metric.

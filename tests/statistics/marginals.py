@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write marginals.json: tables of counts, and the distribution of greatest entropy that agrees with them.
+"""Write marginals.json: tables of counts, and the distribution that is learnt from them.
 
 Needs the packages pinned in requirements.txt. Nothing here knows of trees or messages: every combination of bins is
-written down, and scipy finds the smallest value of the same convex function. Which features stand by each other is told by
-scipy's chi-square and its spanning tree, where counts have no noise.
+written down, the covariance of counts is that of combinations, and scipy finds the same least squares. Which features
+stand by each other is told by scipy's chi-square and its spanning tree, where counts have no noise.
 """
 
 import itertools
@@ -36,7 +36,7 @@ def table(a, b, wide, long, sigma):
 def mean(values):
     values = list(values)
     weights = [1 / (variance + 1e-6) for _, variance in values]
-    return sum(value * weight for (value, _), weight in zip(values, weights)) / sum(weights)
+    return sum(value * weight for (value, _), weight in zip(values, weights)) / sum(weights), max(1 / sum(weights) - 1e-6, 0)
 
 
 def nearest(counts, people):
@@ -49,7 +49,7 @@ def nearest(counts, people):
 
 
 def prior(cells, rows, columns, people, variance, outcome=False):
-    """The precision that holds back each effect of a table, from the size of its effects that is likeliest."""
+    """The noise of each effect of a table, and the precision that holds it back: one over the size of effects that is likeliest."""
     expected = np.outer(rows, columns) / people
     off = cells - expected
     off = off - off.mean(1, keepdims=True)
@@ -65,8 +65,9 @@ def prior(cells, rows, columns, people, variance, outcome=False):
     best = int(np.argmin([unlikely(np.exp(at)) for at in grid]))
     ends = grid[max(best - 1, 0)], grid[min(best + 1, 150)]
     found = optimize.minimize_scalar(lambda at: unlikely(np.exp(at)), bounds=ends, method="bounded", options={"xatol": 1e-9})
-    size = np.exp(found.x) if found.fun < unlikely(0.0) - 2.0 else 0.0
-    return ((variance + expected) / expected / max(size, 1e-9)).ravel()
+    if found.fun >= unlikely(0.0) - 2.0:
+        return None  # no effects: not asked for
+    return [variance] * cells.size, [1 / np.exp(found.x)] * cells.size
 
 
 def case(bins, people, ties, pairs, sigma):
@@ -79,8 +80,8 @@ def case(bins, people, ties, pairs, sigma):
     everything = [(t, sigma_of["y", f] ** 2) for f, t in enumerate(by_outcome)] + [
         (t, sigma_of[pair] ** 2) for pair, t in together.items()
     ]
-    total = mean((t.sum(), variance * t.size) for t, variance in everything)
-    positives = mean((t[:, 1].sum(), sigma_of["y", f] ** 2 * bins[f]) for f, t in enumerate(by_outcome))
+    total, _ = mean((t.sum(), variance * t.size) for t, variance in everything)
+    positives, positives_noise = mean((t[:, 1].sum(), sigma_of["y", f] ** 2 * bins[f]) for f, t in enumerate(by_outcome))
 
     def own(f):
         found = [(by_outcome[f].sum(1), 2 * sigma_of["y", f] ** 2)]
@@ -102,49 +103,60 @@ def case(bins, people, ties, pairs, sigma):
 
     # A column for each parameter: 1 where a combination of bins and outcome has it.
     combinations = list(itertools.product(*[range(b) for b in bins], range(2)))
-    design, targets, held = [], [], []
-    counts = [nearest(own(f), total) for f in features]
+    design, targets, noise, held = [], [], [], []
+    counts = [nearest(own(f)[0], total) for f in features]
     move = lambda t: t + (total - t.sum()) / t.size
     for f in features:
         for a in range(bins[f]):
             design.append([c[f] == a for c in combinations])
             targets.append(counts[f][a])
-            held.append(1.0)
+            noise.append(own(f)[1])
+            held.append(1e-4)
     for f, t in enumerate(by_outcome):
-        held.extend(prior(move(t), counts[f], np.array([total - positives, positives]), total, sigma_of["y", f] ** 2, True))
+        told = prior(move(t), counts[f], np.array([total - positives, positives]), total, sigma_of["y", f] ** 2, True)
+        if told is None:
+            continue
+        of, by = told
+        noise, held = noise + of, held + by
         for a, o in itertools.product(range(bins[f]), range(2)):
             design.append([c[f] == a and c[-1] == o for c in combinations])
             targets.append(move(t)[a, o])
     for f, g in edges:
         t = together[f, g]
-        held.extend(prior(move(t), counts[f], counts[g], total, sigma_of[f, g] ** 2))
+        told = prior(move(t), counts[f], counts[g], total, sigma_of[f, g] ** 2)
+        if told is None:
+            continue
+        of, by = told
+        noise, held = noise + of, held + by
         for a, b in itertools.product(range(bins[f]), range(bins[g])):
             design.append([c[f] == a and c[g] == b for c in combinations])
             targets.append(move(t)[a, b])
     design.append([c[-1] == 1 for c in combinations])
     targets.append(positives)
+    noise.append(positives_noise)
     held.append(0.0)
     design, targets, held = np.array(design, float).T, np.array(targets), np.array(held)
+    noise = np.maximum(noise, 1.0)  # what is exact is believed to a person
 
     def at(theta):
         log = design @ theta
-        most = log.max()
-        p = np.exp(log - most)
-        value = total * (np.log(p.sum()) + most) - theta @ targets + (held * theta**2).sum() / 2
+        p = np.exp(log - log.max())
         mu = p / p.sum()
-        slope = total * design.T @ mu - targets + held * theta
-        bend = total * (design.T * mu) @ design - total * np.outer(design.T @ mu, design.T @ mu) + np.diag(held)
-        return value, slope, bend
+        mean = design.T @ mu
+        return total * mean, total * ((design.T * mu) @ design - np.outer(mean, mean))
 
-    theta = np.zeros(len(targets))
-    found = optimize.minimize(
-        lambda t: at(t)[0], theta, jac=lambda t: at(t)[1], hess=lambda t: at(t)[2], method="trust-exact",
-        options={"gtol": 1e-9, "maxiter": 5000},
-    )
-    theta = found.x
-    for _ in range(5):  # a few of Newton's steps to the last digit
-        _, slope, bend = at(theta)
-        theta = theta - np.linalg.solve(bend, slope)
+    theta = np.concatenate([np.log(np.maximum(np.concatenate(counts), 0.5) / total), np.zeros(len(targets))])[: len(targets)]
+    theta[sum(bins) :] = 0
+    theta[-1] = np.log(positives / (total - positives))
+    back = np.diag(np.sqrt(held))
+    for _ in range(3):
+        # How far chance and noise put counts off, as a root that makes all of them alike.
+        root = np.linalg.inv(np.linalg.cholesky(at(theta)[1] + np.diag(noise)))
+        found = optimize.least_squares(
+            lambda th: np.concatenate([root @ (at(th)[0] - targets), back @ th]),
+            theta, jac=lambda th: np.vstack([root @ at(th)[1], back]), x_scale="jac", xtol=1e-15, ftol=1e-15, gtol=1e-12, max_nfev=5000,
+        )
+        theta = found.x
     log = design @ theta
     p = np.exp(log - log.max())
     p /= p.sum()

@@ -5,7 +5,7 @@ use gloaming_e2e::browser::Browser;
 use gloaming_e2e::look::look;
 use gloaming_e2e::relearn::relearn;
 use gloaming_e2e::stage::{Setting, Stage};
-use gloaming_e2e::story::drift;
+use gloaming_e2e::story::{CAUSE, drift};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_campaign_is_seen_told_and_put_right_and_what_cannot_be_is_learnt_again() {
@@ -24,7 +24,7 @@ async fn a_campaign_is_seen_told_and_put_right_and_what_cannot_be_is_learnt_agai
     let folder = tempfile::tempdir().unwrap();
     let say = |line: &str| println!("{line}");
     let told = drift(&stage, 1_200, folder.path(), say, &see).await.unwrap();
-    assert!(told.alert.starts_with("feature:") && told.alert.contains("goes by"), "{}", told.alert);
+    assert!(told.alert.starts_with(CAUSE) && told.alert.contains("goes by"), "{}", told.alert);
     let [usual, campaign, right] = told.errors;
     // Two windows of six are the campaign's, and its scores are half of what comes true: that is sure, and elsewhere nothing is.
     assert!(usual[1] < 0.015 && campaign[1] > 0.02 && right[1] < 0.015, "{:?}", told.errors);

@@ -215,3 +215,24 @@ fn what_stands_clear_of_noise_is_kept_though_the_outcome_is_rare() {
         assert!((0.7..1.7).contains(&found), "run {run}: {found} of 1.2");
     }
 }
+
+/// Two inputs that are nearly one (pages of a kind, and time on them) and whose tables tell different noise: what lies
+/// between them is nobody, and no rule for nobody makes both tables true.
+#[test]
+fn what_two_inputs_both_say_is_said_once() {
+    let twice = |draws: &mut Draws| {
+        let read = draws.uniform() < 0.4;
+        let bought = draws.uniform() < if read { 0.55 } else { 0.12 };
+        let (pages, seconds) = (usize::from(read), 2 * usize::from(read));
+        (vec![pages, seconds, usize::from(draws.uniform() < 0.3)], bought)
+    };
+    let mut draws = Draws::new(12);
+    let exact = (0.55f64 / 0.45).ln() - (0.12f64 / 0.88).ln();
+    for run in 0..40 {
+        let people: Vec<_> = (0..2_400).map(|_| twice(&mut draws)).collect();
+        let (_, weights) = learn(&counted(&people, 12.0, &mut draws)).unwrap().weights();
+        let found = weights[0][1] - weights[0][0] + weights[1][2] - weights[1][0];
+        assert!((found - exact).abs() < 0.7, "run {run}: {found} of {exact}");
+        assert!(spread(&weights) < 6.0, "run {run}: {weights:?}");
+    }
+}

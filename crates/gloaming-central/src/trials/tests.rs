@@ -245,7 +245,7 @@ fn an_experiment_with_a_model_is_evidence() {
     let rows = rows(&policy, 20_000..20_010, Arms { bought: [0.10, 0.13], ..SAME }, &mut Draws::new(8));
     let view = seen(std::slice::from_ref(&policy), &rows);
     let statement = Statement::read(view.statement.unwrap().to_string().as_bytes()).unwrap();
-    assert_eq!((statement.model(), statement.manifest()), ("purchase-intent", &*"01".repeat(32)));
+    assert_eq!((statement.model(), statement.manifest()), ("purchase-intent", &*"00".repeat(32)));
     let Said::Experiment(said) = statement.said else { panic!() };
     assert_eq!((&*said.day, &*said.metric), ("2024-10-13", "outcome:purchase@1"));
     assert!(said.exposed.iter().all(|visits| visits.abs_diff(20_000) < 200));

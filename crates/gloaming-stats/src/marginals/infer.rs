@@ -24,8 +24,6 @@ pub(super) struct Potentials {
 /// Probabilities, in the shapes of potentials.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    /// Logarithm of the sum over everything.
-    pub(super) log_sum: f64,
     pub(super) nodes: Vec<Vec<f64>>,
     pub(super) edges: Vec<Vec<f64>>,
     /// Of each feature with its parent and the outcome: outcome × bin × the parent's; outcome × bin without one.
@@ -139,7 +137,6 @@ impl Graph {
         let log_sum = log_sum(ends.iter().copied());
         let outcome = ends.map(|end| (end - log_sum).exp());
         let mut found = Found {
-            log_sum,
             nodes: self.bins.iter().map(|bins| vec![0.0; 2 * bins]).collect(),
             edges: potentials.edges.iter().map(|edge| vec![0.0; edge.len()]).collect(),
             whole: vec![Vec::new(); count],

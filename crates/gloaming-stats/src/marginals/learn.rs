@@ -1,42 +1,46 @@
-//! The convex problem: what is counted against what is held back.
+//! What is counted, as far as noise and chance let it be believed, against what is held back.
 
 use super::infer::{Graph, Potentials};
-use super::minimise::minimise;
-use super::{Counted, LEAST, MarginalsError, Pair, sums};
+use super::squares::{Term, least};
+use super::{Counted, MarginalsError, Pair, sums};
 
-/// What holds back how many people there are by themselves in a bin: as much as one person more.
-const ONE: f64 = 1.0;
+/// What holds back how many people there are by themselves in a bin: next to nothing, so that the answer is one.
+const SLACK: f64 = 1e-4;
 /// Logarithms of variances of effects that are thought of: from none that matters to a factor of ninety.
 const EFFECTS: std::ops::Range<f64> = -12.0..3.0;
 /// Places at which it is looked for first, and steps of the golden section afterwards.
 const PLACES: u32 = 150;
 const SECTIONS: u32 = 60;
-/// Fewest people that are expected anywhere, and what holds back what is known to be nothing.
+/// Fewest people that are expected anywhere.
 const NOBODY: f64 = 1e-9;
-const NOTHING: f64 = 1e-9;
 
 /// Parameters of one kind that lie together.
 struct Block {
-    /// What was counted of each.
+    /// What was counted of each, and the variance of its noise.
     targets: Vec<f64>,
+    noise: f64,
     /// The precision that holds each back.
-    held: Vec<f64>,
+    held: f64,
 }
 
 impl Block {
-    /// What is taken as counted.
-    fn free(targets: Vec<f64>) -> Self {
-        Self { held: vec![ONE; targets.len()], targets }
+    /// What is as large as it was counted, but for its noise.
+    fn free(targets: Vec<f64>, noise: f64) -> Self {
+        Self { targets, noise, held: SLACK }
     }
 
-    /// What goes together: each effect is drawn towards none as far as its own noise and chance, and the size of all effects of
-    /// the table, say. How large those are is told by the table itself ([`effects`]).
+    /// What tells nothing, and is not asked for: how many there are of each by themselves is counted already.
+    fn nothing() -> Self {
+        Self { targets: Vec::new(), noise: 0.0, held: 0.0 }
+    }
+
+    /// What goes together: each effect is drawn towards none, by how large the effects of the table are. That the table
+    /// tells itself ([`effects`]).
     fn together(cells: Vec<f64>, variance: f64, (rows, columns): (&[f64], &[f64]), people: f64, outcome: bool) -> Self {
         let (off, expected) = off(&cells, rows, columns, people);
         // The part of the noise that is not in rows and columns.
         let variance = variance * (1.0 - 1.0 / rows.len() as f64) * (1.0 - 1.0 / columns.len() as f64);
         let expected: Vec<f64> = expected.into_iter().map(|people| people.max(NOBODY)).collect();
-        let held = |size: f64| expected.iter().map(|expected| (variance + expected) / expected / size).collect();
         // With and without the outcome mirror each other: what is a lot of the rarer one is next to nothing of the other, and would tell that
         // there are no effects.
         let told = if outcome {
@@ -46,8 +50,7 @@ impl Block {
         } else {
             effects(&off, &expected, variance)
         };
-        let held = held(told.max(NOTHING));
-        Self { targets: cells, held }
+        if told > 0.0 { Self { targets: cells, noise: variance, held: 1.0 / told } } else { Self::nothing() }
     }
 }
 
@@ -102,6 +105,8 @@ struct Problem<'g> {
     blocks: Vec<Block>,
     people: f64,
     with: f64,
+    /// The variance of the noise in that.
+    noise: f64,
 }
 
 /// The nearest counts that are none below zero and add up to so many (Duchi et al. 2008).
@@ -131,23 +136,25 @@ fn turned(cells: &[f64], width: usize) -> Vec<f64> {
 }
 
 impl<'g> Problem<'g> {
-    fn new(counted: &Counted, graph: &'g Graph, people: f64, with: f64) -> Self {
+    fn new(counted: &Counted, graph: &'g Graph, people: f64, (with, noise): (f64, f64)) -> Self {
         let count = graph.features();
-        let own: Vec<Vec<f64>> = (0..count).map(|feature| nearest(&counted.own(feature), people)).collect();
+        let counts: Vec<(Vec<f64>, f64)> = (0..count).map(|feature| counted.own(feature)).collect();
+        let own: Vec<Vec<f64>> = counts.iter().map(|(own, _)| nearest(own, people)).collect();
         let outcomes = [people - with, with];
         let by_outcome = counted.by_outcome.iter().zip(&own).map(|(cells, own)| {
             Block::together(moved(cells.values(), people), cells.variance(), (own, &outcomes), people, true)
         });
         let edge = |feature: usize| {
-            let Some(parent) = graph.parent(feature) else { return Block::free(Vec::new()) };
+            let Some(parent) = graph.parent(feature) else { return Block::nothing() };
             let of = |pair: &&Pair| pair.of == (feature, parent) || pair.of == (parent, feature);
             let Some(pair) = counted.pairs.iter().find(of) else { unreachable!("edges are of counted pairs") };
             let targets = moved(pair.cells.values(), people);
             let targets = if pair.of.0 == feature { targets } else { turned(&targets, graph.bins(feature)) };
             Block::together(targets, pair.cells.variance(), (&own[feature], &own[parent]), people, false)
         };
-        let blocks = own.iter().cloned().map(Block::free).chain(by_outcome).chain((0..count).map(edge)).collect();
-        Self { graph, blocks, people, with }
+        let alone = own.iter().zip(&counts).map(|(own, (_, noise))| Block::free(own.clone(), *noise));
+        let blocks = alone.chain(by_outcome).chain((0..count).map(edge)).collect();
+        Self { graph, blocks, people, with, noise }
     }
 
     fn len(&self) -> usize {
@@ -163,52 +170,64 @@ impl<'g> Problem<'g> {
             match kind {
                 0 => potentials.nodes[feature].chunks_mut(2).zip(own).for_each(|(bin, own)| bin.fill(*own)),
                 1 => potentials.nodes[feature].iter_mut().zip(own).for_each(|(node, own)| *node += own),
-                _ => potentials.edges[feature].copy_from_slice(own),
+                _ => potentials.edges[feature].iter_mut().zip(own).for_each(|(edge, own)| *edge = *own),
             }
         }
         potentials.level = rest.first().copied().unwrap_or(0.0);
         potentials
     }
 
-    /// What is to be as small as can be, for each person, and its slope.
-    fn at(&self, row: &[f64], slope: &mut [f64]) -> f64 {
+    /// How many people each parameter's cell is expected to have.
+    fn expected(&self, row: &[f64]) -> Vec<f64> {
         let found = self.graph.infer(&self.potentials(row));
-        let count = self.graph.features();
-        let (mut value, mut start) = (self.people * found.log_sum, 0);
-        for (at, block) in self.blocks.iter().enumerate() {
+        let (count, mut all) = (self.graph.features(), Vec::with_capacity(row.len()));
+        for (at, _) in self.blocks.iter().enumerate().filter(|(_, block)| !block.targets.is_empty()) {
             let (kind, feature) = (at / count, at % count);
-            let expected = match kind {
-                0 => sums(&found.nodes[feature], 2, false),
-                1 => found.nodes[feature].clone(),
-                _ => found.edges[feature].clone(),
-            };
-            for ((target, held), expected) in block.targets.iter().zip(&block.held).zip(expected) {
-                let here = row[start];
-                value += here * (0.5 * held * here - target);
-                slope[start] = (self.people * expected - target + held * here) / self.people;
-                start += 1;
+            match kind {
+                0 => all.extend(sums(&found.nodes[feature], 2, false)),
+                1 => all.extend(&found.nodes[feature]),
+                _ => all.extend(&found.edges[feature]),
             }
         }
-        slope[start] = (self.people * found.rate() - self.with) / self.people;
-        (value - row[start] * self.with) / self.people
+        all.push(found.rate());
+        all.iter_mut().for_each(|share| *share *= self.people);
+        all
     }
 
-    /// About how sharply it bends along each parameter.
-    fn bends(&self) -> Vec<f64> {
-        let of = |block: &Block| {
-            let both = block.targets.iter().zip(&block.held);
-            both.map(|(target, held)| (target.max(0.0) + held) / self.people).collect::<Vec<_>>()
-        };
-        let share = self.with / self.people;
-        self.blocks.iter().flat_map(of).chain([(share * (1.0 - share)).max(LEAST)]).collect()
+    /// What is asked of each parameter, in the order of a row.
+    fn terms(&self) -> Vec<Term> {
+        let mut terms = Vec::with_capacity(self.len());
+        for &Block { ref targets, noise, held } in &self.blocks {
+            terms.extend(targets.iter().map(|&target| Term { target, noise, held }));
+        }
+        terms.push(Term { target: self.with, noise: self.noise, held: 0.0 });
+        terms
+    }
+
+    /// As if nothing went together.
+    fn apart(&self) -> Vec<f64> {
+        let log = |count: &f64| (count.max(0.5) / self.people).ln();
+        let count = self.graph.features();
+        let mut row = vec![0.0; self.len()];
+        let own = self.blocks.iter().take(count).flat_map(|block| &block.targets);
+        row.iter_mut().zip(own).for_each(|(at, own)| *at = log(own));
+        if let Some(level) = row.last_mut() {
+            *level = (self.with / (self.people - self.with)).ln();
+        }
+        row
     }
 }
 
 /// Potentials of the distribution that is looked for.
-pub(super) fn fit(counted: &Counted, graph: &Graph, people: f64, with: f64) -> Result<Potentials, MarginalsError> {
+pub(super) fn fit(
+    counted: &Counted,
+    graph: &Graph,
+    people: f64,
+    with: (f64, f64),
+) -> Result<Potentials, MarginalsError> {
     let problem = Problem::new(counted, graph, people, with);
-    let row = minimise(problem.len(), &problem.bends(), |row, slope| problem.at(row, slope))
-        .map_err(MarginalsError::Unsettled)?;
+    let row =
+        least(problem.apart(), &problem.terms(), |row| problem.expected(row)).map_err(MarginalsError::Unsettled)?;
     Ok(problem.potentials(&row))
 }
 

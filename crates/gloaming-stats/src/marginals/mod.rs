@@ -1,24 +1,25 @@
 //! Learning again without anybody's rows: from released counts of (feature × outcome) and (feature × feature).
 //!
-//! [`learn`] finds the joint distribution that says no more than was counted: of all that agree with the counts within
-//! their noise, the one of greatest entropy. It has the form of a graph in which the outcome stands by every feature, and
-//! features stand by each other along a tree ([`tree`]), so everything is worked out exactly:
+//! [`learn`] finds the likeliest distribution of a form that says no more than was counted: the one that has the greatest entropy
+//! of all with the same counts. Its graph has the outcome beside every feature, and features beside each other along a tree
+//! ([`tree`]), so everything is worked out exactly:
 //!
 //! ```text
 //! P(y, x) ∝ exp( level·y + Σ own(x_f) + Σ by_outcome(x_f, y) + Σ pair(x_f, x_g) )
 //! ```
 //!
-//! What each feature and the outcome are by themselves is taken as counted. What goes *together* is held back by a Gaussian
-//! prior (Chen and Rosenfeld 2000; Dudík, Phillips and Schapire 2007), so that noise does not become a rule. How strong it
-//! is, each table tells: effects are as large as makes it likeliest, given its noise and chance (empirical Bayes), and none
-//! where those alone make it likelier. The problem is convex and has one answer.
+//! How far counts may be off is known: chance puts all tables off together, for they are of the same people, and noise puts each
+//! off by itself. So two inputs that are nearly one are not set against each other, by huge effects for nobody, to make two tables
+//! of different noise both true. What goes *together* is held back by a Gaussian prior (Chen and Rosenfeld 2000), so that noise
+//! does not become a rule. How strong it is, each table tells: effects are as large as makes it likeliest, given its noise and
+//! chance (empirical Bayes), and none where those alone make it likelier.
 //!
 //! Given its features, the outcome's log-odds then are a level and a number for each feature's bin ([`Joint::weights`]): an
 //! additive model, which devices run as they are. For any other learner [`Joint::session`] draws sessions of nobody.
 
 mod infer;
 mod learn;
-mod minimise;
+mod squares;
 pub mod tree;
 
 use crate::draws::Draws;
@@ -27,8 +28,8 @@ use crate::{Cells, CellsError};
 
 use infer::{Graph, Potentials};
 
-/// Most features; a tree of more is worked out in seconds, and a budget of a day does not pay for more.
-pub const FEATURES: usize = 32;
+/// Most features: eight that all go together take five seconds, so many three minutes, and a day's budget does not pay for more.
+pub const FEATURES: usize = 24;
 
 /// Why nothing can be learnt.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -127,12 +128,12 @@ impl Counted {
             let with: f64 = cells.values().iter().skip(1).step_by(2).sum();
             (with, cells.variance() * (cells.values().len() / 2) as f64)
         };
-        let precision: f64 = self.by_outcome.iter().map(|cells| 1.0 / (of(cells).1 + LEAST)).sum();
-        (mean(self.by_outcome.iter().map(of)), (1.0 / precision - LEAST).max(0.0))
+        (mean(self.by_outcome.iter().map(of)), together(self.by_outcome.iter().map(|cells| of(cells).1)))
     }
 
-    /// People by bin of a feature, whatever else, from every table that it is in: as counted, some below zero.
-    fn own(&self, feature: usize) -> Vec<f64> {
+    /// People by bin of a feature, whatever else, from every table that it is in: as counted, some below zero. And the
+    /// variance of each.
+    fn own(&self, feature: usize) -> (Vec<f64>, f64) {
         let mut tables =
             vec![(sums(self.by_outcome[feature].values(), 2, false), self.by_outcome[feature].variance() * 2.0)];
         for Pair { of: (one, other), cells } in &self.pairs {
@@ -143,7 +144,8 @@ impl Counted {
                 tables.push((sums(cells.values(), width, true), cells.variance() * self.bins[*one] as f64));
             }
         }
-        (0..self.bins[feature]).map(|bin| mean(tables.iter().map(|(sums, variance)| (sums[bin], *variance)))).collect()
+        let of = |bin: usize| mean(tables.iter().map(|(sums, variance)| (sums[bin], *variance)));
+        ((0..self.bins[feature]).map(of).collect(), together(tables.iter().map(|(_, variance)| *variance)))
     }
 }
 
@@ -157,6 +159,12 @@ fn mean(values: impl Iterator<Item = (f64, f64)>) -> f64 {
         (sum + value * precision, weight + precision)
     });
     sum / weight
+}
+
+/// The variance of that mean.
+fn together(variances: impl Iterator<Item = f64>) -> f64 {
+    let precision: f64 = variances.map(|variance| 1.0 / (variance + LEAST)).sum();
+    (1.0 / precision - LEAST).max(0.0)
 }
 
 /// Sums of rows of a table of so many columns, or of its columns.
@@ -178,7 +186,7 @@ pub struct Joint {
     tables: Vec<Vec<f64>>,
 }
 
-/// Learns the distribution of greatest entropy that agrees with what was counted, as its noise allows.
+/// Learns the distribution that agrees with what was counted as far as its noise and chance allow.
 ///
 /// # Errors
 /// When too few people have, or lack, the outcome.
@@ -191,7 +199,7 @@ pub fn learn(counted: &Counted) -> Result<Joint, MarginalsError> {
         }
     }
     let graph = Graph::new(counted.bins.clone(), &tree::spanning(counted));
-    let potentials = learn::fit(counted, &graph, people, with)?;
+    let potentials = learn::fit(counted, &graph, people, (with, variance))?;
     let found = graph.infer(&potentials);
     Ok(Joint { rate: found.rate(), tables: graph.conditionals(&found), graph, potentials, people })
 }

@@ -10,7 +10,7 @@ use super::{Counted, Pair};
 #[must_use]
 pub fn spanning(counted: &Counted) -> Vec<(usize, usize)> {
     let people = counted.people();
-    let own: Vec<Vec<f64>> = (0..counted.bins.len()).map(|feature| counted.own(feature)).collect();
+    let own: Vec<Vec<f64>> = (0..counted.bins.len()).map(|feature| counted.own(feature).0).collect();
     let mut pairs: Vec<(f64, (usize, usize))> =
         counted.pairs.iter().map(|pair| (dependence(pair, &own, people), pair.of)).collect();
     // The strongest first; of equals the first counted, so that the answer is one.
