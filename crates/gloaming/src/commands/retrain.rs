@@ -25,7 +25,9 @@ const REFERENCE: usize = 64;
 const BACKGROUND: usize = 32;
 /// Everything that is drawn follows from it.
 const SEED: u64 = 20_261_127;
-/// Scores apart at least, as manifests want them.
+/// Edges of bins of scores.
+const EDGES: usize = 19;
+/// Scores and edges apart at least; manifests want half of it, and a device tells scores by seven digits.
 const APART: f64 = 2e-6;
 
 /// What to read and where to write.
@@ -232,27 +234,37 @@ fn session(learnt: &Learnt<'_>, policy: &Policy, joint: &Joint, draws: &mut Draw
 }
 
 /// 19 edges of 20 bins with as many scores in each, as near as scores that are few and alike allow; and the mean of each.
-/// Edges lie between scores: what lies on one falls to either side by its last digit.
+/// Edges lie between scores that differ, and clear of both: what lies on one would fall to either side by its last digit.
 fn score_bins(scores: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut sorted = scores.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let mut edges: Vec<f64> = Vec::new();
-    for at in 1..20 {
-        let score = sorted[at * sorted.len() / 20];
-        let below = sorted[..sorted.partition_point(|other| *other < score)].last().copied().unwrap_or(0.0);
-        let between = f64::midpoint(below, score).clamp(APART * at as f64, 1.0 - APART * (20 - at) as f64);
-        edges.push(edges.last().map_or(between, |before: &f64| between.max(before + APART)));
+    let gaps: Vec<usize> = (1..sorted.len()).filter(|&at| sorted[at] - sorted[at - 1] >= 2.0 * APART).collect();
+    let middle = |at: usize| f64::midpoint(sorted[at - 1], sorted[at]);
+    let (mut edges, mut from) = (Vec::with_capacity(EDGES), 0);
+    for at in 1..=EDGES.min(gaps.len()) {
+        // Gaps that are left must do for the edges that are left.
+        let until = gaps.len() - (EDGES.min(gaps.len()) - at);
+        let wanted = at * sorted.len() / (EDGES + 1);
+        let nearest = (from..until).min_by_key(|gap| gaps[*gap].abs_diff(wanted)).unwrap_or(from);
+        edges.push(middle(gaps[nearest]));
+        from = nearest + 1;
+    }
+    // Of few scores: the other bins are where nothing is.
+    while edges.len() < EDGES {
+        let mut points = [&[0.0, 1.0], &edges[..], &sorted[..]].concat();
+        points.sort_by(f64::total_cmp);
+        let widest = points.windows(2).max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0])));
+        edges.extend(widest.map(|gap| f64::midpoint(gap[0], gap[1])));
+        edges.sort_by(f64::total_cmp);
     }
     let ends = [&[0.0], &edges[..], &[1.0]].concat();
-    let mut means: Vec<f64> = Vec::new();
-    for bin in ends.windows(2) {
-        let here =
-            &sorted[sorted.partition_point(|score| *score < bin[0])..sorted.partition_point(|score| *score < bin[1])];
-        let middle =
-            if here.is_empty() { f64::midpoint(bin[0], bin[1]) } else { here.iter().sum::<f64>() / here.len() as f64 };
-        let after = means.last().map_or(middle, |before: &f64| middle.max(before + APART / 2.0));
-        means.push(after.clamp(bin[0], bin[1]));
-    }
+    let mean = |bin: &[f64]| {
+        let of = |end: f64| sorted.partition_point(|score| *score < end);
+        let last = if bin[1] == 1.0 { sorted.len() } else { of(bin[1]) };
+        let here = &sorted[of(bin[0])..last];
+        if here.is_empty() { f64::midpoint(bin[0], bin[1]) } else { here.iter().sum::<f64>() / here.len() as f64 }
+    };
+    let means = ends.windows(2).map(mean).collect();
     (edges, means)
 }
 
@@ -382,10 +394,18 @@ mod tests {
 
     #[test]
     fn score_bins_are_those_of_a_manifest_whatever_the_scores() {
-        for scores in
-            [vec![0.3; 100], (0..100).map(|at| f64::from(at) / 99.0).collect(), [vec![0.0; 60], vec![1.0; 60]].concat()]
-        {
+        let dithered = |at: u32, of: f64| of + f64::from(at) * 1e-9;
+        for scores in [
+            vec![0.3; 100],
+            (0..100).map(|at| f64::from(at) / 99.0).collect(),
+            [vec![0.0; 60], vec![1.0; 60]].concat(),
+            (0..900).map(|at| dithered(at, [0.12, 0.120_01, 0.55][(at % 3) as usize])).collect(),
+        ] {
             let (edges, means) = score_bins(&scores);
+            // Nobody is near an edge, and what is alike is in one bin.
+            assert!(edges.iter().all(|edge| scores.iter().all(|score| (edge - score).abs() >= 1e-6)), "{edges:?}");
+            let bin = |score: &f64| edges.iter().filter(|edge| *edge < score).count();
+            assert!(scores.iter().zip(&scores[3..]).all(|(a, b)| (a - b).abs() > 1e-5 || bin(a) == bin(b)));
             assert!(edges.len() == 19 && edges.is_sorted_by(|a, b| b - a >= 1e-6) && edges[0] > 0.0 && edges[18] < 1.0);
             let ends = [&[0.0], &edges[..], &[1.0]].concat();
             assert!(means.len() == 20 && means.is_sorted_by(|a, b| b - a >= 1e-6 * 0.999));
