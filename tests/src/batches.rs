@@ -114,7 +114,7 @@ pub async fn centre(store: StoreAddress, policy: &Policy, key: &Key) -> Running 
         edges: BTreeMap::new(),
         password: None,
         assets: gloaming::assets::find(None).expect("assets"),
-        webhook: None,
+        telling: gloaming_central::Telling::default(),
         look: gloaming_central::LOOK,
         more: axum::Router::new(),
         clock: gloaming_edge::system_clock(),

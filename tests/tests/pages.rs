@@ -38,8 +38,8 @@ async fn route_changes_and_returns_from_the_cache_count_once_each() {
     assert_eq!(feature(&page, "pages").await, json!(4));
     assert_eq!(feature(&page, "pages-product").await, json!(2));
 
-    // A visit that is left before all four models scored it tells the rest later, in a submission of its own.
-    page.until("gloaming('status').then((s) => s.scores?.length === 4)").await.unwrap();
+    // A visit that is left before all five models scored it tells the rest later, in a submission of its own.
+    page.until("gloaming('status').then((s) => s.scores?.length === 5)").await.unwrap();
     // Another page of the site and back: the browser shows the old page from its cache, without loading it.
     page.eval("window.__same = true").await.unwrap();
     page.goto(&format!("{}/account", stage.demo.shop)).await.unwrap();

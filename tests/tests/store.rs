@@ -375,13 +375,28 @@ async fn an_alert_is_written_down_once_and_told_once() {
         assert!(note("drift/pages", 10).await.unwrap(), "{name}");
         assert!(!note("drift/pages", 20).await.unwrap(), "{name}");
         assert!(note("drift/time", 20).await.unwrap(), "{name}");
-        let untold: Vec<String> = store.untold_alerts(9).await.unwrap().into_iter().map(|alert| alert.key).collect();
-        assert_eq!(untold, ["drift/pages", "drift/time"], "{name}");
-        store.told_alert("shop.example", "drift/pages", 30).await.unwrap();
+        let untold = async |way: &str| store.untold_alerts(way, 9).await.unwrap();
+        let first = untold("mail").await.remove(0);
+        assert_eq!((&*first.key, untold("webhook").await.len()), ("drift/pages", 2), "{name}");
+        // Told in one of two ways it is not told yet, and not told in that way again.
+        for _ in 0..2 {
+            store.told_alert(&first, "webhook").await.unwrap();
+            store.settle_alerts(&["mail", "webhook"], 29).await.unwrap();
+            let times: Vec<_> =
+                store.alerts("shop.example", 9).await.unwrap().iter().map(|alert| alert.told_ms).collect();
+            assert_eq!(
+                (times, untold("webhook").await.len(), untold("mail").await.len()),
+                (vec![None; 2], 1, 2),
+                "{name}"
+            );
+        }
+        store.settle_alerts(&[], 29).await.unwrap();
+        store.told_alert(&first, "mail").await.unwrap();
+        store.settle_alerts(&["mail", "webhook"], 30).await.unwrap();
         let all = store.alerts("shop.example", 9).await.unwrap();
         let times: Vec<_> = all.iter().map(|alert| (alert.since_ms, alert.last_ms, alert.told_ms)).collect();
         assert_eq!(times, [(20, 20, None), (10, 20, Some(30))], "{name}: {all:#?}");
-        assert_eq!(store.untold_alerts(9).await.unwrap().len(), 1, "{name}");
+        assert_eq!((untold("mail").await.len(), untold("webhook").await.len()), (1, 1), "{name}");
         for at in 0..1_000u64 {
             store.note_alert("shop.example", &format!("sudden/{at}"), "sudden", "x", 100 + at).await.unwrap();
         }

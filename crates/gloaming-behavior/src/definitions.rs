@@ -189,6 +189,7 @@ features! {
         PurchaseDays, "purchase-days", "days", 1, "days (UTC) with a purchase, before this visit", "Fader and Hardie: repeat purchases and the first one, a day counting once";
         PurchaseSpan, "purchase-span", "days", 1, "days from the first to the last day with a purchase, before this visit", "Fader and Hardie: recency, t_x";
         PurchaseAge, "purchase-age", "days", 1, "days since the first day with a purchase; 0 without one", "Fader and Hardie: age, T";
+        PurchaseSpent, "purchase-spent", "money", 100, "worth of everything bought before this visit", "Fader and Hardie: monetary value, summed";
     }
 }
 

@@ -16,9 +16,11 @@ pub(crate) struct History {
     purchase_days: u32,
     first_purchase: u64,
     last_purchase: u64,
+    /// In hundredths.
+    spent: u32,
 }
 
-cbor_record!(History { visits, last_ms, purchase_days, first_purchase, last_purchase });
+cbor_record!(History { visits, last_ms, purchase_days, first_purchase, last_purchase, spent });
 
 /// Days since 1970 of a month's number, by Hinnant's `civil_from_days`
 /// (howardhinnant.github.io/date_algorithms.html).
@@ -49,6 +51,7 @@ impl History {
         if features.number(Number::Purchases) == 0 {
             return;
         }
+        self.spent = self.spent.saturating_add(features.number(Number::PurchaseValue));
         let day = started_ms / DAY_MS;
         if self.purchase_days == 0 {
             self.first_purchase = day;
@@ -68,13 +71,14 @@ impl History {
         categories[Category::VisitWeek as usize] = again(week(last_ms) == week(now_ms));
         categories[Category::VisitMonth as usize] = again(month(last_ms) == month(now_ms));
         features.numbers[Number::Returning as usize] = u32::from(seen);
-        // These five stand last and in this order.
+        // These six stand last and in this order.
         features.numbers[Number::VisitsBefore as usize..].copy_from_slice(&[
             self.visits,
             if seen { days(last_ms / DAY_MS, today) } else { 0 },
             self.purchase_days,
             days(self.first_purchase, self.last_purchase),
             if self.purchase_days > 0 { days(self.first_purchase, today) } else { 0 },
+            self.spent,
         ]);
         self.visits = self.visits.saturating_add(1);
         self.last_ms = now_ms;
@@ -103,6 +107,7 @@ mod tests {
     fn purchases_are_counted_by_the_day_they_began_on() {
         let mut bought = Features::EMPTY;
         bought.numbers[Number::Purchases as usize] = 3;
+        bought.numbers[Number::PurchaseValue as usize] = 1_250;
         let (mut history, mut seen) = (History::default(), Features::EMPTY);
         let at = |day: u64| day * DAY_MS + 5;
         history.begin(at(100), &mut seen);
@@ -121,6 +126,8 @@ mod tests {
             (number(Number::PurchaseDays), number(Number::PurchaseSpan), number(Number::PurchaseAge)),
             (2, 10, 31)
         );
+        // What is bought twice a day is paid twice.
+        assert_eq!(number(Number::PurchaseSpent), 3_750);
         // A clock that was ahead and is set right counts no day twice, and gives no age below none.
         history.begin(at(90), &mut seen);
         assert_eq!((seen.number(Number::DaysSinceVisit), seen.number(Number::PurchaseAge)), (0, 0));

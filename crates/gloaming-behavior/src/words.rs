@@ -170,6 +170,12 @@ const NAMES: [Words; NUMBERS + CATEGORIES] = [
         "jours depuis le premier achat",
         "días desde la primera compra",
     ],
+    [
+        "worth of earlier purchases",
+        "Wert früherer Einkäufe",
+        "montant des achats précédents",
+        "importe de compras anteriores",
+    ],
 ];
 
 /// The words of categories that are the same on every site.

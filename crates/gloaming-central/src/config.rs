@@ -7,7 +7,7 @@ use std::time::Duration;
 use gloaming_http::Assets;
 use gloaming_policy::author::{PublicKey, SignError};
 
-use crate::alerts::Webhook;
+use crate::alerts::Telling;
 use crate::store::{StoreAddress, StoreError};
 
 /// The centre's time, ms since 1970: for "received" columns and expiry, never for windows.
@@ -30,7 +30,7 @@ pub struct Config {
     /// `dashboard/…`.
     pub assets: Assets,
     /// Where alerts are told; they are looked for and shown in any case.
-    pub webhook: Option<Webhook>,
+    pub telling: Telling,
     /// Pause between two looks for alerts; [`LOOK`] unless somebody watches.
     pub look: Duration,
     /// Routes beside its own.

@@ -21,7 +21,7 @@ mod sudden;
 mod trials;
 mod watch;
 
-pub use alerts::{Alert, Webhook, signature};
+pub use alerts::{Alert, Mail, MailError, MailServer, MailTls, Telling, Webhook, signature};
 pub use config::{CentralError, Clock, Config, LOOK};
 pub use fair::{Fair, FairGroup};
 pub use overview::{Budget, MetricView, Overview, SiteRow, Total, WindowView};

@@ -118,7 +118,7 @@ impl Running {
 /// Whatever keeps it from starting, said before it listens.
 pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Running, CentralError> {
     let listener = listener.into();
-    let Config { store, retain_days, pins, policies: signed, edges, password, assets, webhook, look, more, clock } =
+    let Config { store, retain_days, pins, policies: signed, edges, password, assets, telling, look, more, clock } =
         config;
     let edges = Edges::new(edges)?;
     if let Some(days) = retain_days.filter(|days| *days < LEAST_DAYS) {
@@ -152,7 +152,7 @@ pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Runn
         clock: Arc::clone(&context.clock),
         policies: Box::new(move || Arc::clone(&believed.trust().policies)),
         watch: Arc::clone(&context.watch),
-        webhook,
+        telling,
         pause: look,
     };
     let mut others = vec![tokio::spawn(looking.run())];

@@ -36,7 +36,7 @@ fn config(folder: &Path, owner: &Key, edge: &Key) -> Config {
         edges: BTreeMap::from([("edge-1".to_owned(), vec![edge.public()])]),
         password: None,
         assets: Assets::from_files([("dashboard/index.html".to_owned(), Bytes::from_static(b"<!doctype html>"))]),
-        webhook: None,
+        telling: gloaming_central::Telling::default(),
         look: gloaming_central::LOOK,
         more: axum::Router::new(),
         clock: Arc::new(|| NOW),

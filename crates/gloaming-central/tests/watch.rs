@@ -122,7 +122,7 @@ async fn seen_by(policy: Policy, weeks: &[Week], seed: u64) -> Value {
         edges: BTreeMap::from([("edge-1".to_owned(), vec![edge.public()])]),
         password: None,
         assets: Assets::from_files([]),
-        webhook: None,
+        telling: gloaming_central::Telling::default(),
         look: gloaming_central::LOOK,
         more: axum::Router::new(),
         clock: Arc::new(|| NOW),

@@ -19,6 +19,7 @@ mod lower;
 mod manifest;
 mod model;
 mod node;
+mod tensors;
 mod trees;
 
 pub use explain::{Explanation, Reason, Scale};

@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 use crate::explain::Form;
 use crate::manifest::{BACKGROUND, Manifest, ManifestError};
 use crate::node::Node;
-use crate::trees;
+use crate::{tensors, trees};
 
 /// How far a reference row may be off.
 pub const TOLERANCE: f32 = 1e-5;
@@ -260,6 +260,9 @@ fn check_graph(manifest: &Manifest, proto: &tract_onnx::pb::ModelProto) -> Resul
         {
             return Err(ModelError::File(format!("has trees that cannot be walked (node `{}`): {why}", node.name)));
         }
+    }
+    if let Some(why) = tensors::unreadable(graph) {
+        return Err(ModelError::File(why));
     }
     // tract 0.23 looks an output up among what nodes give, and ends where it is not there.
     let given = |name: &String| graph.node.iter().any(|node| node.output.contains(name));

@@ -60,6 +60,10 @@ policies = ["policy.signed"]
 # password_file = "password"               # needed when `listen` is not on this machine
 # webhook = "https://ops.example/alerts"   # told of drift, broken guardrails, sudden growth and the like, each once
 # webhook_secret_file = "webhook.secret"   # signs what is posted there; 16 bytes at least
+# smtp = "smtps://mail.example"            # or smtp:// for STARTTLS: the same by mail, one message for what is new at a site
+# smtp_user = "gloaming"                   # with smtp_password_file, where the server wants to know; smtp_ca is an authority of your own
+# mail_from = "gloaming@shop.example"
+# mail_to = ["ops@shop.example"]
 # link = "https://centre.example"          # this centre as people know it, for the alert
 
 [central.sites]

@@ -2,31 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use gloaming_http::{Client, Roots};
 use serde_json::Value;
 
 mod support;
-use support::{Site, body, until_ready};
-
-fn pem(kind: &str, der: &[u8]) -> String {
-    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der))
-}
-
-/// Both files of a new certificate for this machine.
-fn certify(folder: &Path) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
-    fs::write(folder.join("fullchain.pem"), pem("CERTIFICATE", certificate.der())).unwrap();
-    fs::write(folder.join("privkey.pem"), pem("PRIVATE KEY", &key.serialize_der())).unwrap();
-    let private = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600);
-    fs::set_permissions(folder.join("privkey.pem"), private).unwrap();
-}
+use support::{Site, body, certify, until_ready};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_in_tls_delivers_and_renews_its_certificate() {

@@ -56,7 +56,8 @@ Wants=network-online.target
 [Service]
 ExecStart=/usr/local/bin/gloaming %i --config /var/lib/gloaming/gloaming.toml
 # Sites and policies without a restart: systemctl reload gloaming@edge gloaming@central
-ExecReload=/bin/kill -HUP $MAINPID
+# By the shell, which is everywhere: /bin/kill is a package that small systems lack.
+ExecReload=/bin/sh -c 'kill -HUP $MAINPID'
 WorkingDirectory=/var/lib/gloaming
 StateDirectory=gloaming
 StateDirectoryMode=0700

@@ -1,26 +1,22 @@
-//! Alerts: what calls for somebody is looked for, every minute as a rule, written down, and told to a webhook once.
+//! Alerts: what calls for somebody is looked for, every minute as a rule, written down, and told once, to a webhook, by
+//! mail, or both.
 //!
-//! ```text
-//! POST webhook
-//! x-gloaming-signature: t=1795430000,v1=HEX      HMAC-SHA256 under the shared secret, of "t.body"
-//! { "site": "shop.example", "kind": "drift", "key": "drift/…", "words": "…", "since_ms": …, "link": "https://…" }
-//! ```
-//! An alert is told until the webhook answers with 2xx, a minute apart and with growing pauses, and not again: what was
-//! told stands in the database, so that neither a restart nor a second centre repeats it. An alert that is found no more
-//! stays in the list as over.
+//! An alert is told until it is taken, a minute apart and with growing pauses, and not again: what was told, and in which way,
+//! stands in the database, so that neither a restart nor a second centre repeats it, and one way that fails keeps no other
+//! from telling. An alert that is found no more stays in the list as over.
 
 mod found;
+mod mail;
+mod tell;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use gloaming_http::Client;
-use gloaming_signal::hash::hex;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Serialize;
-use sha2::Sha256;
 use utoipa::ToSchema;
+
+pub use self::mail::{Mail, MailError, MailServer, MailTls};
+pub use self::tell::{Telling, Webhook, signature};
 
 use self::found::{Found, found};
 use crate::config::{Clock, LOOK};
@@ -32,23 +28,8 @@ use crate::watch::Watch;
 
 /// Windows of each metric in which sudden growth is looked for; what is older was told, or was before anybody listened.
 const WINDOWS: u32 = 30;
-/// Alerts told at one look: a webhook is no queue, and the rest comes a minute later.
-const AT_ONCE: u32 = 20;
 /// Longest pause after failures, in looks.
 const LONGEST: u32 = 60;
-
-/// Where alerts are told.
-#[derive(Clone)]
-pub struct Webhook {
-    /// Its address.
-    pub address: String,
-    /// What both sides know.
-    pub secret: Vec<u8>,
-    /// Posts to it.
-    pub client: Client,
-    /// Where people look, for the link: the centre's address as they know it.
-    pub link: String,
-}
 
 /// An alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -70,8 +51,17 @@ pub struct Alert {
 }
 
 /// All kinds, so that one of which there is none reads 0 and not nothing.
-const KINDS: [&str; 8] =
-    ["calibration", "conflict", "drift", "expiry", "experiment-settled", "experiment-stop", "failing", "sudden"];
+const KINDS: [&str; 9] = [
+    "calibration",
+    "conflict",
+    "drift",
+    "expiry",
+    "experiment-settled",
+    "experiment-stop",
+    "failing",
+    "fairness",
+    "sudden",
+];
 
 /// What calls for somebody now, for Prometheus (text format 0.0.4). Totals of all sites: which site it is about is in the alert.
 ///
@@ -87,30 +77,10 @@ pub(crate) async fn metrics(store: &Store, now_ms: u64) -> Result<String, StoreE
         text.push_str(&format!("gloaming_alerts{{kind=\"{kind}\"}} {count}\n"));
     }
     text.push_str(
-        "# HELP gloaming_alerts_untold Alerts that no webhook took yet.\n# TYPE gloaming_alerts_untold gauge\n",
+        "# HELP gloaming_alerts_untold Alerts that were not told yet.\n# TYPE gloaming_alerts_untold gauge\n",
     );
     text.push_str(&format!("gloaming_alerts_untold {untold}\n"));
     Ok(text)
-}
-
-/// What is posted.
-#[derive(Serialize)]
-struct Told<'a> {
-    site: &'a str,
-    kind: &'a str,
-    key: &'a str,
-    words: &'a str,
-    since_ms: u64,
-    link: &'a str,
-}
-
-/// The signature of a body at a time, s since 1970.
-#[must_use]
-pub fn signature(secret: &[u8], at_s: u64, body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
-    mac.update(format!("{at_s}.").as_bytes());
-    mac.update(body);
-    format!("t={at_s},v1={}", hex(&mac.finalize().into_bytes()))
 }
 
 /// What a look needs.
@@ -119,7 +89,7 @@ pub(crate) struct Looking {
     pub(crate) clock: Clock,
     pub(crate) policies: Box<dyn Fn() -> Arc<Policies> + Send + Sync>,
     pub(crate) watch: Arc<Watch>,
-    pub(crate) webhook: Option<Webhook>,
+    pub(crate) telling: Telling,
     pub(crate) pause: Duration,
 }
 
@@ -159,34 +129,6 @@ impl Looking {
         Ok(found(policy, &overview, &models, &experiments, (now_ms, alarmed_ms)))
     }
 
-    /// Tells what was not told yet; whether all of it was taken.
-    pub(crate) async fn tell(&self) -> Result<bool, StoreError> {
-        let Some(webhook) = &self.webhook else { return Ok(true) };
-        let mut all = true;
-        for alert in self.store.untold_alerts(AT_ONCE).await? {
-            let Alert { site, kind, key, words, since_ms, .. } = &alert;
-            let told = Told { site, kind, key, words, since_ms: *since_ms, link: &webhook.link };
-            let Ok(body) = serde_json::to_vec(&told) else { unreachable!("texts and numbers always serialise") };
-            let now_ms = (self.clock)();
-            let signed = signature(&webhook.secret, now_ms / 1_000, &body);
-            let answer =
-                webhook.client.post_with(&webhook.address, ("x-gloaming-signature", &signed), Bytes::from(body));
-            match answer.await {
-                Ok((status, ..)) if status.is_success() => self.store.told_alert(site, key, now_ms).await?,
-                // It may be this one alert that is not taken: the others are told all the same.
-                Ok((status, ..)) => {
-                    tracing::error!(%status, site, key, "the webhook did not take an alert; it is told again later");
-                    all = false;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the webhook does not answer; alerts are told again later");
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(all)
-    }
-
     /// Looks and tells for ever.
     pub(crate) async fn run(self) {
         let (mut failures, mut wait) = (0u32, 0);
@@ -197,7 +139,7 @@ impl Looking {
             if wait > 0 {
                 wait -= 1;
             } else {
-                let taken = self.tell().await.unwrap_or_else(|error| {
+                let taken = self.telling.tell(&self.store, (self.clock)()).await.unwrap_or_else(|error| {
                     tracing::error!(%error, "alerts could not be read");
                     false
                 });

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use axum::extract::State;
 use axum::routing::post;
-use gloaming_http::serve;
+use bytes::Bytes;
+use gloaming_http::{Client, serve};
 use gloaming_policy::Policy;
 use gloaming_policy::author::{compile, template};
 use gloaming_signal::{Release, ReleaseState, SealedBatch};
@@ -136,17 +137,20 @@ async fn scene(policy: Policy) -> Scene {
         policies: Box::new(move || Arc::clone(&policies)),
         watch: Arc::default(),
         pause: Duration::ZERO,
-        webhook: Some(Webhook {
-            address,
-            secret: SECRET.to_vec(),
-            client: Client::new(Duration::from_secs(5)),
+        telling: Telling {
+            webhook: Some(Webhook { address, secret: SECRET.to_vec(), client: Client::new(Duration::from_secs(5)) }),
+            mail: None,
             link: "https://centre.example".into(),
-        }),
+        },
     };
     Scene { _folder: folder, looking, hook, now, stop }
 }
 
 impl Scene {
+    async fn tell(&self) -> Result<bool, StoreError> {
+        self.looking.telling.tell(&self.looking.store, (self.looking.clock)()).await
+    }
+
     fn told(&self) -> Vec<Value> {
         let got = std::mem::take(&mut *self.hook.got.lock().unwrap());
         let checked = |(signed, body): (String, Vec<u8>)| {
@@ -165,11 +169,11 @@ async fn what_calls_for_somebody_is_told_once() {
     filled(&scene.looking.store, &policy, 900, 6).await;
     scene.looking.look().await.unwrap();
     // Nobody takes it: nothing is lost, and it is told when somebody does.
-    assert!(!scene.looking.tell().await.unwrap());
+    assert!(!scene.tell().await.unwrap());
     scene.hook.answers.store(1, Ordering::SeqCst);
-    assert!(!scene.looking.tell().await.unwrap(), "one of two was taken");
+    assert!(!scene.tell().await.unwrap(), "one of two was taken");
     scene.hook.answers.store(10, Ordering::SeqCst);
-    assert!(scene.looking.tell().await.unwrap());
+    assert!(scene.tell().await.unwrap());
     let told = scene.told();
     let mut kinds: Vec<&str> = told.iter().map(|alert| alert["kind"].as_str().unwrap()).collect();
     kinds.sort_unstable();
@@ -193,7 +197,7 @@ async fn what_calls_for_somebody_is_told_once() {
     // Found again, an hour later and by another process: known.
     scene.now.fetch_add(3_600_000, Ordering::SeqCst);
     scene.looking.look().await.unwrap();
-    assert!(scene.looking.tell().await.unwrap());
+    assert!(scene.tell().await.unwrap());
     assert_eq!(scene.told(), Vec::<Value>::new());
     let alerts = scene.looking.store.alerts("blog.example", 100).await.unwrap();
     assert_eq!(alerts.len(), 2);
@@ -216,7 +220,7 @@ async fn an_ordinary_site_calls_for_nobody_until_its_policy_expires() {
     {
         scene.now.store((TODAY + days) * DAY, Ordering::SeqCst);
         scene.looking.look().await.unwrap();
-        assert!(scene.looking.tell().await.unwrap());
+        assert!(scene.tell().await.unwrap());
         let told = scene.told();
         assert_eq!(told.len(), usize::from(wanted.is_some()), "day {days}: {told:#?}");
         if let Some(words) = wanted {
@@ -235,9 +239,9 @@ async fn an_alert_that_is_refused_does_not_stand_in_the_way() {
         store.note_alert("blog.example", about, "drift", about, 10 + at as u64).await.unwrap();
     }
     scene.hook.answers.store(10, Ordering::SeqCst);
-    assert!(!scene.looking.tell().await.unwrap(), "one was not taken");
+    assert!(!scene.tell().await.unwrap(), "one was not taken");
     assert_eq!(scene.told().len(), 2);
-    assert_eq!(store.untold_alerts(9).await.unwrap().len(), 1);
+    assert_eq!(store.untold_alerts("webhook", 9).await.unwrap().len(), 1);
     let _ = scene.stop.send(());
 }
 
@@ -253,4 +257,39 @@ async fn a_thousand_alerts_are_kept() {
     assert_eq!((alerts.len(), alerts[0].since_ms, alerts[999].since_ms), (1_000, 1_009, 10));
     assert_eq!(alerts[0].words.len(), 1_000, "cut between characters");
     let _ = scene.stop.send(());
+}
+
+/// One way that fails neither holds up the other nor has it told again.
+#[tokio::test]
+async fn what_a_webhook_took_is_not_posted_again_for_want_of_a_mail_server() {
+    let policy = policy(200);
+    let mut scene = scene(policy.clone()).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let server = MailServer {
+        host: "127.0.0.1".into(),
+        port: Some(nobody.port()),
+        tls: MailTls::Never,
+        login: None,
+        authority: None,
+    };
+    scene.looking.telling.mail = Some(Mail::new(&server, "us@shop.example", &["ops@shop.example".into()]).unwrap());
+    filled(&scene.looking.store, &policy, 900, 6).await;
+    scene.looking.look().await.unwrap();
+    scene.hook.answers.store(10, Ordering::SeqCst);
+    assert!(!scene.tell().await.unwrap(), "the mail was not sent");
+    let told = scene.told().len();
+    assert!(told > 0);
+    assert!(!scene.tell().await.unwrap());
+    assert!(scene.told().is_empty(), "told again");
+    let store = &scene.looking.store;
+    assert!(store.untold_alerts("webhook", 9).await.unwrap().is_empty());
+    assert_eq!(store.untold_alerts("mail", 9).await.unwrap().len(), told);
+    assert!(store.alerts(&policy.site, 9).await.unwrap().iter().all(|alert| alert.told_ms.is_none()));
+    // Taken out of the configuration, it holds up nothing any more.
+    scene.looking.telling.mail = None;
+    assert!(scene.tell().await.unwrap());
+    assert!(scene.told().is_empty(), "told again");
+    let store = &scene.looking.store;
+    assert!(store.alerts(&policy.site, 9).await.unwrap().iter().all(|alert| alert.told_ms.is_some()));
+    scene.stop.send(()).unwrap();
 }

@@ -64,18 +64,22 @@ impl Store {
         .bind(KEPT)
         .execute(&self.pool)
         .await?;
+        let gone = "DELETE FROM told WHERE site = $1 AND about NOT IN (SELECT about FROM alert WHERE site = $1)";
+        sqlx::query(gone).bind(site).execute(&self.pool).await?;
         Ok(true)
     }
 
-    /// Alerts that were not told yet, the oldest first.
+    /// Alerts that were not told in one of several ways yet, the oldest first.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn untold_alerts(&self, most: u32) -> Result<Vec<Alert>, StoreError> {
+    pub async fn untold_alerts(&self, way: &str, most: u32) -> Result<Vec<Alert>, StoreError> {
         let rows = sqlx::query(
             "SELECT site, about, kind, words, since_ms, last_ms, told_ms FROM alert WHERE told_ms = 0
-             ORDER BY since_ms, site, about LIMIT $1",
+             AND NOT EXISTS (SELECT 1 FROM told WHERE told.site = alert.site AND told.about = alert.about AND told.way = $1)
+             ORDER BY since_ms, site, about LIMIT $2",
         )
+        .bind(way)
         .bind(i64::from(most))
         .fetch_all(&self.pool)
         .await?;
@@ -114,17 +118,47 @@ impl Store {
         Ok((counts, untold.try_get::<i64, _>(0)?.cast_unsigned()))
     }
 
-    /// Writes down that an alert was told.
+    /// Writes down that an alert was told in one way.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn told_alert(&self, site: &str, about: &str, now_ms: u64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE alert SET told_ms = $3 WHERE site = $1 AND about = $2")
-            .bind(site)
-            .bind(about)
-            .bind(signed(now_ms))
-            .execute(&self.pool)
-            .await?;
+    pub async fn told_alert(&self, alert: &Alert, way: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO told (site, about, way) VALUES ($1, $2, $3) ON CONFLICT (site, about, way) DO NOTHING",
+        )
+        .bind(&alert.site)
+        .bind(&alert.key)
+        .bind(way)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// What was told in each of these ways is told.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn settle_alerts(&self, ways: &[&str], now_ms: u64) -> Result<(), StoreError> {
+        // For each way one condition; where there is no way, nothing was told.
+        let in_each = |at: usize| {
+            format!(
+                " AND EXISTS (SELECT 1 FROM told WHERE told.site = alert.site AND told.about = alert.about AND told.way = ${})",
+                at + 2
+            )
+        };
+        if ways.is_empty() {
+            return Ok(());
+        }
+        let all: String = (0..ways.len()).map(in_each).collect();
+        let text = sqlx::AssertSqlSafe(format!("UPDATE alert SET told_ms = $1 WHERE told_ms = 0{all}"));
+        let mut query = sqlx::query(text).bind(signed(now_ms));
+        for way in ways {
+            query = query.bind((*way).to_owned());
+        }
+        query.execute(&self.pool).await?;
+        let done = "DELETE FROM told WHERE EXISTS (
+                        SELECT 1 FROM alert WHERE alert.site = told.site AND alert.about = told.about AND alert.told_ms > 0)";
+        sqlx::query(done).execute(&self.pool).await?;
         Ok(())
     }
 }

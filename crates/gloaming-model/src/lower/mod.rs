@@ -26,6 +26,7 @@ pub use self::additive::{Additive, Steps};
 use self::graph::{Graph, Value};
 use crate::model::ALLOWED_OPS;
 use crate::node::Node;
+use crate::tensors;
 
 /// Largest file that is read, bytes.
 const FILE_BYTES: usize = 64 * 1024 * 1024;
@@ -366,6 +367,9 @@ fn assemble(graph: &Graph, width: usize, output: &str, opsets: &[OperatorSetIdPr
 /// How many columns the row has that a graph gives.
 fn columns(model: &ModelProto) -> Result<usize, LowerError> {
     let failed = |error: TractError| LowerError::Tract(format!("{error:#}"));
+    if let Some(why) = model.graph.as_ref().and_then(tensors::unreadable) {
+        return Err(LowerError::File(why));
+    }
     let typed = onnx().model_for_proto_model(model).map_err(failed)?.into_typed().map_err(failed)?;
     let fact = typed.output_fact(0).map_err(failed)?;
     match fact.shape.as_concrete() {

@@ -256,7 +256,7 @@ pub fn central_config(file: &CentralFile, assets: gloaming_http::Assets) -> Resu
         edges: edge_keys("central.edges", &file.edges)?,
         password: password.map(|p| p.trim().to_owned()).filter(|p| !p.is_empty()),
         assets,
-        webhook: file.alerting.open()?,
+        telling: file.alerting.open()?,
         look: gloaming_central::LOOK,
         more: axum::Router::new(),
         clock: system_clock(),

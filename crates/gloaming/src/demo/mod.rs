@@ -132,7 +132,7 @@ const WORDS: [(&str, &str); 4] = [
 ];
 
 /// Models that stay in shadow: counted, and seen by no page.
-const SHADOW: [&str; 3] = ["visit-kind", "unusual-visit", "buys-again"];
+const SHADOW: [&str; 4] = ["visit-kind", "unusual-visit", "buys-again", "customer-value"];
 
 /// A model in shadow and how it fares. What it takes is counted by the other metrics already.
 fn in_shadow(id: &str) -> String {
@@ -186,7 +186,7 @@ fn text(origin: &str, window_s: u32, today: u64, edit: fn(String) -> String) -> 
     let text = template("shop", SITE, origin, &date_of(today + 30)).ok_or_else(|| anyhow!("no template"))?;
     let text = WORDS.iter().fold(text, |text, (little, all)| text.replace(little, all));
     // They are paid for by one metric, which has the most.
-    let text = text.replace("rho = 0.05\n", "rho = 0.03\n");
+    let text = text.replace("rho = 0.05\n", "rho = 0.026\n");
     // What is learnt from again is watched by the same counts, and paid by what watching it would cost.
     let text = text.replace("rho = 0.02                         #", "rho = 0.004                        #");
     let text = text + RETRAIN + &SHADOW.map(in_shadow).concat() + EXPERIMENT;
@@ -239,7 +239,7 @@ impl Demo {
                 edges: edges.clone(),
                 password: None,
                 assets: assets.clone(),
-                webhook: None,
+                telling: gloaming_central::Telling::default(),
                 look: Duration::from_secs(2),
                 more: Router::new(),
                 clock: clock.clone(),

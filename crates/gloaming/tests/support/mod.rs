@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use gloaming_http::Client;
 use gloaming_policy::Policy;
@@ -53,6 +55,20 @@ impl Folder {
         assert!(text.contains(from), "no {from:?} in {name}");
         fs::write(self.path(name), text.replace(from, to)).unwrap();
     }
+}
+
+fn pem(kind: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der))
+}
+
+/// Both files of a new certificate for this machine.
+pub(crate) fn certify(folder: &Path) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    fs::write(folder.join("fullchain.pem"), pem("CERTIFICATE", certificate.der())).unwrap();
+    fs::write(folder.join("privkey.pem"), pem("PRIVATE KEY", &key.serialize_der())).unwrap();
+    let private = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600);
+    fs::set_permissions(folder.join("privkey.pem"), private).unwrap();
 }
 
 /// A service that is ended with the test.
