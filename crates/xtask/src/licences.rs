@@ -30,7 +30,8 @@ const ALLOWED: [&str; 15] = [
 ];
 
 /// Crates that are here in more than one version, and who keeps the older one.
-const TWICE: [(&str, &str); 31] = [
+const TWICE: [(&str, &str); 32] = [
+    ("base64", "lettre is on 0.23, sqlx and others on 0.22"),
     ("bit-vec", "an option of rcgen that is not built"),
     ("bitflags", "1"),
     ("block-buffer", "sqlx and sha1 are on digest 0.10"),
