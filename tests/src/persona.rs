@@ -10,7 +10,7 @@ use crate::page::Page;
 /// Who visits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Persona {
-    /// Agrees, and buys the harbour lantern.
+    /// Agrees, buys the harbour lantern, and says that it was good.
     Buyer,
     /// Agrees, looks at lamps, clicks where nothing happens.
     Browser,
@@ -87,6 +87,7 @@ impl Persona {
                 ("first-step", "home > product", 1),
                 ("cart-value", "sum", PRICE),
                 ("dead-clicks", "0-1", 1),
+                ("satisfaction", "happy", 1),
             ],
             Self::Browser => {
                 &[("shopping-funnel", "view_item", 1), ("first-step", "home > listing", 1), ("dead-clicks", "1-2", 1)]
@@ -141,6 +142,9 @@ async fn act(persona: Persona, page: &Page, shop: &str) -> Result<()> {
             page.click("input[name=name]").await?;
             page.type_text("Ada").await?;
             step(page, "#place-order").await?;
+            page.until("!!document.querySelector('#satisfaction [value=happy]')").await?;
+            page.click("#satisfaction [value=happy]").await?;
+            page.until("!!document.querySelector('#satisfaction [aria-pressed=true]')").await?;
             linger(page).await
         }
         Persona::Browser => {

@@ -54,6 +54,11 @@ async fn visit(stage: &Stage, browser: &Browser, phone: bool) {
         page.goto(&format!("{shop}{path}")).await.unwrap();
         look(&page, &name(what), false).await;
     }
+    page.goto(&format!("{shop}/order/thanks")).await.unwrap();
+    page.until("!!document.querySelector('#satisfaction [value=neutral]')").await.unwrap();
+    page.click("#satisfaction [value=neutral]").await.unwrap();
+    page.until("!!document.querySelector('#satisfaction [aria-pressed=true]')").await.unwrap();
+    look(&page, &name("survey"), false).await;
     linger(&page).await.unwrap();
     page.click("#gl-inspector-open").await.unwrap();
     page.until("document.querySelectorAll('.gl-inspector tbody tr').length > 5").await.unwrap();

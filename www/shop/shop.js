@@ -6,6 +6,7 @@ import { PRODUCTS, find, picture } from './products.js'
 import { mountConsent } from './consent.js'
 import { mountInspector } from './inspector.js'
 import { mountGate } from './gate.js'
+import { mountSurvey } from './survey.js'
 
 // The stub: calls made before the loader is ready wait in a queue.
 window.gloaming = window.gloaming || ((...all) => new Promise((resolve) => (window.gloaming.q = window.gloaming.q || []).push([all, resolve])))
@@ -92,6 +93,13 @@ const pages = {
   missing: () => '<h1>There is no such page</h1><p><a class="button" href="/">To the shop</a></p>'
 }
 
+const SATISFACTION = {
+  feature: 'satisfaction',
+  question: 'How was it here?',
+  answers: [['unhappy', 'Not good'], ['neutral', 'All right'], ['happy', 'Good']],
+  thanks: 'Thank you. Your device tells which of the three it was, once; what is passed on from the edge are counts of everybody, with noise.'
+}
+
 const draw = () => {
   const [, first = '', second = ''] = location.pathname.split('/')
   const product = first === 'p' && find(second)
@@ -115,6 +123,7 @@ const draw = () => {
     return 'The gate'
   }
   if (name === 'search') tell('track', 'search')
+  if (name === 'thanks') mountSurvey(main, SATISFACTION).catch(() => {})
   if (name === 'checkout') {
     tell('track', 'begin_checkout', { value: total() })
     document.getElementById('checkout-form').addEventListener('submit', (event) => {

@@ -143,3 +143,29 @@ fn bytes_that_contradict_themselves_are_refused() {
     refused(|policy| policy.experiments.push(policy.experiments[0].clone()));
     refused(|policy| policy.experiments.clear());
 }
+
+/// One question, answered or not, is a guardrail like any other.
+#[test]
+fn what_people_say_of_their_visit_can_be_a_guardrail() {
+    let asked = r#"
+[[feature]]
+id = "satisfaction"
+kind = "category"
+values = ["unhappy", "neutral", "happy"]
+purpose = "measurement"
+"#;
+    let policy = compiled(
+        &(asked.to_owned()
+            + &HINT.replace(
+                "\"feature:errors@1\"",
+                "{ of = \"page:satisfaction\", is = [\"unhappy\"], permitted = 0.05 }",
+            )),
+    );
+    let rail = policy.experiments[0].guardrails.last().unwrap();
+    let metric = policy.metric(rail.metric).unwrap();
+    assert_eq!(metric.name, "hint-by-satisfaction-unhappy");
+    let asked = policy.page_features.iter().position(|feature| feature.id == "satisfaction").unwrap();
+    assert_eq!(metric.axes[1].source, Source::Page(u32::try_from(asked).unwrap()));
+    assert_eq!(metric.axes[1].bins, Bins::Map(vec![1, 0, 0]));
+    assert_eq!(metric.labels(), ["as-is | no", "as-is | yes", "hint | no", "hint | yes"]);
+}
