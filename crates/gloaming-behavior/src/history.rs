@@ -1,5 +1,6 @@
 //! What a device remembers of earlier visits: six numbers, no list.
 
+use gloaming_signal::cbor::{Cbor, Error, Reader};
 use gloaming_signal::cbor_record;
 
 use crate::definitions::{Category, Number};
@@ -46,6 +47,24 @@ fn days(from: u64, to: u64) -> u32 {
 }
 
 impl History {
+    /// As it was stored before it told what was spent: five numbers.
+    pub(crate) fn before(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        reader.record(5, |reader| {
+            Ok(Self {
+                visits: Cbor::decode(reader)?,
+                last_ms: Cbor::decode(reader)?,
+                purchase_days: Cbor::decode(reader)?,
+                first_purchase: Cbor::decode(reader)?,
+                last_purchase: Cbor::decode(reader)?,
+                spent: 0,
+            })
+        })
+    }
+
+    pub(crate) fn last_ms(&self) -> u64 {
+        self.last_ms
+    }
+
     /// A visit that began then has ended, and came to this.
     pub(crate) fn add(&mut self, started_ms: u64, features: &Features) {
         if features.number(Number::Purchases) == 0 {
@@ -88,6 +107,18 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_update_leaves_what_was_remembered() {
+        let five = gloaming_signal::cbor::to_vec(&alloc::vec![4u64, 1_000, 2, 100, 107]);
+        let history = gloaming_signal::cbor::start(&five, History::before).unwrap();
+        assert_eq!((history.visits, history.last_ms(), history.purchase_days, history.spent), (4, 1_000, 2, 0));
+        assert_eq!((history.first_purchase, history.last_purchase), (100, 107));
+        assert!(
+            gloaming_signal::cbor::start(&gloaming_signal::cbor::to_vec(&alloc::vec![4u64, 1_000]), History::before)
+                .is_err()
+        );
+    }
 
     #[test]
     fn months_and_weeks_turn_where_the_calendar_does() {

@@ -199,7 +199,14 @@ impl State {
         if bytes.len() > limits::STATE_BYTES {
             return Err(Error::Limit(limits::STATE_BYTES));
         }
-        cbor::from_slice(bytes)
+        cbor::from_slice(bytes).or_else(|error| cbor::start(bytes, Self::before).map_err(|_| error))
+    }
+
+    /// What a device remembers from before an update: earlier visits, and not the one that was running, whose features were others.
+    fn before(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let known = reader.record_or(6)? && u8::decode(reader)? == 3;
+        let history = if known { History::before(reader)? } else { return Err(reader.limit()) };
+        Ok(Self { now_ms: history.last_ms(), history, session: None, finished: Vec::new(), same_time: Vec::new() })
     }
 }
 
@@ -215,7 +222,7 @@ struct State {
 impl Cbor for State {
     fn encode(&self, writer: &mut Writer) {
         writer.list(6);
-        3u8.encode(writer);
+        4u8.encode(writer);
         self.history.encode(writer);
         self.session.encode(writer);
         self.finished.encode(writer);
@@ -225,7 +232,7 @@ impl Cbor for State {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.record(6, |reader| {
-            if u8::decode(reader)? != 3 {
+            if u8::decode(reader)? != 4 {
                 return Err(reader.limit());
             }
             let state = Self {

@@ -103,7 +103,8 @@ impl Alerting {
     /// When somebody or something is missing, or the server is beyond this machine without TLS.
     fn mail(&self) -> Result<Option<Mail>> {
         let Some(address) = self.smtp.as_deref() else {
-            if self.mail_from.is_some() || !self.mail_to.is_empty() || self.smtp_user.is_some() {
+            let files = self.smtp_password_file.is_some() || self.smtp_ca.is_some();
+            if self.mail_from.is_some() || !self.mail_to.is_empty() || self.smtp_user.is_some() || files {
                 bail!("people are to be written to and no server is given; add smtp = \"smtps://…\"");
             }
             return Ok(None);
@@ -114,7 +115,8 @@ impl Alerting {
             )
         };
         let (scheme, rest) = address.split_once("://").ok_or_else(wrong)?;
-        let (host, port) = match rest.rsplit_once(':') {
+        // What looks like user, path or an address of IPv6 is none of these.
+        let (host, port) = match rest.split_once(':') {
             Some((host, port)) => (host, Some(port.parse().map_err(|_| wrong())?)),
             None => (rest, None),
         };
@@ -202,6 +204,8 @@ mod tests {
             (of(Some("https://mail.example"), from, &to), "is no mail server"),
             (of(Some("smtps://user@mail.example"), from, &to), "is no mail server"),
             (of(Some("smtps://mail.example:x"), from, &to), "is no mail server"),
+            (of(Some("smtp://::1"), from, &to), "is no mail server"),
+            (Alerting { smtp_ca: Some("ca.pem".into()), ..Alerting::default() }, "no server is given"),
             (of(Some("smtps://mail.example"), None, &to), "smtp needs mail_from"),
             (of(Some("smtps://mail.example"), from, &[]), "0 people are to be written to"),
             (of(Some("smtps://mail.example"), from, &["ops"]), "`ops` is no mail address"),

@@ -50,37 +50,37 @@ def at_ms(day: date, hour: int) -> int:
     return int(datetime(day.year, day.month, day.day, hour, tzinfo=timezone.utc).timestamp() * 1000)
 
 
-def seen_by_devices(days: Days, gloaming: str, work: Path) -> Table:
-    """A row for each customer: what their device would know in the evening of the last known day, when it visits the shop."""
+def seen_by_devices(days: Days, gloaming: str, work: Path, on: list[date]) -> Table:
+    """Rows of each customer: what their device would know in the evening of each of these days, when it visits the shop."""
     log = work / "events.ndjson"
     with open(log, "w") as file:
         for who, bought in days.items():
-            for day, spent in ((day, spent) for day, spent in bought.items() if day <= KNOWN):
-                event = {"device": who, "at_ms": at_ms(day, 12), "event": "purchase", "value": round(spent, 2)}
-                file.write(json.dumps(event) + "\n")
-            visit = {"device": who, "at_ms": at_ms(KNOWN, 22), "event": "page_view", "path": "/"}
-            file.write(json.dumps(visit) + "\n")
+            known = ((day, spent) for day, spent in bought.items() if day <= max(on))
+            events = [{"at_ms": at_ms(day, 12), "event": "purchase", "value": round(spent, 2)} for day, spent in known]
+            events += [{"at_ms": at_ms(day, 22), "event": "page_view", "path": "/"} for day in on]
+            for event in sorted(events, key=lambda event: event["at_ms"]):
+                file.write(json.dumps({"device": who} | event) + "\n")
     run(gloaming, "policy", "new", "--template", "docs", "--site", "cdnow.example", "--out", str(work / "policy.toml"))
     out = work / "rows.csv"
     run(gloaming, "model", "rows", str(log), "--policy", str(work / "policy.toml"), "--out", str(out))
     rows = read(out)
-    last = np.asarray([int(at) == at_ms(KNOWN, 22) for at in rows.column("started_ms")])
-    return rows.where(last)
+    evenings = {at_ms(day, 22) for day in on}
+    return rows.where(np.asarray([int(at) in evenings for at in rows.column("started_ms")]))
 
 
-def tenth_and_others(data: Path, gloaming: str) -> tuple[Days, Split, np.ndarray]:
-    """All purchases; rows of the published tenth of the customers, and of all others; and who is of that tenth."""
+def tenth_and_others(data: Path, gloaming: str, on: list[date] | None = None) -> tuple[Days, Split]:
+    """All purchases; and rows of the published tenth of the customers, and of all others, on the last known day or on others."""
     folder = data / "cdnow"
     days = purchases(folder / "CDNOW_master.txt", 4)
     sample = set(purchases(folder / "CDNOW_sample.txt", 5))
     with tempfile.TemporaryDirectory() as work:
-        rows = seen_by_devices(days, gloaming, Path(work))
+        rows = seen_by_devices(days, gloaming, Path(work), on or [KNOWN])
     inside = np.asarray([who in sample for who in rows.column("device")])
     split = Split(
         "time", rows.where(inside), rows.where(~inside),
         f"CDNOW, purchases of a tenth of the customers to {KNOWN}", f"CDNOW, all other customers, {KNOWN} to {TOLD}",
     )
-    return days, split, inside
+    return days, split
 
 
 def weeks(x: np.ndarray) -> Arrays:

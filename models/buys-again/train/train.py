@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE.parent, help="where the model goes; the folder above")
     parser.add_argument("--version", type=int, default=1, help="has to be above that of the model that is there")
     said = parser.parse_args()
-    days, split, _ = tenth_and_others(said.data, said.gloaming)
+    days, split = tenth_and_others(said.data, said.gloaming)
 
     def told(rows: Table) -> Table:
         again = ["1" if any(KNOWN < day <= TOLD for day in days[who]) else "0" for who in rows.column("device")]

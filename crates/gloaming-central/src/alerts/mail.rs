@@ -4,15 +4,17 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use gloaming_policy::author::date_of;
+use gloaming_signal::hash::{hex, sha256};
+use lettre::message::Mailbox;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Mailboxes};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 
 use super::Alert;
 
-/// Time that a server has to answer.
+/// Time that a server has to take one message, from the first packet to its last word. The library bounds connecting alone.
 const ANSWER: Duration = Duration::from_secs(20);
 /// Most people that are written to.
 const PEOPLE: usize = 20;
@@ -32,6 +34,19 @@ pub enum MailError {
     /// The message.
     #[error("the message: {0}")]
     Message(#[from] lettre::error::Error),
+    /// Silence.
+    #[error("the mail server did not take a message within {ANSWER:?}")]
+    Silent,
+    /// A file without one.
+    #[error("the authority's file holds no certificate in PEM")]
+    Authority,
+}
+
+impl MailError {
+    /// Whether it is about one person, and others may be written to.
+    fn is_theirs(&self) -> bool {
+        matches!(self, Self::Server(error) if error.is_permanent())
+    }
 }
 
 /// The server that takes mail for others.
@@ -65,7 +80,7 @@ pub enum MailTls {
 pub struct Mail {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
-    to: Mailboxes,
+    to: Vec<Mailbox>,
 }
 
 fn person(text: &str) -> Result<Mailbox, MailError> {
@@ -87,6 +102,9 @@ impl Mail {
             wanted => {
                 let mut parameters = TlsParameters::builder(server.host.clone());
                 if let Some(pem) = &server.authority {
+                    if !String::from_utf8_lossy(pem).contains("-----BEGIN CERTIFICATE-----") {
+                        return Err(MailError::Authority);
+                    }
                     parameters = parameters.add_root_certificate(Certificate::from_pem(pem)?);
                 }
                 let parameters = parameters.build()?;
@@ -101,29 +119,54 @@ impl Mail {
         if let Some((user, password)) = &server.login {
             builder = builder.credentials(Credentials::new(user.clone(), password.clone()));
         }
-        let mut people = Mailboxes::new();
-        for one in to {
-            people.push(person(one)?);
-        }
-        Ok(Self { transport: builder.build(), from: person(from)?, to: people })
+        let from = person(from)?;
+        // As whom it greets: servers turn away who says to be 127.0.0.1.
+        builder = builder.hello_name(ClientId::Domain(from.email.domain().to_owned()));
+        let to = to.iter().map(|one| person(one)).collect::<Result<_, _>>()?;
+        Ok(Self { transport: builder.build(), from, to })
     }
 
-    /// Sends what is new at a site.
+    /// Sends what is new at a site to each person by itself: one whom the server does not know keeps it from nobody else.
     ///
     /// # Errors
-    /// When the server does not take it.
+    /// When the server takes it for nobody.
     pub(crate) async fn send(&self, site: &str, alerts: &[Alert], link: &str) -> Result<(), MailError> {
+        let (mut taken, mut refused) = (false, None);
+        for one in &self.to {
+            let message = self.message(one, site, alerts, link)?;
+            let sent = tokio::time::timeout(ANSWER, self.transport.send(message)).await;
+            match sent.map_err(|_| MailError::Silent).and_then(|sent| sent.map(|_| ()).map_err(MailError::Server)) {
+                Ok(()) => taken = true,
+                Err(error) if error.is_theirs() => {
+                    tracing::error!(%error, to = %one.email, "the mail server takes nothing for this address");
+                    refused = Some(error);
+                }
+                // What ails the server ails all; and if some were told, they would be told again.
+                Err(error) if !taken => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, to = %one.email, "an alert was sent to others and not to this address")
+                }
+            }
+        }
+        refused.filter(|_| !taken).map_or(Ok(()), Err)
+    }
+
+    fn message(&self, to: &Mailbox, site: &str, alerts: &[Alert], link: &str) -> Result<Message, MailError> {
+        // The same news have the same name, so that a mailbox can tell what it was sent twice.
+        let mut news = format!("{site} {}", to.email);
+        alerts.iter().for_each(|alert| news.extend([" ", &alert.key, " ", &alert.since_ms.to_string()]));
+        let name = format!("<{}@{}>", &hex(&sha256(news.as_bytes()))[..32], self.from.email.domain());
         let mut message = Message::builder()
             .from(self.from.clone())
-            .mailbox(lettre::message::header::To::from(self.to.clone()))
+            .to(to.clone())
+            .message_id(Some(name))
             .subject(subject(site, alerts))
             .header(ContentType::TEXT_PLAIN)
             .body(text(alerts, link))?;
         // Nobody's holiday notice answers it (RFC 3834).
         let name = HeaderName::new_from_ascii_str("Auto-Submitted");
         message.headers_mut().insert_raw(HeaderValue::new(name, "auto-generated".to_owned()));
-        self.transport.send(message).await?;
-        Ok(())
+        Ok(message)
     }
 }
 

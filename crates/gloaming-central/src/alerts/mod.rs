@@ -16,6 +16,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::mail::{Mail, MailError, MailServer, MailTls};
+use self::tell::Way;
 pub use self::tell::{Telling, Webhook, signature};
 
 use self::found::{Found, found};
@@ -30,6 +31,8 @@ use crate::watch::Watch;
 const WINDOWS: u32 = 30;
 /// Longest pause after failures, in looks.
 const LONGEST: u32 = 60;
+/// Pause between two looks at what was written down and not told.
+const SOON: Duration = Duration::from_secs(2);
 
 /// An alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -131,22 +134,34 @@ impl Looking {
 
     /// Looks and tells for ever.
     pub(crate) async fn run(self) {
-        let (mut failures, mut wait) = (0u32, 0);
+        let looks = async {
+            loop {
+                if let Err(error) = self.look().await {
+                    tracing::error!(%error, "alerts could not be looked for");
+                }
+                tokio::time::sleep(self.pause).await;
+            }
+        };
+        if let Err(error) = self.telling.settle(&self.store, &self.clock).await {
+            tracing::error!(%error, "alerts could not be read");
+        }
+        // A way that fails, or is silent, holds up neither the other nor the looking.
+        let [webhook, mail] = Way::ALL.map(|way| self.tells(way));
+        tokio::join!(looks, webhook, mail);
+    }
+
+    /// Tells in one way for ever, with growing pauses while nothing is taken.
+    async fn tells(&self, way: Way) {
+        let mut failures = 0u32;
         loop {
-            if let Err(error) = self.look().await {
-                tracing::error!(%error, "alerts could not be looked for");
-            }
-            if wait > 0 {
-                wait -= 1;
-            } else {
-                let taken = self.telling.tell(&self.store, (self.clock)()).await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "alerts could not be read");
-                    false
-                });
-                failures = if taken { 0 } else { failures.saturating_add(1) };
-                wait = if taken { 0 } else { (1 << failures.min(6)).min(LONGEST) };
-            }
-            tokio::time::sleep(self.pause).await;
+            let taken = self.telling.tell(way, &self.store, &self.clock).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "alerts could not be read");
+                false
+            });
+            failures = if taken { 0 } else { failures.saturating_add(1) };
+            let pauses = if taken { 1 } else { 1 + (1u32 << failures.min(6)).min(LONGEST) };
+            // What is found at the start is told at once, and not a pause later.
+            tokio::time::sleep((self.pause * pauses).min(if failures == 0 { SOON } else { Duration::MAX })).await;
         }
     }
 }

@@ -5,7 +5,7 @@
 //! x-gloaming-signature: t=1795430000,v1=HEX      HMAC-SHA256 under the shared secret, of "t.body"
 //! { "site": "shop.example", "kind": "drift", "key": "drift/…", "words": "…", "since_ms": …, "link": "https://…" }
 //! ```
-//! By mail, what is new at a site comes in one message.
+//! By mail, what is new at a site comes in one message, of twenty things at most. Each way goes on by itself, at a pace of its own.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,11 @@ use sha2::Sha256;
 
 use super::Alert;
 use super::mail::Mail;
+use crate::config::Clock;
 use crate::store::{Store, StoreError};
 
 /// Alerts told at one look: a webhook is no queue, and the rest comes a minute later.
 const AT_ONCE: u32 = 20;
-/// The ways, as they stand in the database.
-const WEBHOOK: &str = "webhook";
-const MAIL: &str = "mail";
 
 /// Where alerts are posted.
 #[derive(Clone)]
@@ -68,33 +66,65 @@ pub fn signature(secret: &[u8], at_s: u64, body: &[u8]) -> String {
     format!("t={at_s},v1={}", hex(&mac.finalize().into_bytes()))
 }
 
+/// A way in which alerts are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Webhook,
+    Mail,
+}
+
+impl Way {
+    pub(crate) const ALL: [Self; 2] = [Self::Webhook, Self::Mail];
+
+    /// As it stands in the database.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Mail => "mail",
+        }
+    }
+}
+
 impl Telling {
-    /// Tells what was not told yet; whether all of it was taken.
-    pub(crate) async fn tell(&self, store: &Store, now_ms: u64) -> Result<bool, StoreError> {
-        let (mut ways, mut all) = (Vec::new(), true);
-        if let Some(mail) = &self.mail {
-            ways.push(MAIL);
-            all &= self.send(store, mail).await?;
+    /// The words of what is configured.
+    fn words(&self) -> Vec<&'static str> {
+        let is = |way: &Way| match way {
+            Way::Webhook => self.webhook.is_some(),
+            Way::Mail => self.mail.is_some(),
+        };
+        Way::ALL.into_iter().filter(is).map(Way::word).collect()
+    }
+
+    /// What was told in every way that is configured is told; also what waited for one that was taken out.
+    pub(crate) async fn settle(&self, store: &Store, clock: &Clock) -> Result<(), StoreError> {
+        store.settle_alerts(&self.words(), clock()).await
+    }
+
+    /// Tells in one way what was not told in it yet; whether all of it was taken.
+    pub(crate) async fn tell(&self, way: Way, store: &Store, clock: &Clock) -> Result<bool, StoreError> {
+        if store.untold_alerts(way.word(), 1).await?.is_empty() {
+            return Ok(true);
         }
-        if let Some(webhook) = &self.webhook {
-            ways.push(WEBHOOK);
-            all &= self.post(store, webhook, now_ms).await?;
-        }
-        store.settle_alerts(&ways, now_ms).await?;
+        let all = match (way, &self.webhook, &self.mail) {
+            (Way::Webhook, Some(webhook), _) => self.post(store, webhook, clock).await?,
+            (Way::Mail, _, Some(mail)) => self.send(store, mail).await?,
+            _ => return Ok(true),
+        };
+        self.settle(store, clock).await?;
         Ok(all)
     }
 
-    async fn post(&self, store: &Store, webhook: &Webhook, now_ms: u64) -> Result<bool, StoreError> {
-        let mut all = true;
-        for alert in store.untold_alerts(WEBHOOK, AT_ONCE).await? {
+    async fn post(&self, store: &Store, webhook: &Webhook, clock: &Clock) -> Result<bool, StoreError> {
+        let (mut all, way) = (true, Way::Webhook.word());
+        for alert in store.untold_alerts(way, AT_ONCE).await? {
             let Alert { site, kind, key, words, since_ms, .. } = &alert;
             let told = Told { site, kind, key, words, since_ms: *since_ms, link: &self.link };
             let Ok(body) = serde_json::to_vec(&told) else { unreachable!("texts and numbers always serialise") };
-            let signed = signature(&webhook.secret, now_ms / 1_000, &body);
+            let signed = signature(&webhook.secret, clock() / 1_000, &body);
             let answer =
                 webhook.client.post_with(&webhook.address, ("x-gloaming-signature", &signed), Bytes::from(body));
             match answer.await {
-                Ok((status, ..)) if status.is_success() => store.told_alert(&alert, WEBHOOK).await?,
+                Ok((status, ..)) if status.is_success() => store.told_alert(&alert, way).await?,
                 // It may be this one alert that is not taken: the others are told all the same.
                 Ok((status, ..)) => {
                     tracing::error!(%status, site, key, "the webhook did not take an alert; it is told again later");
@@ -111,23 +141,18 @@ impl Telling {
 
     async fn send(&self, store: &Store, mail: &Mail) -> Result<bool, StoreError> {
         let mut by_site: BTreeMap<String, Vec<Alert>> = BTreeMap::new();
-        for alert in store.untold_alerts(MAIL, AT_ONCE).await? {
+        for alert in store.untold_alerts(Way::Mail.word(), AT_ONCE).await? {
             by_site.entry(alert.site.clone()).or_default().push(alert);
         }
-        let mut all = true;
         for (site, alerts) in by_site {
-            match mail.send(&site, &alerts, &self.link).await {
-                Ok(()) => {
-                    for alert in &alerts {
-                        store.told_alert(alert, MAIL).await?;
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, site, "alerts could not be sent by mail; they are told again later");
-                    all = false;
-                }
+            if let Err(error) = mail.send(&site, &alerts, &self.link).await {
+                tracing::error!(%error, site, "alerts could not be sent by mail; they are told again later");
+                return Ok(false);
+            }
+            for alert in &alerts {
+                store.told_alert(alert, Way::Mail.word()).await?;
             }
         }
-        Ok(all)
+        Ok(true)
     }
 }

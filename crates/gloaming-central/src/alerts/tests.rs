@@ -148,7 +148,10 @@ async fn scene(policy: Policy) -> Scene {
 
 impl Scene {
     async fn tell(&self) -> Result<bool, StoreError> {
-        self.looking.telling.tell(&self.looking.store, (self.looking.clock)()).await
+        let Looking { telling, store, clock, .. } = &self.looking;
+        let [webhook, mail] = Way::ALL.map(|way| telling.tell(way, store, clock));
+        let (webhook, mail) = tokio::join!(webhook, mail);
+        Ok(webhook? & mail?)
     }
 
     fn told(&self) -> Vec<Value> {
@@ -287,9 +290,42 @@ async fn what_a_webhook_took_is_not_posted_again_for_want_of_a_mail_server() {
     assert!(store.alerts(&policy.site, 9).await.unwrap().iter().all(|alert| alert.told_ms.is_none()));
     // Taken out of the configuration, it holds up nothing any more.
     scene.looking.telling.mail = None;
+    scene.looking.telling.settle(&scene.looking.store, &scene.looking.clock).await.unwrap();
     assert!(scene.tell().await.unwrap());
     assert!(scene.told().is_empty(), "told again");
     let store = &scene.looking.store;
     assert!(store.alerts(&policy.site, 9).await.unwrap().iter().all(|alert| alert.told_ms.is_some()));
+    scene.stop.send(()).unwrap();
+}
+
+/// A mail server that takes the connection and says nothing keeps nobody from hearing by the other way, however long that goes on.
+#[tokio::test]
+async fn a_mail_server_that_says_nothing_holds_up_no_webhook() {
+    let policy = policy(200);
+    let mut scene = scene(policy.clone()).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = MailServer {
+        host: "127.0.0.1".into(),
+        port: Some(silent.local_addr().unwrap().port()),
+        tls: MailTls::Always,
+        login: None,
+        authority: None,
+    };
+    scene.looking.telling.mail = Some(Mail::new(&server, "us@shop.example", &["ops@shop.example".into()]).unwrap());
+    scene.looking.pause = Duration::from_millis(20);
+    filled(&scene.looking.store, &policy, 900, 6).await;
+    scene.hook.answers.store(10, Ordering::SeqCst);
+    let (hook, store) = (Arc::clone(&scene.hook), scene.looking.store.clone());
+    let running = tokio::spawn(scene.looking.run());
+    let (_held, _) = silent.accept().await.unwrap();
+    for _ in 0..200 {
+        if !hook.got.lock().unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert!(!hook.got.lock().unwrap().is_empty(), "the webhook heard nothing");
+    assert!(!store.untold_alerts("mail", 9).await.unwrap().is_empty());
+    running.abort();
     scene.stop.send(()).unwrap();
 }

@@ -217,10 +217,11 @@ impl Joint {
         self.rate
     }
 
-    /// Which features go together: each with the one it stands by.
+    /// Which features go together: each with the one it stands by, where the table of both tells of any effect.
     #[must_use]
     pub fn pairs(&self) -> Vec<(usize, usize)> {
-        self.graph.edges().collect()
+        let told = |(feature, _): &(usize, usize)| self.potentials.edges[*feature].iter().any(|value| *value != 0.0);
+        self.graph.edges().filter(told).collect()
     }
 
     /// What a bin of each feature adds to the outcome's log-odds, and what they begin with. The mean of each feature's is 0

@@ -5,6 +5,8 @@
 const ROUNDS: usize = 500;
 /// What a whole step would still gain when it is good enough: far below what chance leaves open.
 const GAIN: f64 = 1e-11;
+/// And when rounding lets nothing lower be found.
+const ROUNDED: f64 = 1e-6;
 /// How often it is looked how far chance puts counts off.
 const TIMES: u32 = 3;
 /// How far parameters are looked at to either side for how counts change.
@@ -172,7 +174,8 @@ fn nearest(
         }
         let damped_by = |share: f64| Factor::new(raised(&bends, |place| share * least[place]));
         let whole = damped_by(LEAST_DAMPED).map(|factor| factor.solve(&down));
-        if whole.is_some_and(|step| product(&step, &down) < GAIN * (1.0 + here)) {
+        let promised = whole.map_or(f64::INFINITY, |step| product(&step, &down));
+        if promised < GAIN * (1.0 + here) {
             return Ok(at);
         }
         // Shorter steps, until one goes down.
@@ -192,7 +195,8 @@ fn nearest(
             }
             damped *= 10.0;
             if damped > STUCK {
-                return Ok(at);
+                // Rounding decides which of two places is lower; whatever else keeps it from going down is no answer.
+                return if promised < ROUNDED * (1.0 + here) { Ok(at) } else { Err(ROUNDS) };
             }
         }
     }

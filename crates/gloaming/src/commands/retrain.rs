@@ -29,6 +29,8 @@ const SEED: u64 = 20_261_127;
 const EDGES: usize = 19;
 /// Scores and edges apart at least; manifests want half of it, and a device tells scores by seven digits.
 const APART: f64 = 2e-6;
+/// As a share of a score, how far the next one is that a device tells from it.
+const DIGITS: f64 = 1e-6;
 
 /// What to read and where to write.
 pub struct Paths<'p> {
@@ -234,18 +236,24 @@ fn session(learnt: &Learnt<'_>, policy: &Policy, joint: &Joint, draws: &mut Draw
 }
 
 /// 19 edges of 20 bins with as many scores in each, as near as scores that are few and alike allow; and the mean of each.
-/// Edges lie between scores that differ, and clear of both: what lies on one would fall to either side by its last digit.
+/// Edges lie between scores that a device tells apart: what lies on one would fall to either side by its last digit.
 fn score_bins(scores: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut sorted = scores.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let gaps: Vec<usize> = (1..sorted.len()).filter(|&at| sorted[at] - sorted[at - 1] >= 2.0 * APART).collect();
+    // What a device tells apart, by its seven digits: gaps between scores that differ.
+    let gaps: Vec<usize> =
+        (1..sorted.len()).filter(|&at| sorted[at] - sorted[at - 1] >= DIGITS * sorted[at].max(APART)).collect();
     let middle = |at: usize| f64::midpoint(sorted[at - 1], sorted[at]);
-    let (mut edges, mut from) = (Vec::with_capacity(EDGES), 0);
-    for at in 1..=EDGES.min(gaps.len()) {
-        // Gaps that are left must do for the edges that are left.
-        let until = gaps.len() - (EDGES.min(gaps.len()) - at);
+    let (mut edges, mut from) = (Vec::<f64>::with_capacity(EDGES), 0);
+    let most = EDGES.min(gaps.len());
+    for at in 1..=most {
+        // Gaps that are left must do for the edges that are left, and edges stay apart.
+        let clear = edges.last().map_or(APART, |last| last + 2.0 * APART);
+        from = (from..gaps.len()).find(|gap| middle(gaps[*gap]) >= clear).unwrap_or(gaps.len());
+        let until = (gaps.len() + at).saturating_sub(most).max(from + 1).min(gaps.len());
         let wanted = at * sorted.len() / (EDGES + 1);
-        let nearest = (from..until).min_by_key(|gap| gaps[*gap].abs_diff(wanted)).unwrap_or(from);
+        let nearest = (from..until).min_by_key(|gap| gaps[*gap].abs_diff(wanted));
+        let Some(nearest) = nearest.filter(|gap| middle(gaps[*gap]) <= 1.0 - APART) else { break };
         edges.push(middle(gaps[nearest]));
         from = nearest + 1;
     }
@@ -264,7 +272,11 @@ fn score_bins(scores: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let here = &sorted[of(bin[0])..last];
         if here.is_empty() { f64::midpoint(bin[0], bin[1]) } else { here.iter().sum::<f64>() / here.len() as f64 }
     };
-    let means = ends.windows(2).map(mean).collect();
+    let mut means: Vec<f64> = Vec::with_capacity(EDGES + 1);
+    for bin in ends.windows(2) {
+        let least = means.last().map_or(0.0, |before| before + APART / 2.0);
+        means.push(mean(bin).max(least).min(bin[1]));
+    }
     (edges, means)
 }
 
@@ -394,16 +406,27 @@ mod tests {
 
     #[test]
     fn score_bins_are_those_of_a_manifest_whatever_the_scores() {
+        // Many scores, nearly all of them small: none of twenty bins holds most of them.
+        let mut draws = Draws::new(5);
+        let rare: Vec<f64> = (0..20_000).map(|_| 0.003 * (1.5 * draws.normal()).exp()).collect();
+        let (edges, _) = score_bins(&rare);
+        let held = |bin: usize| {
+            let (low, high) = (if bin == 0 { 0.0 } else { edges[bin - 1] }, edges.get(bin).copied().unwrap_or(1.0));
+            rare.iter().filter(|score| (low..high).contains(*score)).count()
+        };
+        let most = (0..20).map(held).max().unwrap();
+        assert!(most < 1_200, "a bin of {most} of 20000");
         let dithered = |at: u32, of: f64| of + f64::from(at) * 1e-9;
         for scores in [
             vec![0.3; 100],
             (0..100).map(|at| f64::from(at) / 99.0).collect(),
             [vec![0.0; 60], vec![1.0; 60]].concat(),
             (0..900).map(|at| dithered(at, [0.12, 0.120_01, 0.55][(at % 3) as usize])).collect(),
+            rare,
         ] {
             let (edges, means) = score_bins(&scores);
-            // Nobody is near an edge, and what is alike is in one bin.
-            assert!(edges.iter().all(|edge| scores.iter().all(|score| (edge - score).abs() >= 1e-6)), "{edges:?}");
+            // Nobody is on an edge, and what is alike is in one bin.
+            assert!(edges.iter().all(|edge| scores.iter().all(|score| (edge - score).abs() >= 1e-9)), "{edges:?}");
             let bin = |score: &f64| edges.iter().filter(|edge| *edge < score).count();
             assert!(scores.iter().zip(&scores[3..]).all(|(a, b)| (a - b).abs() > 1e-5 || bin(a) == bin(b)));
             assert!(edges.len() == 19 && edges.is_sorted_by(|a, b| b - a >= 1e-6) && edges[0] > 0.0 && edges[18] < 1.0);

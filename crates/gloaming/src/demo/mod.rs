@@ -115,19 +115,19 @@ pub struct Demo {
 const WORDS: [(&str, &str); 4] = [
     (
         "Guess on this device whether the visit will end in a purchase, and count how good the guesses are.",
-        "Guess on this device what kind of visit this is and whether it, or a later one, ends in a purchase, and count how good the guesses are.",
+        "Guess on this device what kind of visit this is, whether it or a later one ends in a purchase, and whether much will be spent, and count how good the guesses are.",
     ),
     (
         "Auf diesem Gerät schätzen, ob der Besuch mit einem Kauf endet, und zählen, wie gut die Schätzungen sind.",
-        "Auf diesem Gerät schätzen, was für ein Besuch das ist und ob er oder ein späterer mit einem Kauf endet, und zählen, wie gut die Schätzungen sind.",
+        "Auf diesem Gerät schätzen, was für ein Besuch das ist, ob er oder ein späterer mit einem Kauf endet und ob viel ausgegeben wird, und zählen, wie gut die Schätzungen sind.",
     ),
     (
         "Estimer sur cet appareil si la visite se terminera par un achat, et compter la qualité des estimations.",
-        "Estimer sur cet appareil de quel genre de visite il s'agit et si elle, ou une suivante, se terminera par un achat, et compter la qualité des estimations.",
+        "Estimer sur cet appareil de quel genre de visite il s'agit, si elle ou une suivante se terminera par un achat et si l'on dépensera beaucoup, et compter la qualité des estimations.",
     ),
     (
         "Estimar en este dispositivo si la visita acabará en compra, y contar lo buenas que son las estimaciones.",
-        "Estimar en este dispositivo qué tipo de visita es y si esta u otra posterior acabará en compra, y contar lo buenas que son las estimaciones.",
+        "Estimar en este dispositivo qué tipo de visita es, si esta u otra posterior acabará en compra y si se gastará mucho, y contar lo buenas que son las estimaciones.",
     ),
 ];
 
