@@ -1,18 +1,19 @@
 //! Learning again without anybody's rows: from released counts of (feature × outcome) and (feature × feature).
 //!
-//! [`learn`] finds the likeliest distribution of a form that says no more than was counted: the one that has the greatest entropy
-//! of all with the same counts. Its graph has the outcome beside every feature, and features beside each other along a tree
-//! ([`tree`]), so everything is worked out exactly:
+//! [`learn`] finds the likeliest distribution, held back as said below, of a form that says no more than was counted: the one
+//! that has the greatest entropy of all with the same counts. Its graph has the outcome beside every feature, and features beside
+//! each other along a tree ([`tree`]), so everything is worked out exactly:
 //!
 //! ```text
 //! P(y, x) ∝ exp( level·y + Σ own(x_f) + Σ by_outcome(x_f, y) + Σ pair(x_f, x_g) )
 //! ```
 //!
 //! How far counts may be off is known: chance puts all tables off together, for they are of the same people, and noise puts each
-//! off by itself. So two inputs that are nearly one are not set against each other, by huge effects for nobody, to make two tables
-//! of different noise both true. What goes *together* is held back by a Gaussian prior (Chen and Rosenfeld 2000), so that noise
-//! does not become a rule. How strong it is, each table tells: effects are as large as makes it likeliest, given its noise and
-//! chance (empirical Bayes), and none where those alone make it likelier.
+//! off by itself. (That margins are means of the same noised tables is left out.) So two inputs that are nearly one are not set
+//! against each other, by huge effects for nobody, to make two tables of different noise both true. What goes *together* is held
+//! back by a Gaussian prior (Chen and Rosenfeld 2000), so that noise seldom becomes a rule. How strong it is, each table tells:
+//! effects are as large as makes it likeliest, given its noise and chance (empirical Bayes), and none where those alone make it
+//! likelier.
 //!
 //! Given its features, the outcome's log-odds then are a level and a number for each feature's bin ([`Joint::weights`]): an
 //! additive model, which devices run as they are. For any other learner [`Joint::session`] draws sessions of nobody.
