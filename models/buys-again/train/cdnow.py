@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -31,6 +32,16 @@ TRAINING = {
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 #: What each customer spent, by day, in order.
 Days = dict[str, dict[date, float]]
+
+
+def arguments(doc: str, out: Path) -> argparse.Namespace:
+    """What both scripts are told."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path, help="the folder that holds `cdnow`")
+    parser.add_argument("--gloaming", default="gloaming", help="the command")
+    parser.add_argument("--out", type=Path, default=out, help="where the model goes; the folder above")
+    parser.add_argument("--version", type=int, default=1, help="has to be above that of the model that is there")
+    return parser.parse_args()
 
 
 def purchases(path: Path, columns: int) -> Days:

@@ -8,7 +8,6 @@ written out as an ONNX graph. What it takes is computed by `gloaming model rows`
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "kit"), str(HERE)]
-from cdnow import KNOWN, TOLD, TRAINING, WEEKS, fit, tenth_and_others, weeks  # noqa: E402
+from cdnow import KNOWN, TOLD, TRAINING, WEEKS, arguments, fit, tenth_and_others, weeks  # noqa: E402
 from gloaming_kit import Split, Table, evaluate, hand_in, run, scorer  # noqa: E402
 
 FEATURES = ["purchase-days@1", "purchase-span@1", "purchase-age@1"]
@@ -85,12 +84,7 @@ def table(score: np.ndarray, table: Table) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="the folder that holds `cdnow`")
-    parser.add_argument("--gloaming", default="gloaming", help="the command")
-    parser.add_argument("--out", type=Path, default=HERE.parent, help="where the model goes; the folder above")
-    parser.add_argument("--version", type=int, default=1, help="has to be above that of the model that is there")
-    said = parser.parse_args()
+    said = arguments(__doc__, HERE.parent)
     days, split = tenth_and_others(said.data, said.gloaming)
 
     def told(rows: Table) -> Table:

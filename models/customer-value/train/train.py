@@ -10,7 +10,6 @@ devices run.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -26,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "kit"), str(HERE.parents[1] / "buys-again" / "train")]
-from cdnow import KNOWN, TRAINING, WEEKS, Days, fit, tenth_and_others, weeks  # noqa: E402
+from cdnow import KNOWN, TRAINING, WEEKS, Days, arguments, fit, tenth_and_others, weeks  # noqa: E402
 from gloaming_kit import Split, Table, evaluate, hand_in, run, scorer  # noqa: E402
 
 FEATURES = ["purchase-days@1", "purchase-span@1", "purchase-age@1", "purchase-spent@1"]
@@ -128,12 +127,7 @@ def ages(score: np.ndarray, rows: Table) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="the folder that holds `cdnow`")
-    parser.add_argument("--gloaming", default="gloaming", help="the command")
-    parser.add_argument("--out", type=Path, default=HERE.parent, help="where the model goes; the folder above")
-    parser.add_argument("--version", type=int, default=1, help="has to be above that of the model that is there")
-    said = parser.parse_args()
+    said = arguments(__doc__, HERE.parent)
     days, apart = tenth_and_others(said.data, said.gloaming, EVENINGS)
     later = {who: spent(of, KNOWN) for who, of in days.items()}
     threshold = float(np.quantile([later[who] for who in set(apart.train.column("device"))], BEST))
