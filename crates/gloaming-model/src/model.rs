@@ -179,13 +179,13 @@ impl Model {
             .map_err(|error| ModelError::File(format!("is not ONNX: {error}")))?;
         check_graph(&manifest, &proto)?;
         let width = manifest.input.features.len();
-        let plan = framework
-            .model_for_proto_model(&proto)?
-            .with_input_fact(0, f32::fact([1, width]).into())?
-            .into_optimized()?
-            .into_runnable()?;
+        let plan = || -> Result<_, ModelError> {
+            let model = framework.model_for_proto_model(&proto)?.with_input_fact(0, f32::fact([1, width]).into())?;
+            Ok(model.into_optimized()?.into_runnable()?)
+        };
+        let plan = tensors::held(plan, ModelError::Tract)?;
         let mut model = Self { manifest, plan, form: Form::Unknown };
-        model.check_reference()?;
+        tensors::held(|| model.check_reference(), ModelError::Tract)?;
         let Manifest { input, output, reference, .. } = &model.manifest;
         if let Some(graph) = &proto.graph {
             model.form = Form::find(graph, &input.name, &output.name, &reference.inputs, &reference.outputs);

@@ -1,7 +1,14 @@
-//! Tensors of a file from anywhere, looked at before tract reads them.
+//! Files from anywhere, looked at before tract reads them, and tract held while it does.
 
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, TensorProto};
+
+/// What tract makes of a file from anywhere, or an error where it ends within: its rules of shapes take much for granted (0.23 looks
+/// at the first dimension of what has none). In a browser such an end is that of the worker, which measures nothing then.
+pub(crate) fn held<T, E>(work: impl FnOnce() -> Result<T, E>, ended: impl FnOnce(String) -> E) -> Result<T, E> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(ended("it ends on this graph; export the model with plainer ops".into())))
+}
 
 /// Why a graph's tensors cannot be read, if they cannot: which one, and what is wrong with it.
 pub(crate) fn unreadable(graph: &GraphProto) -> Option<String> {

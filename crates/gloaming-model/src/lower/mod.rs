@@ -370,10 +370,13 @@ fn columns(model: &ModelProto) -> Result<usize, LowerError> {
     if let Some(why) = model.graph.as_ref().and_then(tensors::unreadable) {
         return Err(LowerError::File(why));
     }
-    let typed = onnx().model_for_proto_model(model).map_err(failed)?.into_typed().map_err(failed)?;
-    let fact = typed.output_fact(0).map_err(failed)?;
-    match fact.shape.as_concrete() {
-        Some([1, columns]) => Ok(*columns),
-        _ => Err(LowerError::Tract(format!("its output has the shape {:?}, which is not one row", fact.shape))),
-    }
+    let told = || {
+        let typed = onnx().model_for_proto_model(model).map_err(failed)?.into_typed().map_err(failed)?;
+        let fact = typed.output_fact(0).map_err(failed)?;
+        match fact.shape.as_concrete() {
+            Some([1, columns]) => Ok(*columns),
+            _ => Err(LowerError::Tract(format!("its output has the shape {:?}, which is not one row", fact.shape))),
+        }
+    };
+    tensors::held(told, LowerError::Tract)
 }
