@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import date, datetime, timezone
 from pathlib import Path
 
@@ -32,16 +32,6 @@ TRAINING = {
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 #: What each customer spent, by day, in order.
 Days = dict[str, dict[date, float]]
-
-
-def arguments(doc: str, out: Path) -> argparse.Namespace:
-    """What both scripts are told."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="the folder that holds `cdnow`")
-    parser.add_argument("--gloaming", default="gloaming", help="the command")
-    parser.add_argument("--out", type=Path, default=out, help="where the model goes; the folder above")
-    parser.add_argument("--version", type=int, default=1, help="has to be above that of the model that is there")
-    return parser.parse_args()
 
 
 def purchases(path: Path, columns: int) -> Days:
@@ -110,17 +100,22 @@ def log_likelihood(parameters: np.ndarray, x: np.ndarray, last: np.ndarray, age:
     return float(np.sum(a1 + a2 + np.logaddexp(a3, np.where(x > 0, a4, -np.inf))))
 
 
-def fit(x: np.ndarray, last: np.ndarray, age: np.ndarray) -> tuple[dict[str, float], float]:
+def likeliest(unlikely: Callable[[np.ndarray], float], published: dict[str, float], within: float, of: str) -> tuple[dict[str, float], float]:
+    """Positive parameters of the greatest likelihood, found in their logarithms, and its logarithm; printed, and held to what was published."""
     found = minimize(
-        lambda p: -log_likelihood(p, x, last, age), np.zeros(4), method="Nelder-Mead",
+        unlikely, np.zeros(len(published)), method="Nelder-Mead",
         options={"xatol": 1e-10, "fatol": 1e-10, "maxiter": 20_000, "maxfev": 20_000},
     )
     if not found.success:
         sys.exit(f"error: the likelihood has no maximum that was found: {found.message}")
-    parameters = dict(zip(PUBLISHED, np.exp(found.x)))
+    parameters = dict(zip(published, np.exp(found.x)))
     told = ", ".join(f"{name} {value:.4f}" for name, value in parameters.items())
-    print(f"{len(x)} customers: {told}; log-likelihood {-found.fun:.4f}")
-    for name, value in PUBLISHED.items():
-        if abs(parameters[name] - value) > 0.0006:
+    print(f"{of}: {told}; log-likelihood {-found.fun:.4f}")
+    for name, value in published.items():
+        if abs(parameters[name] - value) > within:
             sys.exit(f"error: {name} is {parameters[name]:.4f}, and was published as {value}")
     return parameters, -found.fun
+
+
+def fit(x: np.ndarray, last: np.ndarray, age: np.ndarray) -> tuple[dict[str, float], float]:
+    return likeliest(lambda p: -log_likelihood(p, x, last, age), PUBLISHED, 0.0006, f"{len(x)} customers")

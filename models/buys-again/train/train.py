@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, checker, helper
+from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -20,8 +20,8 @@ from sklearn.preprocessing import StandardScaler
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "kit"), str(HERE)]
-from cdnow import KNOWN, TOLD, TRAINING, WEEKS, arguments, fit, tenth_and_others, weeks  # noqa: E402
-from gloaming_kit import Split, Table, evaluate, hand_in, run, scorer  # noqa: E402
+from cdnow import KNOWN, TOLD, TRAINING, WEEKS, fit, tenth_and_others, weeks  # noqa: E402
+from gloaming_kit import Split, Table, arguments, evaluate, graph, hand_in, run, scorer  # noqa: E402
 
 FEATURES = ["purchase-days@1", "purchase-span@1", "purchase-age@1"]
 
@@ -66,12 +66,7 @@ def export(p: dict[str, float]) -> bytes:
     none = then("Exp", "none", then("Mul", "none_log", power, then("Sub", "ahead_log", log_known, ahead)))
     buys = then("Mul", "buys", alive, then("Sub", "some_buy", one, none))
     then("Mul", "probability", buys, then("Min", "bought", "days", one))
-    given = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, len(FEATURES)])
-    told = helper.make_tensor_value_info("probability", TensorProto.FLOAT, [None, 1])
-    graph = helper.make_graph(nodes, "buys-again", [given], [told], weights)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="gloaming")
-    checker.check_model(proto, full_check=True)
-    return proto.SerializeToString(deterministic=True)
+    return graph("buys-again", nodes, weights, len(FEATURES))
 
 
 def table(score: np.ndarray, table: Table) -> None:
@@ -84,7 +79,7 @@ def table(score: np.ndarray, table: Table) -> None:
 
 
 def main() -> None:
-    said = arguments(__doc__, HERE.parent)
+    said = arguments(__doc__, HERE.parent, "cdnow")
     days, split = tenth_and_others(said.data, said.gloaming)
 
     def told(rows: Table) -> Table:

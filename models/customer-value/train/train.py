@@ -2,10 +2,10 @@
 """Who bought when, and for how much: will they be of the fifth that spends most in the next 39 weeks?
 
 A logistic regression on logarithms of what a device remembers, learnt from a tenth of CDNOW's customers on ten evenings, four weeks
-apart, so that it has met customers of every age; and told of all others, each on one of those evenings, by lot. Beside it, on the last evening, without having seen one outcome: BG/NBD's expected purchases (Fader, Hardie and Lee, Marketing Science
-24(2), 2005) times Gamma-Gamma's expected worth of one (the same authors, Journal of Marketing Research 42(4), 2005), both by
-maximum likelihood and held to what was published. What the model takes is computed by `gloaming model rows`, the code that
-devices run.
+apart, so that it has met customers of every age; and told of all others, each on one of those evenings, by lot. Beside it, on the
+last evening, without having seen one outcome: BG/NBD's expected purchases (Fader, Hardie and Lee, Marketing Science 24(2), 2005)
+times Gamma-Gamma's expected worth of one (the same authors, Journal of Marketing Research 42(4), 2005), both by maximum
+likelihood and held to what was published. What the model takes is computed by `gloaming model rows`, the code that devices run.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, checker, helper
-from scipy.optimize import minimize
+from onnx import TensorProto, helper
 from scipy.special import gammaln, hyp2f1
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -25,8 +24,8 @@ from sklearn.preprocessing import StandardScaler
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "kit"), str(HERE.parents[1] / "buys-again" / "train")]
-from cdnow import KNOWN, TRAINING, WEEKS, Days, arguments, fit, tenth_and_others, weeks  # noqa: E402
-from gloaming_kit import Split, Table, evaluate, hand_in, run, scorer  # noqa: E402
+from cdnow import KNOWN, TRAINING, WEEKS, Days, fit, likeliest, tenth_and_others, weeks  # noqa: E402
+from gloaming_kit import Split, Table, arguments, evaluate, graph, hand_in, run, scorer  # noqa: E402
 
 FEATURES = ["purchase-days@1", "purchase-span@1", "purchase-age@1", "purchase-spent@1"]
 OUTCOME, BEST, SEED = "of-the-best-fifth", 0.8, 20261128
@@ -60,16 +59,7 @@ def gamma_gamma(x: np.ndarray, worth: np.ndarray) -> tuple[dict[str, float], flo
             + p * x * np.log(x) - (p * x + q) * np.log(gamma + x * worth)
         ))
 
-    found = minimize(unlikely, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-10, "maxiter": 20_000, "maxfev": 20_000})
-    if not found.success:
-        sys.exit(f"error: the likelihood has no maximum that was found: {found.message}")
-    parameters = dict(zip(PUBLISHED, np.exp(found.x)))
-    told = ", ".join(f"{name} {value:.4f}" for name, value in parameters.items())
-    print(f"{len(x)} customers who came back: {told}; log-likelihood {-found.fun:.4f}")
-    for name, value in PUBLISHED.items():
-        if abs(parameters[name] - value) > 0.006:
-            sys.exit(f"error: {name} is {parameters[name]:.4f}, and was published as {value}")
-    return parameters, -found.fun
+    return likeliest(unlikely, PUBLISHED, 0.006, f"{len(x)} customers who came back")
 
 
 def expected(p: dict[str, float], g: dict[str, float], known: tuple, worth: np.ndarray) -> np.ndarray:
@@ -101,12 +91,7 @@ def export(model: object) -> bytes:
         helper.make_node("Slice", ["features", "days_from", "days_to", "days_axis"], ["days"]), helper.make_node("Min", ["days", "one"], ["bought"]),
         helper.make_node("Mul", ["of_buyers", "bought"], ["probability"]),
     ]
-    given = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, len(FEATURES)])
-    told = helper.make_tensor_value_info("probability", TensorProto.FLOAT, [None, 1])
-    graph = helper.make_graph(nodes, "customer-value", [given], [told], weights)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="gloaming")
-    checker.check_model(proto, full_check=True)
-    return proto.SerializeToString(deterministic=True)
+    return graph("customer-value", nodes, weights, len(FEATURES))
 
 
 def fifths(score: np.ndarray, later: np.ndarray) -> None:
@@ -127,17 +112,21 @@ def ages(score: np.ndarray, rows: Table) -> None:
 
 
 def main() -> None:
-    said = arguments(__doc__, HERE.parent)
+    said = arguments(__doc__, HERE.parent, "cdnow")
     days, apart = tenth_and_others(said.data, said.gloaming, EVENINGS)
-    later = {who: spent(of, KNOWN) for who, of in days.items()}
-    threshold = float(np.quantile([later[who] for who in set(apart.train.column("device"))], BEST))
+    threshold = float(np.quantile([spent(days[who], KNOWN) for who in set(apart.train.column("device"))], BEST))
+
+    def later(rows: Table) -> list[float]:
+        """What each was spending in the weeks after its evening."""
+        return [spent(days[who], day_of(at)) for who, at in zip(rows.column("device"), rows.column("started_ms"))]
 
     def told(rows: Table) -> Table:
         """Of those who had bought by then."""
         bought = rows.where(rows.numbers(["purchase-days@1"])[:, 0] > 0)
-        ends = [day_of(at) for at in bought.column("started_ms")]
-        asked = zip(bought.column("device"), ends)
-        return Table({**bought.columns, OUTCOME: [str(int(spent(days[who], day) > threshold)) for who, day in asked]})
+        return Table({**bought.columns, OUTCOME: [str(int(worth > threshold)) for worth in later(bought)]})
+
+    def on_last_evening(rows: Table) -> Table:
+        return rows.where(np.asarray([day_of(at) == KNOWN for at in rows.column("started_ms")]))
 
     def once(rows: Table) -> Table:
         """One row of each customer, by lot: rows of one person are no evidence of many."""
@@ -150,8 +139,9 @@ def main() -> None:
         return rows.where(keep)
 
     # Both parts are told of the same weeks, so that they are apart by customer and not by time.
+    others = told(apart.test)
     split = Split(
-        "group", told(apart.train), once(told(apart.test)),
+        "group", told(apart.train), once(others),
         f"CDNOW, a tenth of the customers on {len(EVENINGS)} evenings to {KNOWN}, and the {WEEKS} weeks after each",
         f"CDNOW, all other customers, each on one of those evenings, and the {WEEKS} weeks after",
     )
@@ -159,27 +149,25 @@ def main() -> None:
     print(f"the best fifth of the tenth spent more than {threshold:.2f} in the {WEEKS} weeks after {KNOWN}")
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(np.log1p(x.astype(np.float64)), y)
     exported, test = export(model), split.test.numbers(FEATURES)
-    score, best = scorer(exported)(test), split.test.outcome(OUTCOME)
+    run_exported = scorer(exported)
+    score, best = run_exported(test), split.test.outcome(OUTCOME)
     off = np.abs(score - model.predict_proba(np.log1p(test.astype(np.float64)))[:, 1]).max()
     print(f"the graph is within {off:.1e} of the regression on {len(test)} customers, {best.sum()} of whom spent more than that")
     if off > 1e-5:
         sys.exit("error: the graph computes something else")
-    worth_later = np.asarray([
-        spent(days[who], day_of(at)) for who, at in zip(split.test.column("device"), split.test.column("started_ms"))
-    ])
-    fifths(score, worth_later)
+    fifths(score, np.asarray(later(split.test)))
     ages(score, split.test)
-    if scorer(exported)(np.zeros((1, len(FEATURES)), dtype=np.float32))[0] != 0:
+    if run_exported(np.zeros((1, len(FEATURES)), dtype=np.float32))[0] != 0:
         sys.exit("error: who never bought has a score")
 
     print()
-    last = lambda rows: rows.where(np.asarray([day_of(at) == KNOWN for at in rows.column("started_ms")]))  # noqa: E731
-    known, others = last(split.train), last(told(apart.test))
-    bg, _ = fit(*weeks(known.numbers(FEATURES)))
-    repeats, worth = weeks(known.numbers(FEATURES))[0], worths(days, known.column("device"))
+    known, others = on_last_evening(split.train), on_last_evening(others)
+    was, then = known.numbers(FEATURES), others.numbers(FEATURES)
+    bg, _ = fit(*weeks(was))
+    repeats, worth = weeks(was)[0], worths(days, known.column("device"))
     gg, likelihood = gamma_gamma(repeats[repeats > 0], worth[repeats > 0])
-    by_model = expected(bg, gg, weeks(others.numbers(FEATURES)), worths(days, others.column("device")))
-    on_last, best_then = scorer(exported)(others.numbers(FEATURES)), others.outcome(OUTCOME)
+    by_model = expected(bg, gg, weeks(then), worths(days, others.column("device")))
+    on_last, best_then = run_exported(then), others.outcome(OUTCOME)
     print(f"\nAUC {roc_auc_score(best, score):.4f}; on {KNOWN} alone {roc_auc_score(best_then, on_last):.4f}, and of what BG/NBD and "
           f"Gamma-Gamma expect then, without an outcome: {roc_auc_score(best_then, by_model):.4f}\n")
     # Most who visit never bought: the manifest's rows hold such a device too.

@@ -6,6 +6,7 @@ are reported on were kept apart; the label goes into the evidence, and the gate 
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import subprocess
@@ -16,12 +17,13 @@ from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 import onnxruntime
+from onnx import TensorProto, checker, helper
 from skl2onnx import to_onnx
 from sklearn.base import clone
 
 __all__ = [
-    "Brought", "Split", "Table", "bring", "evaluate", "hand_in", "in_turn", "read", "run", "scorer", "split_at_random", "split_by_group",
-    "split_by_source", "split_by_time",
+    "Brought", "Split", "Table", "arguments", "bring", "evaluate", "graph", "hand_in", "in_turn", "read", "run", "scorer",
+    "split_at_random", "split_by_group", "split_by_source", "split_by_time",
 ]
 
 #: Reference rows in a manifest.
@@ -162,6 +164,25 @@ def _nobodys(rows: np.ndarray, count: int, ends: bool) -> np.ndarray:
             low, high = (2 * at) % count, (2 * at + 1) % count
             made[low, at], made[high, at] = column.min(), column.max()
     return made
+
+
+def arguments(description: str | None, out: Path, holds: str) -> argparse.Namespace:
+    """What a training script is told: ``data`` (a folder that ``holds`` the data), ``gloaming``, ``out`` and ``version``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path, help=f"the folder that holds `{holds}`")
+    parser.add_argument("--gloaming", default="gloaming", help="the command")
+    parser.add_argument("--out", type=Path, default=out, help="where the model goes; the folder above")
+    parser.add_argument("--version", type=int, default=1, help="has to be above that of the model that is there")
+    return parser.parse_args()
+
+
+def graph(name: str, nodes: Sequence[Any], weights: Sequence[Any], width: int, told: str = "probability") -> bytes:
+    """ONNX bytes, always the same ones, of nodes that make ``told``, one number a row, of ``features``, ``width`` numbers a row."""
+    ends = [helper.make_tensor_value_info(end, TensorProto.FLOAT, [None, size]) for end, size in (("features", width), (told, 1))]
+    made = helper.make_graph(nodes, name, ends[:1], ends[1:], weights)
+    proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="gloaming")
+    checker.check_model(proto, full_check=True)
+    return proto.SerializeToString(deterministic=True)
 
 
 def run(gloaming: str, *arguments: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -40,15 +39,6 @@ class Shoppers:
     def of(self, month: str) -> tuple[np.ndarray, np.ndarray]:
         here = self.months == month
         return self.x[here], self.bought[here]
-
-
-def arguments(description: str | None, folder: Path) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="the folder that holds `online_shoppers`")
-    parser.add_argument("--gloaming", default="gloaming", help="the command")
-    parser.add_argument("--out", type=Path, default=folder, help="where the model goes; the folder above")
-    parser.add_argument("--version", type=int, default=1, help="has to be above that of the model that is there")
-    return parser.parse_args()
 
 
 def logs(x: np.ndarray) -> np.ndarray:

@@ -17,14 +17,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, checker, helper
+from onnx import TensorProto, helper
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "kit"), str(HERE.parents[1] / "purchase-intent" / "train")]
-from gloaming_kit import hand_in, run, scorer  # noqa: E402
-from shoppers import FEATURES, TRAINING, Shoppers, arguments, logs  # noqa: E402
+from gloaming_kit import arguments, graph, hand_in, run, scorer  # noqa: E402
+from shoppers import FEATURES, TRAINING, Shoppers, logs  # noqa: E402
 
 SEED, MOST = 20261127, 12
 #: Many cells are exactly 0. A deviation below a third of the column's own would make spikes of them.
@@ -72,16 +72,11 @@ def export(mean: np.ndarray, spread: np.ndarray, mixture: GaussianMixture, at: n
     above = then("Relu", "above", then("Add", "beyond", surprised, constant("at", -at[:-1])))
     way = then("Min", "way", above, constant("stretch", np.diff(at)))
     then("MatMul", "unusual", way, constant("slopes", (np.diff(KNOTS) / np.diff(at))[:, None]))
-    given = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, d])
-    told = helper.make_tensor_value_info("unusual", TensorProto.FLOAT, [None, 1])
-    graph = helper.make_graph(nodes, "unusual-visit", [given], [told], weights)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="gloaming")
-    checker.check_model(proto, full_check=True)
-    return proto.SerializeToString(deterministic=True)
+    return graph("unusual-visit", nodes, weights, d, "unusual")
 
 
 def main() -> None:
-    said = arguments(__doc__, HERE.parent)
+    said = arguments(__doc__, HERE.parent, "online_shoppers")
     data = Shoppers(said.data / "online_shoppers" / "online_shoppers_feb_nov.csv")
     learnt, (october, _), (november, _) = data.learnt(), data.of("Oct"), data.of("Nov")
     mean, spread = logs(learnt).mean(0), logs(learnt).std(0)

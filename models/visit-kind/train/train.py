@@ -16,14 +16,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, checker, helper
+from onnx import TensorProto, helper
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "kit"), str(HERE.parents[1] / "purchase-intent" / "train")]
-from gloaming_kit import hand_in, run, scorer  # noqa: E402
-from shoppers import FEATURES, TRAINING, Shoppers, arguments, logs  # noqa: E402
+from gloaming_kit import arguments, graph, hand_in, run, scorer  # noqa: E402
+from shoppers import FEATURES, TRAINING, Shoppers, logs  # noqa: E402
 
 MOST, DRAWS, STEADY, SEED = 8, 10, 0.9, 20261127
 
@@ -70,16 +70,11 @@ def export(mean: np.ndarray, spread: np.ndarray, centres: np.ndarray) -> bytes:
         helper.make_node("Cast", ["place"], ["number"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["number", "half"], ["middle"]), helper.make_node("Div", ["middle", "kinds"], ["kind"]),
     ]
-    given = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, len(FEATURES)])
-    told = helper.make_tensor_value_info("kind", TensorProto.FLOAT, [None, 1])
-    graph = helper.make_graph(nodes, "visit-kind", [given], [told], weights)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="gloaming")
-    checker.check_model(proto, full_check=True)
-    return proto.SerializeToString(deterministic=True)
+    return graph("visit-kind", nodes, weights, len(FEATURES), "kind")
 
 
 def main() -> None:
-    said = arguments(__doc__, HERE.parent)
+    said = arguments(__doc__, HERE.parent, "online_shoppers")
     data = Shoppers(said.data / "online_shoppers" / "online_shoppers_feb_nov.csv")
     learnt, (november, bought) = data.learnt(), data.of("Nov")
     mean, spread = logs(learnt).mean(0), logs(learnt).std(0)
