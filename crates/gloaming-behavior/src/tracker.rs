@@ -204,8 +204,10 @@ impl State {
 
     /// What a device remembers from before an update: earlier visits, and not the one that was running, whose features were others.
     fn before(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        let known = reader.record_or(6)? && u8::decode(reader)? == 3;
-        let history = if known { History::before(reader)? } else { return Err(reader.limit()) };
+        if !reader.record_or(6)? || u8::decode(reader)? != 3 {
+            return Err(reader.limit());
+        }
+        let history = History::before(reader)?;
         Ok(Self { now_ms: history.last_ms(), history, session: None, finished: Vec::new(), same_time: Vec::new() })
     }
 }

@@ -1,6 +1,5 @@
 //! Keys of `[central]` that say where alerts are told.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -120,11 +119,10 @@ impl Alerting {
             Some((host, port)) => (host, Some(port.parse().map_err(|_| wrong())?)),
             None => (rest, None),
         };
-        let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         let tls = match scheme {
             "smtps" => MailTls::Always,
             // On this machine nobody listens between, and servers there have no certificate.
-            "smtp" if here => MailTls::Never,
+            "smtp" if is_loopback(address) => MailTls::Never,
             "smtp" => MailTls::Start,
             _ => return Err(wrong()),
         };
@@ -136,10 +134,7 @@ impl Alerting {
             (None, None) => None,
             _ => bail!("smtp_user and smtp_password_file belong together; give both, or neither"),
         };
-        let authority = match &self.smtp_ca {
-            Some(file) => Some(std::fs::read(file).with_context(|| file.display().to_string())?),
-            None => None,
-        };
+        let authority = self.smtp_ca.as_deref().map(files::read).transpose()?;
         let from = self
             .mail_from
             .as_deref()
@@ -194,6 +189,9 @@ mod tests {
         let open =
             |alerting: Alerting| alerting.mail().map(|mail| mail.is_some()).map_err(|error| format!("{error:#}"));
         let (from, to) = (Some("Gloaming <gloaming@shop.example>"), ["ops@shop.example", "Owner <owner@shop.example>"]);
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().join("ca.pem");
+        std::fs::write(&empty, "-----BEGIN PRIVATE KEY-----").unwrap();
         assert_eq!(open(of(None, None, &[])), Ok(false));
         for server in ["smtps://mail.example", "smtp://mail.example:2525", "smtp://127.0.0.1:25", "smtp://localhost"] {
             assert_eq!(open(of(Some(server), from, &to)), Ok(true), "{server}");
@@ -205,6 +203,10 @@ mod tests {
             (of(Some("smtps://user@mail.example"), from, &to), "is no mail server"),
             (of(Some("smtps://mail.example:x"), from, &to), "is no mail server"),
             (of(Some("smtp://::1"), from, &to), "is no mail server"),
+            (
+                Alerting { smtp_ca: Some(empty.clone()), ..of(Some("smtps://mail.example"), from, &to) },
+                "holds no certificate",
+            ),
             (Alerting { smtp_ca: Some("ca.pem".into()), ..Alerting::default() }, "no server is given"),
             (of(Some("smtps://mail.example"), None, &to), "smtp needs mail_from"),
             (of(Some("smtps://mail.example"), from, &[]), "0 people are to be written to"),

@@ -14,6 +14,18 @@ use serde_json::Value;
 mod support;
 use support::{Service, Site, certify, ports, until_ready};
 
+/// A server that does not know one of the people, as after somebody left.
+const HANDLER: &str = r#"
+from aiosmtpd.handlers import Debugging
+
+class Somebody(Debugging):
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address.startswith("gone@"):
+            return "550 5.1.1 no such person"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+"#;
+
 /// Lines that a server prints of what it was sent, as they come.
 fn lines(server: &mut Service) -> Receiver<String> {
     let (sender, receiver) = channel();
@@ -47,7 +59,9 @@ async fn what_calls_for_somebody_is_written_to_them_once() {
     let [port] = ports();
     let at = format!("127.0.0.1:{port}");
     let mut serve = Command::new(python);
-    serve.args(["-u", "-m", "aiosmtpd", "-n", "-l", &at, "-c", "aiosmtpd.handlers.Debugging", "stdout"]);
+    serve.args(["-u", "-m", "aiosmtpd", "-n", "-l", &at, "-c", "handler.Somebody", "stdout"]);
+    fs::write(folder.join("handler.py"), HANDLER).unwrap();
+    serve.env("PYTHONPATH", &folder).env("PYTHONDONTWRITEBYTECODE", "1");
     serve.args(["--smtpscert", "fullchain.pem", "--smtpskey", "privkey.pem"]).current_dir(&folder);
     let mut server = Service(serve.stdout(Stdio::piped()).spawn().unwrap());
     let printed = lines(&mut server);
@@ -64,7 +78,7 @@ async fn what_calls_for_somebody_is_written_to_them_once() {
     site.sign(&expires, &format!("expires = \"{}\"", date_of(today + 7)));
     let mail = format!(
         "[central]\nsmtp = \"smtps://{at}\"\nsmtp_ca = \"fullchain.pem\"\nmail_from = \"Gloaming <gloaming@shop.example>\"\n\
-         mail_to = [\"ops@shop.example\", \"owner@shop.example\"]\nlink = \"https://centre.example\"\n"
+         mail_to = [\"gone@shop.example\", \"ops@shop.example\", \"owner@shop.example\"]\nlink = \"https://centre.example\"\n"
     );
     site.folder.edit("gloaming.toml", "[central]\n", &mail);
     let centre = site.start("central");

@@ -10,6 +10,7 @@ use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::{Category, Severity};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 
 use super::Alert;
@@ -43,9 +44,13 @@ pub enum MailError {
 }
 
 impl MailError {
-    /// Whether it is about one person, and others may be written to.
+    /// Whether it is about one person's mailbox (RFC 5321, 550 to 559), and others may be written to: whom a server does not let in, it lets in
+    /// for nobody.
     fn is_theirs(&self) -> bool {
-        matches!(self, Self::Server(error) if error.is_permanent())
+        let code = if let Self::Server(error) = self { error.status() } else { None };
+        code.is_some_and(|code| {
+            code.severity == Severity::PermanentNegativeCompletion && code.category == Category::MailSystem
+        })
     }
 }
 

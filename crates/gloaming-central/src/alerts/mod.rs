@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 pub use self::mail::{Mail, MailError, MailServer, MailTls};
@@ -31,8 +32,6 @@ use crate::watch::Watch;
 const WINDOWS: u32 = 30;
 /// Longest pause after failures, in looks.
 const LONGEST: u32 = 60;
-/// Pause between two looks at what was written down and not told.
-const SOON: Duration = Duration::from_secs(2);
 
 /// An alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -97,8 +96,9 @@ pub(crate) struct Looking {
 }
 
 impl Looking {
-    /// Looks once at every site, and writes down what is new.
-    pub(crate) async fn look(&self) -> Result<(), StoreError> {
+    /// Looks once at every site, and writes down what is new; whether anything was.
+    pub(crate) async fn look(&self) -> Result<bool, StoreError> {
+        let mut news = false;
         let (policies, now_ms) = ((self.policies)(), (self.clock)());
         let mut sites: Vec<&String> = policies.keys().map(|(site, _)| site).collect();
         sites.dedup();
@@ -114,10 +114,11 @@ impl Looking {
             for Found { key, kind, words } in found {
                 if self.store.note_alert(site, &key, kind, &words, now_ms).await? {
                     tracing::warn!(site, kind, words, "an alert");
+                    news = true;
                 }
             }
         }
-        Ok(())
+        Ok(news)
     }
 
     async fn found(&self, policies: &Policies, site: &str, now_ms: u64) -> Result<Vec<Found>, StoreError> {
@@ -134,34 +135,47 @@ impl Looking {
 
     /// Looks and tells for ever.
     pub(crate) async fn run(self) {
+        if let Err(error) = self.telling.settle(&self.store, &self.clock).await {
+            tracing::error!(%error, "alerts could not be read");
+        }
+        let (news, _) = watch::channel(());
+        // A way that fails, or is silent, holds up neither the other nor the looking.
+        let ways = self.telling.ways();
+        let tells = async |way: Way| {
+            if ways.contains(&way) {
+                self.tells(way, news.subscribe()).await;
+            }
+        };
         let looks = async {
             loop {
-                if let Err(error) = self.look().await {
-                    tracing::error!(%error, "alerts could not be looked for");
+                match self.look().await {
+                    Ok(true) => drop(news.send(())),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(%error, "alerts could not be looked for"),
                 }
                 tokio::time::sleep(self.pause).await;
             }
         };
-        if let Err(error) = self.telling.settle(&self.store, &self.clock).await {
-            tracing::error!(%error, "alerts could not be read");
-        }
-        // A way that fails, or is silent, holds up neither the other nor the looking.
-        let [webhook, mail] = Way::ALL.map(|way| self.tells(way));
-        tokio::join!(looks, webhook, mail);
+        tokio::join!(looks, tells(Way::Webhook), tells(Way::Mail));
     }
 
-    /// Tells in one way for ever, with growing pauses while nothing is taken.
-    async fn tells(&self, way: Way) {
+    /// Tells in one way for ever: what is new at once, and what was not taken after growing pauses.
+    async fn tells(&self, way: Way, mut news: watch::Receiver<()>) {
         let mut failures = 0u32;
         loop {
+            news.mark_unchanged();
             let taken = self.telling.tell(way, &self.store, &self.clock).await.unwrap_or_else(|error| {
                 tracing::error!(%error, "alerts could not be read");
                 false
             });
-            failures = if taken { 0 } else { failures.saturating_add(1) };
-            let pauses = if taken { 1 } else { 1 + (1u32 << failures.min(6)).min(LONGEST) };
-            // What is found at the start is told at once, and not a pause later.
-            tokio::time::sleep((self.pause * pauses).min(if failures == 0 { SOON } else { Duration::MAX })).await;
+            if taken {
+                failures = 0;
+                // More may wait than is told at once, and another centre may have found something.
+                let _ = tokio::time::timeout(self.pause, news.changed()).await;
+            } else {
+                failures = failures.saturating_add(1);
+                tokio::time::sleep(self.pause * (1 + (1 << failures.min(6)).min(LONGEST))).await;
+            }
         }
     }
 }

@@ -74,8 +74,6 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 2] = [Self::Webhook, Self::Mail];
-
     /// As it stands in the database.
     fn word(self) -> &'static str {
         match self {
@@ -86,37 +84,42 @@ impl Way {
 }
 
 impl Telling {
-    /// The words of what is configured.
-    fn words(&self) -> Vec<&'static str> {
-        let is = |way: &Way| match way {
-            Way::Webhook => self.webhook.is_some(),
-            Way::Mail => self.mail.is_some(),
-        };
-        Way::ALL.into_iter().filter(is).map(Way::word).collect()
+    /// The ways that are configured.
+    pub(crate) fn ways(&self) -> Vec<Way> {
+        let webhook = self.webhook.is_some().then_some(Way::Webhook);
+        webhook.into_iter().chain(self.mail.is_some().then_some(Way::Mail)).collect()
     }
 
     /// What was told in every way that is configured is told; also what waited for one that was taken out.
     pub(crate) async fn settle(&self, store: &Store, clock: &Clock) -> Result<(), StoreError> {
-        store.settle_alerts(&self.words(), clock()).await
+        let words: Vec<&str> = self.ways().into_iter().map(Way::word).collect();
+        store.settle_alerts(&words, clock()).await
     }
 
     /// Tells in one way what was not told in it yet; whether all of it was taken.
     pub(crate) async fn tell(&self, way: Way, store: &Store, clock: &Clock) -> Result<bool, StoreError> {
-        if store.untold_alerts(way.word(), 1).await?.is_empty() {
+        let untold = store.untold_alerts(way.word(), AT_ONCE).await?;
+        if untold.is_empty() {
             return Ok(true);
         }
         let all = match (way, &self.webhook, &self.mail) {
-            (Way::Webhook, Some(webhook), _) => self.post(store, webhook, clock).await?,
-            (Way::Mail, _, Some(mail)) => self.send(store, mail).await?,
+            (Way::Webhook, Some(webhook), _) => self.post(webhook, untold, store, clock).await?,
+            (Way::Mail, _, Some(mail)) => self.send(mail, untold, store).await?,
             _ => return Ok(true),
         };
         self.settle(store, clock).await?;
         Ok(all)
     }
 
-    async fn post(&self, store: &Store, webhook: &Webhook, clock: &Clock) -> Result<bool, StoreError> {
-        let (mut all, way) = (true, Way::Webhook.word());
-        for alert in store.untold_alerts(way, AT_ONCE).await? {
+    async fn post(
+        &self,
+        webhook: &Webhook,
+        untold: Vec<Alert>,
+        store: &Store,
+        clock: &Clock,
+    ) -> Result<bool, StoreError> {
+        let mut all = true;
+        for alert in untold {
             let Alert { site, kind, key, words, since_ms, .. } = &alert;
             let told = Told { site, kind, key, words, since_ms: *since_ms, link: &self.link };
             let Ok(body) = serde_json::to_vec(&told) else { unreachable!("texts and numbers always serialise") };
@@ -124,7 +127,7 @@ impl Telling {
             let answer =
                 webhook.client.post_with(&webhook.address, ("x-gloaming-signature", &signed), Bytes::from(body));
             match answer.await {
-                Ok((status, ..)) if status.is_success() => store.told_alert(&alert, way).await?,
+                Ok((status, ..)) if status.is_success() => store.told_alert(&alert, Way::Webhook.word()).await?,
                 // It may be this one alert that is not taken: the others are told all the same.
                 Ok((status, ..)) => {
                     tracing::error!(%status, site, key, "the webhook did not take an alert; it is told again later");
@@ -139,9 +142,9 @@ impl Telling {
         Ok(all)
     }
 
-    async fn send(&self, store: &Store, mail: &Mail) -> Result<bool, StoreError> {
+    async fn send(&self, mail: &Mail, untold: Vec<Alert>, store: &Store) -> Result<bool, StoreError> {
         let mut by_site: BTreeMap<String, Vec<Alert>> = BTreeMap::new();
-        for alert in store.untold_alerts(Way::Mail.word(), AT_ONCE).await? {
+        for alert in untold {
             by_site.entry(alert.site.clone()).or_default().push(alert);
         }
         for (site, alerts) in by_site {

@@ -149,9 +149,11 @@ async fn scene(policy: Policy) -> Scene {
 impl Scene {
     async fn tell(&self) -> Result<bool, StoreError> {
         let Looking { telling, store, clock, .. } = &self.looking;
-        let [webhook, mail] = Way::ALL.map(|way| telling.tell(way, store, clock));
-        let (webhook, mail) = tokio::join!(webhook, mail);
-        Ok(webhook? & mail?)
+        let mut all = true;
+        for way in telling.ways() {
+            all &= telling.tell(way, store, clock).await?;
+        }
+        Ok(all)
     }
 
     fn told(&self) -> Vec<Value> {

@@ -11,6 +11,8 @@ mod sign;
 mod table;
 mod template;
 
+use std::net::Ipv4Addr;
+
 use toml::de::DeTable;
 
 use gloaming_behavior::{Config, GroupKind, MAX_GROUPS, MAX_PAGE_FEATURES};
@@ -126,16 +128,17 @@ pub fn date_of(day: u64) -> String {
     format!("{y:04}-{m:02}-{:02}", doy - (153 * mp + 2) / 5 + 1)
 }
 
-/// Whether every page of the policy is served from this machine.
+/// Whether an address is on this machine, whatever its scheme, port and path.
 #[must_use]
-pub fn is_loopback(origin: &str) -> bool {
-    let host = origin.split("://").nth(1).unwrap_or(origin);
+pub fn is_loopback(address: &str) -> bool {
+    let host = address.split("://").nth(1).unwrap_or(address);
     let host = if host.starts_with('[') {
         host.split(']').next().unwrap_or(host)
     } else {
-        host.split(':').next().unwrap_or(host)
+        host.split([':', '/']).next().unwrap_or(host)
     };
-    host == "localhost" || host == "[::1" || (host.starts_with("127.") && host.split('.').count() == 4)
+    // A name may begin with 127 and be anybody's.
+    host == "localhost" || host == "[::1" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn purposes(root: &Table<'_>) -> Vec<Purpose> {
@@ -457,10 +460,18 @@ mod tests {
 
     #[test]
     fn loopback_is_this_machine_only() {
-        for yes in ["http://localhost:8080", "http://127.0.0.1:1", "http://[::1]:80"] {
+        for yes in
+            ["http://localhost:8080", "http://127.0.0.1:1", "http://[::1]:80", "smtp://127.8.0.1", "http://localhost/x"]
+        {
             assert!(is_loopback(yes), "{yes}");
         }
-        for no in ["http://127.0.0.1.evil.example", "https://shop.example", "http://localhost.example"] {
+        for no in [
+            "http://127.0.0.1.evil.example",
+            "http://127.evil.example.com",
+            "http://127.0.0.1@evil.example",
+            "https://shop.example",
+            "http://localhost.example",
+        ] {
             assert!(!is_loopback(no), "{no}");
         }
     }
