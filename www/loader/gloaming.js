@@ -39,17 +39,18 @@
     timer = clearTimeout(timer)
     const to = (scrollY + innerHeight) / d.documentElement.scrollHeight * 100 + .5 | 0
     if (to > depth) add(3, depth = to)
-    if (!worker || !more && !entries.length) return
-    unread.push(entries)
-    worker.postMessage({ entries, n: ++posts, ...more })
-    entries = []
+    if (worker && (more || entries.length)) {
+      unread.push(entries)
+      worker.postMessage({ entries, n: ++posts, ...more })
+      entries = []
+    }
   }
 
   // --- what the page does -----------------------------------------------------------------------------
   const view = (nav) => {
     depth = 0
     path = location.pathname
-    add('page', nav, location + '', nav ? '' : d.referrer)
+    add('page', nav, location + '', d.referrer)
   }
   // Route changes are seen as they happen where the Navigation API is, else within a second; the page's
   // own functions are never replaced.
@@ -74,12 +75,14 @@
       if (clicked != (clicked = hit || at)) seen++
       add(4, event.clientX, event.clientY, seen, hit && [hit.localName, hit.type, hit.isContentEditable, hit.href] + '')
       lastClick = now()
-      observer.observe(d, { subtree: 1, childList: 1, attributes: 1, characterData: 1 })
+      observer.observe(d, { subtree: 1, childList: 1, characterData: 1, attributes: 1 })
     })
     on(d, 'selectionchange', () => getSelection() + '' && alive(2))
     on(d, 'scroll', () => alive(4))
     on(w, 'blur', () => alive(8))
-    on(w, 'error unhandledrejection', (event) => event.target == w && add(6, 1))
+    on(w, 'error unhandledrejection', (event) => event.target == w && add(6))
+    // Moves of the pointer (25) only where something is made of them that was agreed to.
+    on(d, 'mousemove', (event) => ready.m && add(25, event.clientX, event.clientY))
     // Form start is 10, form submit 11.
     on(d, 'focusin submit', (event) => {
       const at = event.target, form = [...d.forms].indexOf(at.form || at)
@@ -113,14 +116,14 @@
   // ended untold and tells it then, in a submission of its own.
   const leave = (final) => {
     if (!posts || check || state != 'granted' || stored().r != record.r) return
-    const { sent, submission, until, kept = record.s } = ready, sends = submission && now() < until && now() - going > 1e4 && (final || coarse && d.hidden)
+    const { sent, body, until, kept = record.s } = ready, sends = body && now() < until && now() - going > 1e4 && (final || coarse && d.hidden)
     record.s = sends ? sent : kept
     unread = [record.x = [...unread, entries].flat()]
     entries = []
     if (save() && sends) {
       ready = 0
       // Nobody is left to be told of a failure.
-      fetch(base + 'v1/contributions', { method: 'POST', body: submission, keepalive: 1, ...quiet }).catch(now)
+      fetch(base + 'v1/contributions', { method: 'POST', body, keepalive: 1, ...quiet }).catch(now)
     }
   }
   const stop = (final) => {
@@ -213,7 +216,7 @@
   const begin = async () => {
     if (d.prerendering) await new Promise((go) => on(d, 'prerenderingchange', go))
     if (top != w) off('frame')
-    else if (n.webdriver || /bot|crawl|spider|headless/i.test(n.userAgent)) off('bot')
+    else if (n.webdriver || /headless|bot|crawl|spider/i.test(n.userAgent)) off('bot')
     else {
       try {
         load()

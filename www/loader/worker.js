@@ -73,7 +73,7 @@ const take = (entries) => {
       flush()
       if (kind == 'page') {
         page = new URL(b)
-        collector.page(at, a, page.pathname, c ? address(c).hostname : '', page.searchParams.get('utm_campaign') || '')
+        collector.page(at, a, page.pathname, c && !a ? address(c).hostname : '', page.searchParams.get('utm_campaign') || '')
       } else if (kind == 'track') collector.custom(at, String(a))
       else if (typeof b == 'number') collector.feature_number(at, String(a), b)
       else collector.feature_word(at, String(a), String(b))
@@ -94,10 +94,11 @@ const prepare = () => {
   // visit for the next one instead of sending what would come too late.
   clearTimeout(again)
   if (submission) again = setTimeout(quietNow, Math.min(left + 20, 2e9))
-  postMessage(check ? { t: 'ready', n } : {
-    t: 'ready', n, kept: base64(prepared.kept), sent: base64(prepared.sent),
+  const m = collector.moves
+  postMessage(check ? { t: 'ready', n, m } : {
+    t: 'ready', n, m, kept: base64(prepared.kept), sent: base64(prepared.sent),
     // Offline it would be lost and paid for.
-    submission: submission && navigator.onLine && performance.now() - back > 900 && base64(submission), until: left
+    body: submission && navigator.onLine && performance.now() - back > 900 && base64(submission), until: left
   })
   prepared.free()
   return submission

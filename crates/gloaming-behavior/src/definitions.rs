@@ -190,6 +190,10 @@ features! {
         PurchaseSpan, "purchase-span", "days", 1, "days from the first to the last day with a purchase, before this visit", "Fader and Hardie: recency, t_x";
         PurchaseAge, "purchase-age", "days", 1, "days since the first day with a purchase; 0 without one", "Fader and Hardie: age, T";
         PurchaseSpent, "purchase-spent", "money", 100, "worth of everything bought before this visit", "Fader and Hardie: monetary value, summed";
+        PointerSteps, "pointer-steps", "steps", 1, "movements of the pointer, half a second apart at most", "ours: browsers' mousemove";
+        PointerEven, "pointer-even", "percent", 1, "steps of the pointer as long as the one before, to a quarter; 0 before there are 20 steps", "ours: chosen on DELBOT";
+        PointerQuick, "pointer-quick", "percent", 1, "steps of the pointer within 12 ms; 0 before there are 20 steps", "ours: chosen on DELBOT";
+        PointerSteady, "pointer-steady", "percent", 1, "steps of the pointer that took as long as the one before, to 1 ms; 0 before there are 20 steps", "ours: chosen on DELBOT";
     }
 }
 

@@ -90,8 +90,8 @@ impl History {
         categories[Category::VisitWeek as usize] = again(week(last_ms) == week(now_ms));
         categories[Category::VisitMonth as usize] = again(month(last_ms) == month(now_ms));
         features.numbers[Number::Returning as usize] = u32::from(seen);
-        // These six stand last and in this order.
-        features.numbers[Number::VisitsBefore as usize..].copy_from_slice(&[
+        // These six stand together and in this order.
+        features.numbers[Number::VisitsBefore as usize..=Number::PurchaseSpent as usize].copy_from_slice(&[
             self.visits,
             if seen { days(last_ms / DAY_MS, today) } else { 0 },
             self.purchase_days,

@@ -7,6 +7,7 @@ use crate::config::{Config, GroupKind, MAX_FUNNELS, MAX_PAGE_FEATURES, Step};
 use crate::definitions::{CATEGORIES, Category, ENGAGED_SESSION_MS, ENGAGED_TICK_MAX_MS, NUMBERS, Number, VITALS};
 use crate::detect::{Blamed, Chain, Unanswered};
 use crate::features::{Features, NONE, visit_categories};
+use crate::pointer::Pointer;
 use crate::tracker::Finished;
 
 /// Forms open at once that are told apart; more share the last place.
@@ -24,6 +25,7 @@ pub(crate) struct Session {
     chain: Chain,
     unanswered: Unanswered,
     blamed: Blamed,
+    pointer: Pointer,
 }
 
 cbor_record!(Session {
@@ -36,7 +38,8 @@ cbor_record!(Session {
     open_forms,
     chain,
     unanswered,
-    blamed
+    blamed,
+    pointer
 });
 
 impl Cbor for Features {
@@ -87,6 +90,7 @@ impl Session {
             chain: Chain::default(),
             unanswered: Unanswered::default(),
             blamed: Blamed::default(),
+            pointer: Pointer::default(),
         }
     }
 
@@ -180,6 +184,11 @@ impl Session {
         self.blamed.click(event.at_ms);
     }
 
+    /// The pointer moved.
+    pub(crate) fn moved(&mut self, event: &Event) {
+        self.pointer.moved(event);
+    }
+
     /// Applies one event. Times never go back: the tracker sees to that.
     pub(crate) fn apply(&mut self, config: &Config, event: &Event) {
         self.last_ms = event.at_ms;
@@ -249,6 +258,8 @@ impl Session {
                 self.add(Number::Customs, 1);
                 self.step(config, |step| *step == Step::Custom(a));
             }
+            // Moves are counted beside the session and do not keep it alive.
+            EventKind::PointerMove => {}
             EventKind::PageFeature => {
                 if let Some(slot) = usize::try_from(a).ok().and_then(|i| self.features.page.get_mut(i)) {
                     *slot = event.b;
@@ -278,6 +289,11 @@ impl Session {
             };
             *number = number.saturating_sub(1);
             features.categories[Category::LcpBand as usize + i] = band;
+        }
+        features.numbers[Number::PointerSteps as usize] = now.pointer.steps;
+        let shares = [Number::PointerEven, Number::PointerQuick, Number::PointerSteady];
+        for (number, share) in shares.into_iter().zip(now.pointer.shares()) {
+            features.numbers[number as usize] = share;
         }
         let number = |number: Number| features.number(number);
         let bought = number(Number::Purchases) > 0;

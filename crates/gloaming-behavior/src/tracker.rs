@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use gloaming_signal::cbor::{self, Cbor, Error, Reader, Writer};
-use gloaming_signal::{Event, cbor_record, insertion_sort, limits};
+use gloaming_signal::{Event, EventKind, cbor_record, insertion_sort, limits};
 
 use crate::config::Config;
 use crate::definitions::{SESSION_IDLE_MS, SESSION_MAX_MS};
@@ -47,7 +47,7 @@ impl Tracker {
     /// A tracker that has seen nothing.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let none = Event::new(0, gloaming_signal::EventKind::Visit, 0);
+        let none = Event::new(0, EventKind::Visit, 0);
         Self {
             config,
             history: History::default(),
@@ -92,6 +92,12 @@ impl Tracker {
     fn apply(&mut self, event: &Event) {
         let longer = |from_ms, limit| event.at_ms.checked_sub(from_ms).is_none_or(|ms| ms > limit);
         let ended = |s: &Session| longer(s.last_ms, SESSION_IDLE_MS) || longer(s.started_ms, SESSION_MAX_MS);
+        if event.kind == EventKind::PointerMove {
+            // A session neither begins with a move nor lives longer for it: what it was before moves were told stays so.
+            let running = self.session.as_mut().filter(|session| !ended(session));
+            running.into_iter().for_each(|session| session.moved(event));
+            return;
+        }
         if self.session.as_ref().is_none_or(ended) {
             if let Some(session) = self.session.as_ref() {
                 let finished = session.finished();
@@ -204,10 +210,14 @@ impl State {
 
     /// What a device remembers from before an update: earlier visits, and not the one that was running, whose features were others.
     fn before(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        if !reader.record_or(6)? || u8::decode(reader)? != 3 {
+        if !reader.record_or(6)? {
             return Err(reader.limit());
         }
-        let history = History::before(reader)?;
+        let history = match u8::decode(reader)? {
+            3 => History::before(reader)?,
+            4 => History::decode(reader)?,
+            _ => return Err(reader.limit()),
+        };
         Ok(Self { now_ms: history.last_ms(), history, session: None, finished: Vec::new(), same_time: Vec::new() })
     }
 }
@@ -224,7 +234,7 @@ struct State {
 impl Cbor for State {
     fn encode(&self, writer: &mut Writer) {
         writer.list(6);
-        4u8.encode(writer);
+        5u8.encode(writer);
         self.history.encode(writer);
         self.session.encode(writer);
         self.finished.encode(writer);
@@ -234,7 +244,7 @@ impl Cbor for State {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         reader.record(6, |reader| {
-            if u8::decode(reader)? != 4 {
+            if u8::decode(reader)? != 5 {
                 return Err(reader.limit());
             }
             let state = Self {

@@ -176,6 +176,25 @@ const NAMES: [Words; NUMBERS + CATEGORIES] = [
         "montant des achats précédents",
         "importe de compras anteriores",
     ],
+    ["movements of the pointer", "Bewegungen des Zeigers", "mouvements du pointeur", "movimientos del puntero"],
+    [
+        "even movements of the pointer",
+        "gleichmäßige Bewegungen des Zeigers",
+        "mouvements réguliers du pointeur",
+        "movimientos regulares del puntero",
+    ],
+    [
+        "quick movements of the pointer",
+        "schnelle Bewegungen des Zeigers",
+        "mouvements rapides du pointeur",
+        "movimientos rápidos del puntero",
+    ],
+    [
+        "steady movements of the pointer",
+        "stetige Bewegungen des Zeigers",
+        "mouvements cadencés du pointeur",
+        "movimientos acompasados del puntero",
+    ],
 ];
 
 /// The words of categories that are the same on every site.

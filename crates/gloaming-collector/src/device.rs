@@ -1,8 +1,9 @@
 //! One device on one site: what a worker does with events, as a state machine without a browser.
 
+use gloaming_behavior::definitions::DEFINITIONS;
 use gloaming_behavior::{Features, NONE, Tracker};
 use gloaming_policy::{
-    Beside, Experiment, PageFeature, Policy, Score, Source, campaign_of, group_of, referrer_class, score_steps,
+    Axis, Beside, Experiment, PageFeature, Policy, Score, Source, campaign_of, group_of, referrer_class, score_steps,
 };
 use gloaming_privacy::{DAY_MS, DeviceAccountant};
 use gloaming_signal::cbor::{self, Bytes};
@@ -188,6 +189,17 @@ impl Device {
             None | Some(EventKind::Custom | EventKind::PageFeature) => self.unknown_events += 1,
             Some(kind) => self.tracker.push(Event { at_ms, kind, a, b, c }),
         }
+    }
+
+    /// See [`crate::Collector::moves`].
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        let granted = |purpose: u32| self.granted.get(purpose as usize) == Some(&true);
+        let pointer = |at: &u32| DEFINITIONS.get(*at as usize).is_some_and(|known| known.name.starts_with("pointer-"));
+        let axis = |axis: &Axis| matches!(&axis.source, Source::Feature(at) if pointer(at));
+        let Policy { models, metrics, .. } = &self.policy;
+        models.iter().any(|model| granted(model.purpose) && model.inputs.iter().any(pointer))
+            || metrics.iter().any(|metric| granted(metric.purpose) && metric.axes.iter().any(axis))
     }
 
     /// See [`crate::Collector::custom`].

@@ -11,6 +11,7 @@
 pub mod device;
 mod state;
 
+use gloaming_signal::EventKind;
 use gloo::timers::callback::Timeout;
 use js_sys::{Array, Float64Array, Function, Reflect};
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -95,11 +96,16 @@ impl Collector {
     /// A batch of events, five numbers each: time, kind, a, b, c. Numbers that are not in range are
     /// clipped to it; an unknown kind is counted.
     pub fn push_batch(&mut self, numbers: &Float64Array) {
+        let mut news = false;
         for event in numbers.to_vec().chunks_exact(STRIDE) {
+            news |= event[1] as u32 != u32::from(EventKind::PointerMove.number());
             // The casts clip and turn NaN into zero.
             self.device.push(event[0] as u64, event[1] as u32, event[2] as u32, event[3] as u32, event[4] as u32);
         }
-        self.wait();
+        // A pointer that goes on moving is no news, and must not keep what is from being prepared.
+        if news {
+            self.wait();
+        }
     }
 
     fn wait(&mut self) {
@@ -116,6 +122,13 @@ impl Collector {
     #[must_use]
     pub fn models(&self) -> String {
         self.device.models()
+    }
+
+    /// Whether anything that was agreed to is made of the pointer's movements; if not, nobody listens for them.
+    #[wasm_bindgen(getter)]
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        self.device.moves()
     }
 
     /// A page load's address and surroundings; a route change has only a path.

@@ -20,6 +20,7 @@ mod journal;
 mod log;
 mod models;
 mod opening;
+mod operator;
 mod parcels;
 mod relay;
 mod server;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,11 +14,11 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use gloaming_http::{Assets, Client, Listener, Network, TurnedAway, serve};
+use gloaming_http::{Answers, Assets, Client, Listener, Network, TurnedAway, serve};
 use gloaming_signal::relay::Head;
 use gloaming_signal::{Reason, limits};
 use gloaming_window::Answer;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -27,6 +27,7 @@ use crate::deliver::{deliver, hand_on};
 use crate::engine::{Engine, EngineError, Reload, Served};
 use crate::home;
 use crate::models::Models;
+use crate::operator::admin_routes;
 use crate::relay::{Relays, Sites, apart, is_for_relay, leave_moved, relayed_site, settle};
 
 /// Edge time in answers, ms since 1970: devices name windows by it.
@@ -38,12 +39,12 @@ pub(crate) struct Context {
     pub(crate) home: home::Home,
     /// Home edges that this one relays to; none when there is no relay.
     homes: BTreeMap<String, Home>,
-    relay: Option<Arc<Relays>>,
+    pub(crate) relay: Option<Arc<Relays>>,
     name: String,
     assets: Assets,
     models: Models,
-    ready: std::sync::atomic::AtomicBool,
-    turned_away: Arc<TurnedAway>,
+    pub(crate) ready: AtomicBool,
+    pub(crate) turned_away: Arc<TurnedAway>,
 }
 
 impl Context {
@@ -207,30 +208,45 @@ pub async fn start(
         }
     }
     tasks.extend([
-        tokio::spawn(serve(public, public_routes(Arc::clone(&context)), until(stopped.clone()))),
+        tokio::spawn(serve(
+            public,
+            Public { router: public_routes(Arc::clone(&context)), context: Arc::clone(&context) },
+            until(stopped.clone()),
+        )),
         tokio::spawn(serve(admin, admin_routes(Arc::clone(&context)).merge(more), until(stopped.clone()))),
         tokio::spawn(deliver(Arc::clone(&context), client, key, central, stopped)),
     ]);
     Ok(Running { stop, tasks, context })
 }
 
+/// Where browsers post.
+const CONTRIBUTIONS: &str = "/g/v1/contributions";
+
+/// What the world is answered. Nearly all requests are one kind, and that one is taken past the router.
+#[derive(Clone)]
+struct Public {
+    context: Arc<Context>,
+    router: Router,
+}
+
+impl Answers for Public {
+    async fn answer(&self, request: Request) -> Response {
+        if request.method() == Method::POST && request.uri().path() == CONTRIBUTIONS {
+            return contributions(State(Arc::clone(&self.context)), request).await;
+        }
+        self.router.answer(request).await
+    }
+}
+
 fn public_routes(context: Arc<Context>) -> Router {
     Router::new()
-        .route("/g/v1/contributions", post(contributions))
+        .route(CONTRIBUTIONS, post(contributions))
         .route(home::ROUTE, post(home::relayed))
         .route("/g/v1/notice/{site}", get(notice))
         .route("/g/v1/policy/{site}", get(policy))
         .route("/g/v1/windows/{site}", get(windows))
         .route("/g/models/{hash}", get(model))
         .route("/g/{file}", get(file))
-        .with_state(context)
-}
-
-fn admin_routes(context: Arc<Context>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
         .with_state(context)
 }
 
@@ -377,117 +393,4 @@ fn refused(status: StatusCode, reason: Reason) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
-}
-
-async fn ready(State(context): State<Arc<Context>>) -> Response {
-    let unready = |why| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
-    if !context.ready.load(Ordering::Relaxed) {
-        unready("stopping\n")
-    } else if !context.engine.healthy.load(Ordering::Relaxed)
-        || context.relay.as_ref().is_some_and(|relay| !relay.healthy.load(Ordering::Relaxed))
-    {
-        unready("the store fails; see the log\n")
-    } else {
-        "ready\n".into_response()
-    }
-}
-
-/// Prometheus text. Totals of this process only: no site, no metric, no address.
-async fn metrics(State(context): State<Arc<Context>>) -> Response {
-    let gauges = context.engine.gauges.read().map(|g| g.clone()).unwrap_or_default();
-    let mut text = String::from(
-        "# HELP gloaming_contributions_total Contributions judged, by reason.\n# TYPE gloaming_contributions_total counter\n",
-    );
-    let relay = context.relay.as_ref().and_then(|relay| Some(relay.gauges.read().ok()?.clone())).unwrap_or_default();
-    for reason in Reason::ALL {
-        let count = |reasons: &BTreeMap<Reason, u64>| reasons.get(reason).copied().unwrap_or(0);
-        let count = count(&gauges.tally.reasons) + count(&relay.tally.reasons);
-        text.push_str(&format!("gloaming_contributions_total{{reason=\"{}\"}} {count}\n", reason.word()));
-    }
-    text.push_str("# HELP gloaming_turned_away_total Connections and requests turned away unread, by reason.\n# TYPE gloaming_turned_away_total counter\n");
-    for (reason, count) in context.turned_away.counts() {
-        text.push_str(&format!("gloaming_turned_away_total{{reason=\"{reason}\"}} {count}\n"));
-    }
-    let rows = [
-        ("gloaming_windows_released_total", "counter", "Windows released.", gauges.tally.windows),
-        (
-            "gloaming_windows_skipped_total",
-            "counter",
-            "Windows skipped because the edge was away too long.",
-            gauges.tally.skipped_windows,
-        ),
-        ("gloaming_guest_calls_total", "counter", "Calls the edge component answered.", gauges.guest_calls),
-        (
-            "gloaming_guest_replaced_total",
-            "counter",
-            "Instances of the edge component replaced after a trap.",
-            gauges.guest_replaced,
-        ),
-        (
-            "gloaming_shadow_calls_total",
-            "counter",
-            "Calls that the next edge component was given as well.",
-            gauges.shadow.0,
-        ),
-        ("gloaming_shadow_differences_total", "counter", "Those that it answered differently.", gauges.shadow.1),
-        (
-            "gloaming_shadow_skipped_total",
-            "counter",
-            "Calls that the next edge component was too slow for.",
-            gauges.shadow.2,
-        ),
-        ("gloaming_guest_failures_total", "counter", "Folds that failed.", gauges.tally.guest_failures),
-        (
-            "gloaming_guest_untrue_total",
-            "counter",
-            "Folds whose result was not believed: an alarm.",
-            gauges.tally.guest_untrue,
-        ),
-        (
-            "gloaming_storage_failures_total",
-            "counter",
-            "Times the store failed and was opened anew.",
-            gauges.storage_failures + relay.failures,
-        ),
-        (
-            "gloaming_release_failures_total",
-            "counter",
-            "Releases the edge component failed on; each is tried again.",
-            gauges.release_failures,
-        ),
-        (
-            "gloaming_store_restored_total",
-            "counter",
-            "Times the store was an old copy and its open windows were dropped: an alarm.",
-            gauges.restored,
-        ),
-        (
-            "gloaming_delivery_conflicts_total",
-            "counter",
-            "Deliveries the centre holds with other bytes: an alarm.",
-            gauges.delivery_conflicts,
-        ),
-        (
-            "gloaming_undelivered_batches",
-            "gauge",
-            "Batches the centre has not acknowledged.",
-            gauges.undelivered as u64,
-        ),
-        (
-            "gloaming_relay_waiting_parcels",
-            "gauge",
-            "Parcels that home edges have not acknowledged.",
-            relay.waiting as u64,
-        ),
-        (
-            "gloaming_relay_lost_parcels_total",
-            "counter",
-            "Parcels that no home edge took while they could count: an alarm.",
-            relay.tally.lost,
-        ),
-    ];
-    for (name, kind, help, value) in rows {
-        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -20,5 +20,5 @@ pub use assets::{Asset, Assets};
 pub use client::{Client, ClientError};
 pub use guard::{AddressLimits, Network};
 pub use ipnet::IpNet;
-pub use server::{Limits, Listener, TurnedAway, bind, serve};
+pub use server::{Answers, Limits, Listener, TurnedAway, bind, serve};
 pub use tls::{Roots, Tls, TlsError};

@@ -183,9 +183,22 @@ impl Listener {
     }
 }
 
+/// Whoever answers the requests that a listener lets in.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// Answers one request. The sender's address is not in it.
+    fn answer(&self, request: Request<Body>) -> impl Future<Output = Response> + Send;
+}
+
+impl Answers for Router {
+    async fn answer(&self, request: Request<Body>) -> Response {
+        let Ok(response) = self.clone().call(request).await;
+        response
+    }
+}
+
 /// What all connections of a listener share.
-struct House {
-    router: Router,
+struct House<A> {
+    answers: A,
     tls: Option<Tls>,
     guard: Option<Guard>,
     trusted: Vec<IpNet>,
@@ -228,11 +241,11 @@ fn http2(limits: Limits) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Serves `router` until `stop` is done, then lets open requests finish within the drain time.
-pub async fn serve(listener: impl Into<Listener>, router: Router, stop: impl Future<Output = ()>) {
+/// Serves until `stop` is done, then lets open requests finish within the drain time.
+pub async fn serve(listener: impl Into<Listener>, answers: impl Answers, stop: impl Future<Output = ()>) {
     let Listener { socket, tls, guard, trusted, limits, turned_away } = listener.into();
     let house = Arc::new(House {
-        router,
+        answers,
         tls,
         guard,
         trusted,
@@ -276,7 +289,7 @@ pub async fn serve(listener: impl Into<Listener>, router: Router, stop: impl Fut
     let _ = tokio::time::timeout(limits.drain, places.acquire_many(all)).await;
 }
 
-impl House {
+impl<A: Answers> House<A> {
     fn now_us(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
@@ -355,8 +368,8 @@ impl House {
             count(&self.turned_away.busy);
             return later(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
         };
-        match tokio::time::timeout(self.limits.request, self.router.clone().call(request.map(Body::new))).await {
-            Ok(Ok(response)) => response,
+        match tokio::time::timeout(self.limits.request, self.answers.answer(request.map(Body::new))).await {
+            Ok(response) => response,
             Err(_) => {
                 count(&self.turned_away.slow);
                 (StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time\n").into_response()

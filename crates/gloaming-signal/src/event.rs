@@ -62,6 +62,8 @@ pub enum EventKind {
     Custom,
     /// A feature the page gave. `a`: its index in the policy, `b`: its value in the policy's steps.
     PageFeature,
+    /// The pointer is somewhere else. `a`, `b`: x, y in CSS pixels. Asked for only where a policy uses what is made of it.
+    PointerMove,
 }
 
 cbor_enum!(EventKind {
@@ -90,6 +92,7 @@ cbor_enum!(EventKind {
     WebVital = 22,
     Custom = 23,
     PageFeature = 24,
+    PointerMove = 25,
 });
 
 impl EventKind {
@@ -122,6 +125,7 @@ impl EventKind {
             Self::WebVital => "web_vital",
             Self::Custom => "custom",
             Self::PageFeature => "page_feature",
+            Self::PointerMove => "pointer_move",
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use gloaming::commands::{card, devices, evaluate, gate, model, recalibrate, retrain, rows};
+use gloaming::commands::{card, devices, evaluate, gate, logged, model, recalibrate, retrain, rows};
 use gloaming::files;
 use gloaming_policy::gate::Stage;
 
@@ -132,7 +132,7 @@ pub(crate) enum ModelCommand {
     },
     /// Say how good a model is on rows it has not seen, as statements that a role can sign.
     #[command(after_help = EVALUATE)]
-    Evaluate(Evaluate),
+    Evaluate(Box<Evaluate>),
     /// Move a model towards pages: to shadow, experiment or live, when it has shown what the policy's [gate] asks for.
     /// Says what is missing when it has not.
     Promote {
@@ -269,7 +269,15 @@ then nobody's rows are needed:
   curl CENTRE/api/v1/sites/SITE/overview?last=4 > overview.json
   gloaming model evaluate models/churn-2/manifest.json --released overview.json
 
-Rows that were set aside by lot make evidence
+A model that names an action has no outcome that says whether it was right. It is judged by a log of another way to choose,
+with a column for each feature, `action` (a name of the model's `output.kinds`), `propensity` (how likely that was when it was
+done) and one for what it earned. With `expected:ACTION` for every action (what a model that did not see these rows expects
+each to earn) the estimate is doubly robust:
+
+  gloaming model evaluate models/offers/manifest.json --logged april.csv --reward clicked \\
+    --split time --trained 'to March' --tested April
+
+writes value.json and parity.json. Rows that were set aside by lot make evidence
 that no gate takes: a random split tells how well a model remembers, and not how well it will do.";
 
 #[derive(Args)]
@@ -283,6 +291,12 @@ pub(crate) struct Evaluate {
     /// shadow, in place of rows.
     #[arg(long, value_name = "OVERVIEW.json", conflicts_with = "rows")]
     released: Option<PathBuf>,
+    /// A log of what was done, how likely that was, and what it earned: for models that name an action.
+    #[arg(long, value_name = "FILE.csv", requires_all = ["reward", "split", "trained", "tested"], conflicts_with_all = ["rows", "released"])]
+    logged: Option<PathBuf>,
+    /// Column of what was earned.
+    #[arg(long, requires = "logged", default_value = "", hide_default_value = true)]
+    reward: String,
     /// The metric that counts score and outcome, where there are several.
     #[arg(long, requires = "released")]
     metric: Option<String>,
@@ -290,13 +304,13 @@ pub(crate) struct Evaluate {
     #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
     outcome: String,
     /// How the rows were kept apart: time, source, group or random.
-    #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
+    #[arg(long, default_value = "", hide_default_value = true)]
     split: String,
     /// What the model learnt from, in words; with --released only where its manifest does not tell.
     #[arg(long, default_value = "", hide_default_value = true)]
     trained: String,
     /// What the rows are, in words.
-    #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
+    #[arg(long, default_value = "", hide_default_value = true)]
     tested: String,
     /// What came of another source, held out by the same training: its name, and the statement that was written then; once
     /// for each. The worst of all decides.
@@ -359,26 +373,35 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
         }
         ModelCommand::Card { manifest, evidence, out } => card::card(&manifest, evidence.as_deref(), &out),
         ModelCommand::Sign { folder, key } => card::sign(&folder, &key),
-        ModelCommand::Evaluate(Evaluate {
-            manifest,
-            rows,
-            released,
-            metric,
-            outcome,
-            split,
-            trained,
-            tested,
-            turn,
-            group,
-            no_group,
-            threshold,
-            out,
-        }) => {
+        ModelCommand::Evaluate(asked) => {
+            let Evaluate {
+                manifest,
+                rows,
+                released,
+                logged,
+                reward,
+                metric,
+                outcome,
+                split,
+                trained,
+                tested,
+                turn,
+                group,
+                no_group,
+                threshold,
+                out,
+            } = *asked;
             if let Some(released) = released {
                 return devices::released(&manifest, &released, metric.as_deref(), &trained, &out);
             }
-            let Some(rows) = rows else { return evaluate::parity(&manifest, &out) };
+            if rows.is_none() && logged.is_none() {
+                return evaluate::parity(&manifest, &out);
+            }
             let split = evaluate::Split { by: evaluate::split(&split)?, trained, tested };
+            if let Some(rows) = logged {
+                return logged::run(&manifest, &logged::Log { rows, reward }, split, &out);
+            }
+            let rows = rows.unwrap_or_default();
             let groups = evaluate::Groups { columns: group, none: no_group, threshold };
             evaluate::run(&manifest, &evaluate::Labelled { rows, outcome }, split, &turn, groups, &out)
         }

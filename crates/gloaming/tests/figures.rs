@@ -49,6 +49,11 @@ fn alike(one: &Value, other: &Value, place: &str) {
             assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>(), "{place}");
             one.iter().for_each(|(key, value)| alike(value, &other[key], &format!("{place}.{key}")));
         }
+        (Value::Array(one), Value::Array(other)) => {
+            assert_eq!(one.len(), other.len(), "{place}");
+            let pairs = one.iter().zip(other).enumerate();
+            pairs.for_each(|(at, (one, other))| alike(one, other, &format!("{place}.{at}")));
+        }
         _ => assert_eq!(one, other, "{place}"),
     }
 }
@@ -106,4 +111,20 @@ fn visit_kind_sorts_as_it_did() {
 #[test]
 fn unusual_visit_finds_what_it_found() {
     the_same("unusual-visit", &[]);
+}
+
+#[test]
+fn next_best_action_is_worth_what_it_was() {
+    let figures = [("value", &["value", "logged", "gain", "effective_rows", "telling", "estimator"][..])];
+    the_same("next-best-action", &figures);
+}
+
+#[test]
+fn pointer_bot_tells_programs_and_devices_that_it_never_met() {
+    let figures = [("held-out", &["auc", "average_precision", "brier", "turns"][..])];
+    let Some(said) = the_same("pointer-bot", &figures) else { return };
+    // Whatever it was that was held out, six pairs of a program and a device of people.
+    let told = said.lines().filter(|line| line.starts_with("pyhm, pc") || line.starts_with("pynput, pc"));
+    let worth: Vec<f64> = told.map(|line| line.split_whitespace().nth(4).unwrap().parse().unwrap()).collect();
+    assert!(worth.len() == 6 && worth.iter().all(|auc| *auc >= 0.8), "{said}");
 }

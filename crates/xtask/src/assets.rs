@@ -16,7 +16,15 @@ use crate::run::{Context, step};
 use crate::{setup, sizes, wasm};
 
 /// Models that come with it: file, manifest, evidence.
-const MODELS: [&str; 5] = ["purchase-intent", "buys-again", "customer-value", "visit-kind", "unusual-visit"];
+const MODELS: [&str; 7] = [
+    "purchase-intent",
+    "buys-again",
+    "customer-value",
+    "visit-kind",
+    "unusual-visit",
+    "next-best-action",
+    "pointer-bot",
+];
 
 fn integrity(bytes: &[u8]) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(bytes)))

@@ -306,6 +306,7 @@ def bring(
     no_group: str | None = None,
     threshold: float | None = None,
     turns: Mapping[str, Path] | None = None,
+    learnt_from: dict[str, Any] | None = None,
     more: dict[str, Any] | None = None,
     gloaming: str = "gloaming",
     export: Callable[[Any, np.ndarray], bytes] | None = None,
@@ -314,7 +315,8 @@ def bring(
 
     ``model`` is anything of scikit-learn's with ``fit`` and ``predict_proba``; ``export`` turns a fitted one into ONNX bytes
     and is skl2onnx when nothing is said. ``groups`` are columns that people are compared by; without any, ``no_group``
-    says why. A split by source needs ``turns``, and :func:`in_turn` takes them. Everything in ``more`` goes into the manifest as it is (licence, intended_use, not_for).
+    says why. A split by source needs ``turns``, and :func:`in_turn` takes them. ``learnt_from`` is what the card says of the data
+    (data, citation, licence, method); everything in ``more`` goes into the manifest as it is (licence, intended_use, not_for).
 
     Raises ``ValueError`` for rows that cannot be used, and ``RuntimeError`` with what ``gloaming`` said when it refuses.
     """
@@ -326,6 +328,7 @@ def bring(
     else:
         exported = export(model, x)
     training = {
+        **(learnt_from or {}),
         "split": split.by,
         "trained": split.trained,
         "tested": split.tested,

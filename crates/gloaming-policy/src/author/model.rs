@@ -255,6 +255,7 @@ fn step(gate: &Table<'_>, key: &'static str) -> Step {
     let threshold = |key| table.get(key).and_then(|value| value.number());
     step.auc = threshold("auc");
     step.calibration_error = threshold("calibration_error");
+    step.gain = threshold("gain");
     step.group_gap = threshold("group_gap");
     step.lift = threshold("lift");
     table.finish();

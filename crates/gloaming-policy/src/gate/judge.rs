@@ -1,6 +1,7 @@
 //! Whether what is there is enough: pure, and says what is missing and how to come by it.
 
 use super::statement::{Fairness, HeldOut, Interval};
+use super::value::Value;
 use super::{Kind, Record, Rules, Said, SplitBy, Stage, Standing, Step};
 use crate::author::day_of;
 
@@ -36,6 +37,8 @@ pub(super) fn sentence(findings: &[Finding]) -> String {
 
 /// How far a reference row may be off; the manifest's own tolerance.
 const TOLERANCE: f64 = 1e-5;
+/// Fewest rewards that tell of a model's choices: its interval supposes that their sum is nearly normal.
+const TELLING: u64 = 10;
 /// Chance below which arms are too uneven for a fair assignment.
 const SAMPLE_RATIO: f64 = 0.001;
 
@@ -43,8 +46,8 @@ const SAMPLE_RATIO: f64 = 0.001;
 pub(super) fn judge(record: &Record, rules: &Rules, standing: &Standing, to: Stage, today: u64) -> Vec<Finding> {
     let step = rules.step(to).unwrap_or_default();
     let mut findings = vec![review(standing, today)];
-    for kind in &step.evidence {
-        findings.push(evidence(rules, standing, &step, *kind, today));
+    for kind in step.asked(standing.facts.kinds) {
+        findings.push(evidence(rules, standing, &step, kind, today));
     }
     for role in &step.approved_by {
         findings.push(approval(record, rules, standing, &step, role, to, today));
@@ -80,6 +83,7 @@ fn evidence(rules: &Rules, standing: &Standing, step: &Step, kind: Kind, today: 
     let need = kind.name();
     let make = match kind {
         Kind::HeldOut | Kind::Calibration | Kind::Fairness => "`gloaming model evaluate` makes it from labelled rows",
+        Kind::Value => "`gloaming model evaluate --logged` makes it from a log of what was done and what it earned",
         Kind::Parity => "`gloaming model evaluate` makes it from the reference rows",
         Kind::Experiment => "run an experiment with this model and another arm",
         Kind::Ethics => "ask somebody who may say no, and write down the answer",
@@ -135,6 +139,7 @@ fn good(step: &Step, said: &Said) -> Result<String, (String, String)> {
             step.calibration_error.unwrap_or(0.0),
             "recalibrate it on recent rows",
         ),
+        Said::Value(s) => value(s, step.gain.unwrap_or(0.0)),
         Said::Fairness(s) => fairness(s, step.group_gap.unwrap_or(0.0)),
         Said::Parity(s) => {
             let native = s.runtimes.iter().any(|runtime| runtime.name == "native");
@@ -197,6 +202,25 @@ fn held_out(said: &HeldOut, least: f64) -> Result<String, (String, String)> {
     at_least(&what, auc, least, remedy)
 }
 
+/// A normal interval of a handful of rewards is none.
+fn value(said: &Value, least: f64) -> Result<String, (String, String)> {
+    if said.telling < TELLING {
+        return Err((
+            format!(
+                "{} of {} rows that earned something are of actions that it would have chosen, fewer than {TELLING}",
+                said.telling, said.on.positives
+            ),
+            "log on, with every action tried now and then, until there are as many".into(),
+        ));
+    }
+    at_least(
+        &format!("gain in {} ({} rows of its own)", said.reward, said.effective_rows.round()),
+        &said.gain,
+        least,
+        "a model that chooses better, or a longer log for a narrower interval",
+    )
+}
+
 fn fairness(said: &Fairness, most: f64) -> Result<String, (String, String)> {
     if let Some(why) = &said.none {
         return Ok(format!("no attribute: {why}"));
@@ -245,7 +269,8 @@ fn approval(
     let Some(seen) = record.position(&approval.seen) else {
         return Finding::unmet(need, "given for another record", ask);
     };
-    let asked = |kind: Option<Kind>| kind.is_some_and(|kind| step.evidence.contains(&kind));
+    let asked = step.asked(standing.facts.kinds);
+    let asked = |kind: Option<Kind>| kind.is_some_and(|kind| asked.contains(&kind));
     let later = standing.counting().any(|held| held.at > seen && asked(held.statement.said.kind()));
     if seen < standing.moved_at {
         return Finding::unmet(need, "given for an earlier move", ask);

@@ -22,7 +22,9 @@ mod judge;
 pub mod oms;
 mod record;
 mod rules;
+mod signed;
 mod statement;
+mod value;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,10 +32,12 @@ pub use envelope::{ENVELOPE_BYTES, Envelope};
 pub use judge::Finding;
 pub use record::{Action, Entry, Facts, Held, RECORD_BYTES, Record, Standing};
 pub use rules::{Rules, Step, least};
+pub use signed::{STATEMENT_TYPE, Statement};
 pub use statement::{
     Approval, Attribute, Calibration, Ethics, Experiment, Fairness, Group, Guardrail, HeldOut, Interval, Kind, Parity,
-    Rows, Runtime, STATEMENT_TYPE, Said, SplitBy, Statement, Turn,
+    Rows, Runtime, Said, SplitBy, Turn,
 };
+pub use value::{Estimator, Value};
 
 /// How far a model has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -86,6 +86,12 @@ pub enum Action {
     },
 }
 
+/// Records of before say nothing of kinds.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(kinds: &u32) -> bool {
+    *kinds == 0
+}
+
 /// What the gate knows of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +108,9 @@ pub struct Facts {
     pub bytes: u64,
     /// Features it takes, `name@version`.
     pub features: Vec<String>,
+    /// How many kinds or actions it names; 0 for a model that tells a chance.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kinds: u32,
     /// Who answers for it.
     pub owner: String,
     /// Day by which it is to be looked at again.

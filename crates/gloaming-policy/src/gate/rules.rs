@@ -23,6 +23,9 @@ pub struct Step {
     pub auc: Option<f64>,
     /// Upper end of the calibration error, at most.
     pub calibration_error: Option<f64>,
+    /// Lower end of what choosing as the model does earns more than what chose, at least; 0 when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain: Option<f64>,
     /// Upper end of both gaps between groups, at most.
     pub group_gap: Option<f64>,
     /// Lower end of the relative change, at least.
@@ -53,6 +56,21 @@ pub fn least(to: Stage) -> &'static [Kind] {
         Stage::Experiment => &[Kind::HeldOut, Kind::Parity],
         Stage::Live => &[Kind::HeldOut, Kind::Calibration, Kind::Parity, Kind::Experiment],
         _ => &[],
+    }
+}
+
+impl Step {
+    /// The evidence that a model is asked for. One that names kinds has no outcome that says whether it was right, and
+    /// no chance to be calibrated: it shows what choosing as it does would have earned.
+    #[must_use]
+    pub fn asked(&self, kinds: u32) -> BTreeSet<Kind> {
+        let asked = self.evidence.iter().filter_map(|kind| match kind {
+            Kind::HeldOut if kinds > 0 => Some(Kind::Value),
+            Kind::Calibration if kinds > 0 => None,
+            Kind::Value if kinds == 0 => None,
+            kind => Some(*kind),
+        });
+        asked.collect()
     }
 }
 
@@ -112,15 +130,16 @@ impl Rules {
             for (kind, threshold, key, example) in [
                 (Kind::HeldOut, step.auc, "auc", "auc = 0.6"),
                 (Kind::Calibration, step.calibration_error, "calibration_error", "calibration_error = 0.05"),
+                (Kind::Value, step.gain, "gain", "gain = 0.0"),
                 (Kind::Fairness, step.group_gap, "group_gap", "group_gap = 0.1"),
                 (Kind::Experiment, step.lift, "lift", "lift = 0.0"),
             ] {
                 match threshold {
-                    None if step.evidence.contains(&kind) => say(
+                    None if kind != Kind::Value && step.evidence.contains(&kind) => say(
                         format!("gate.{name} asks for `{}` and gives no `{key}`", kind.name()),
                         &format!("add {example}: evidence without a threshold proves nothing"),
                     ),
-                    Some(_) if !step.evidence.contains(&kind) => say(
+                    Some(_) if kind != Kind::Value && !step.evidence.contains(&kind) => say(
                         format!("gate.{name} gives `{key}` and does not ask for `{}`", kind.name()),
                         "add it to evidence, or take the threshold out",
                     ),
@@ -130,8 +149,8 @@ impl Rules {
                     {
                         say(format!("gate.{name}.{key} = {value}"), "allow 0 to 0.5: beyond that everything passes");
                     }
-                    Some(value) if kind == Kind::Experiment && value < 0.0 => {
-                        say(format!("gate.{name}.lift = {value}"), "ask for 0 or more: less is harm");
+                    Some(value) if matches!(kind, Kind::Experiment | Kind::Value) && value < 0.0 => {
+                        say(format!("gate.{name}.{key} = {value}"), "ask for 0 or more: less is harm");
                     }
                     Some(value) if kind == Kind::HeldOut && value <= 0.5 => {
                         say(format!("gate.{name}.auc = {value}"), "ask for more than 0.5: that is what a coin gets")

@@ -1,11 +1,5 @@
-//! What is said of a model, by whom: in-toto statements (version 1) about a manifest.
+//! What can be said of a model: the predicates of [`super::Statement`]s.
 //!
-//! ```json
-//! { "_type": "https://in-toto.io/Statement/v1",
-//!   "subject": [ { "name": "purchase-intent", "digest": { "sha256": "…the manifest's…" } } ],
-//!   "predicateType": "urn:gloaming:held-out:1",
-//!   "predicate": { … } }
-//! ```
 //! Every figure comes with its 95 % interval, and thresholds are compared with the interval's worse end: what
 //! could be luck is not evidence.
 
@@ -13,15 +7,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Envelope, GateError, Stage};
-use crate::author::{Key, PublicKey, day_of};
+use super::Stage;
+use super::value::Value;
 use gloaming_signal::hash;
 
 /// Most sources that take turns in being held out.
 const TURNS: usize = 64;
-/// The envelope's type of all statements.
-pub const STATEMENT_TYPE: &str = "application/vnd.in-toto+json";
-const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 
 /// What a piece of evidence is about. Ordered as it is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,6 +22,8 @@ pub enum Kind {
     HeldOut,
     /// Whether a score of 0.3 means three in ten, on such rows.
     Calibration,
+    /// What choosing as it does would have earned, from the log of another way to choose: of models that name an action.
+    Value,
     /// Whether groups of people are treated alike, on such rows.
     Fairness,
     /// That the runtimes compute what the trainer computed.
@@ -43,8 +36,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::HeldOut, Self::Calibration, Self::Fairness, Self::Parity, Self::Experiment, Self::Ethics];
+    pub const ALL: [Self; 7] =
+        [Self::HeldOut, Self::Calibration, Self::Value, Self::Fairness, Self::Parity, Self::Experiment, Self::Ethics];
 
     /// As in policies and statements.
     #[must_use]
@@ -52,6 +45,7 @@ impl Kind {
         match self {
             Self::HeldOut => "held-out",
             Self::Calibration => "calibration",
+            Self::Value => "value",
             Self::Fairness => "fairness",
             Self::Parity => "parity",
             Self::Experiment => "experiment",
@@ -79,7 +73,7 @@ impl fmt::Display for Interval {
 }
 
 impl Interval {
-    fn sound(&self) -> bool {
+    pub(super) fn sound(&self) -> bool {
         [self.low, self.value, self.high].iter().all(|v| v.is_finite())
             && self.low <= self.value
             && self.value <= self.high
@@ -315,6 +309,9 @@ pub enum Said {
     /// See [`Calibration`].
     #[serde(rename = "urn:gloaming:calibration:1")]
     Calibration(Calibration),
+    /// See [`Value`].
+    #[serde(rename = "urn:gloaming:value:1")]
+    Value(Value),
     /// See [`Fairness`].
     #[serde(rename = "urn:gloaming:fairness:1")]
     Fairness(Fairness),
@@ -339,6 +336,7 @@ impl Said {
         match self {
             Self::HeldOut(_) => Some(Kind::HeldOut),
             Self::Calibration(_) => Some(Kind::Calibration),
+            Self::Value(_) => Some(Kind::Value),
             Self::Fairness(_) => Some(Kind::Fairness),
             Self::Parity(_) => Some(Kind::Parity),
             Self::Experiment(_) => Some(Kind::Experiment),
@@ -353,6 +351,7 @@ impl Said {
         match self {
             Self::HeldOut(s) => &s.day,
             Self::Calibration(s) => &s.day,
+            Self::Value(s) => &s.day,
             Self::Fairness(s) => &s.day,
             Self::Parity(s) => &s.day,
             Self::Experiment(s) => &s.day,
@@ -367,13 +366,14 @@ impl Said {
         match self {
             Self::HeldOut(s) => Some(&s.on),
             Self::Calibration(s) => Some(&s.on),
+            Self::Value(s) => Some(&s.on),
             Self::Fairness(s) => Some(&s.on),
             _ => None,
         }
     }
 
     /// Whether the figures can be at all.
-    fn sound(&self) -> Result<(), &'static str> {
+    pub(super) fn sound(&self) -> Result<(), &'static str> {
         let share = |v: f64| (0.0..=1.0).contains(&v);
         let unit = |i: &Interval| i.sound() && share(i.low) && share(i.high);
         if self.rows().is_some_and(|on| on.rows == 0 || on.positives > on.rows || on.sha256.len() != 64) {
@@ -389,6 +389,7 @@ impl Said {
                     s.turns.len() <= TURNS && s.turns.iter().all(turn) && !s.turns.iter().enumerate().any(twice);
                 turns && unit(&s.auc) && unit(&s.average_precision) && unit(&s.brier)
             }
+            Self::Value(s) => s.sound(),
             Self::Calibration(s) => unit(&s.error) && share(s.mean_score) && share(s.base_rate),
             Self::Fairness(s) => {
                 let attribute = |a: &Attribute| {
@@ -414,94 +415,5 @@ impl Said {
             Self::Approval(s) => hash::unhex::<32>(&s.seen).is_some(),
         };
         if good { Ok(()) } else { Err("a figure that cannot be: ends out of order, beyond its range, or no reason") }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Subject {
-    name: String,
-    digest: Digest,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Digest {
-    sha256: String,
-}
-
-/// Something said of one model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Statement {
-    #[serde(rename = "_type")]
-    form: String,
-    subject: [Subject; 1],
-    /// What.
-    #[serde(flatten)]
-    pub said: Said,
-}
-
-impl Statement {
-    /// Something said of the model with this manifest.
-    #[must_use]
-    pub fn of(model: &str, manifest: &[u8; 32], said: Said) -> Self {
-        let subject = Subject { name: model.to_owned(), digest: Digest { sha256: hash::hex(manifest) } };
-        Self { form: STATEMENT.to_owned(), subject: [subject], said }
-    }
-
-    /// Reads one that nobody signed.
-    ///
-    /// # Errors
-    /// When it is none, or says what cannot be.
-    pub fn read(json: &[u8]) -> Result<Self, GateError> {
-        let statement: Self = serde_json::from_slice(json).map_err(|error| GateError::Form(error.to_string()))?;
-        if statement.form != STATEMENT {
-            return Err(GateError::Form(format!("of type {}, not {STATEMENT}", statement.form)));
-        }
-        if day_of(statement.said.day()).is_none() {
-            return Err(GateError::Form(format!("the day `{}` is no YYYY-MM-DD", statement.said.day())));
-        }
-        statement.said.sound().map_err(|why| GateError::Form(why.to_owned()))?;
-        Ok(statement)
-    }
-
-    /// The model's name.
-    #[must_use]
-    pub fn model(&self) -> &str {
-        &self.subject[0].name
-    }
-
-    /// The manifest it speaks of, hexadecimal.
-    #[must_use]
-    pub fn manifest(&self) -> &str {
-        &self.subject[0].digest.sha256
-    }
-
-    /// As a file, indented for people.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        let Ok(text) = serde_json::to_string_pretty(self) else { unreachable!("texts and numbers always serialise") };
-        text
-    }
-
-    /// Signs it.
-    #[must_use]
-    pub fn sign(&self, key: &Key) -> Envelope {
-        let Ok(bytes) = serde_json::to_vec(self) else { unreachable!("texts and numbers always serialise") };
-        Envelope::sign(STATEMENT_TYPE, &bytes, key)
-    }
-
-    /// Reads one whose signature was checked before, as every statement's in a [`super::Record`] was.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn unchecked(envelope: &Envelope) -> Result<Self, GateError> {
-        Self::read(&envelope.unverified()?)
-    }
-
-    /// Reads one that `key` signed.
-    ///
-    /// # Errors
-    /// When it is not, or says what cannot be.
-    pub fn open(envelope: &Envelope, key: &PublicKey) -> Result<Self, GateError> {
-        Self::read(&envelope.open(STATEMENT_TYPE, key)?)
     }
 }

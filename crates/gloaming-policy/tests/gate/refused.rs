@@ -3,7 +3,8 @@
 use gloaming_policy::ModelState;
 use gloaming_policy::author::{Key, gate_rules};
 use gloaming_policy::gate::{
-    Action, Attribute, Fairness, GateError, Group, HeldOut, Kind, Parity, Said, SplitBy, Stage, Statement, Turn,
+    Action, Attribute, Facts, Fairness, GateError, Group, HeldOut, Kind, Parity, Said, SplitBy, Stage, Statement, Turn,
+    Value,
 };
 use gloaming_signal::hash;
 
@@ -257,4 +258,44 @@ fn rules_that_ask_too_little() {
     let with_owner = rig.gate.replace(&data, &rig.owner.public().to_text());
     let error = rig.rules(&with_owner).unwrap_err().to_string();
     assert!(error.contains("who decides must not be who approves"), "{error}");
+}
+
+/// A model that names kinds, with everything said but `value`.
+fn choosing(value: Option<Said>) -> Result<(), GateError> {
+    let mut rig = Rig::bare();
+    let gate = rig.gate.clone();
+    rig.rules(&gate).unwrap();
+    rig.record.append(Action::Model { facts: Facts { kinds: 4, ..facts(1, &MANIFEST) } }, &rig.owner, TODAY).unwrap();
+    rig.say(Kind::Parity, Quality::Good).unwrap();
+    rig.go(Stage::Shadow).unwrap();
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Value) {
+        rig.say(kind, Quality::Good).unwrap();
+    }
+    value.into_iter().for_each(|said| rig.add(said, "data").unwrap());
+    rig.approve("data", Stage::Experiment).unwrap();
+    rig.go(Stage::Experiment)
+}
+
+#[test]
+fn a_choice_that_earns_no_more_than_chance() {
+    let rig = Rig::new();
+    let value = |quality| rig.said(Kind::Value, quality);
+    choosing(Some(value(Quality::Good))).unwrap();
+    // Being right about an outcome is nothing that a model of kinds can be.
+    let words = choosing(None).unwrap_err().to_string();
+    assert!(words.contains("value: none (`gloaming model evaluate --logged` makes it"), "{words}");
+    let words = choosing(Some(value(Quality::Weak))).unwrap_err().to_string();
+    assert!(words.contains("gain in clicks (813 rows of its own) 0.0100 [-0.0020, 0.0220] may be below 0"), "{words}");
+    let words = choosing(Some(value(Quality::Lot))).unwrap_err().to_string();
+    assert!(words.contains("value: a random split"), "{words}");
+    let Said::Value(few) = value(Quality::Good) else { panic!() };
+    let words = choosing(Some(Said::Value(Value { telling: 7, ..few }))).unwrap_err().to_string();
+    assert!(words.contains("7 of 760 rows that earned something are of actions that it would have chosen"), "{words}");
+    // And a model that tells a chance is asked for none.
+    let mut rig = Rig::shadow();
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Value) {
+        rig.say(kind, Quality::Good).unwrap();
+    }
+    rig.approve("data", Stage::Experiment).unwrap();
+    rig.go(Stage::Experiment).unwrap();
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use gloaming_policy::author::{Key, ManifestFacts, date_of, gate_rules, template};
 use gloaming_policy::gate::{
-    Action, Approval, Attribute, Calibration, Ethics, Experiment, Facts, Fairness, GateError, Group, Guardrail,
-    HeldOut, Interval, Kind, Parity, Record, Rows, Runtime, Said, SplitBy, Stage, Statement,
+    Action, Approval, Attribute, Calibration, Estimator, Ethics, Experiment, Facts, Fairness, GateError, Group,
+    Guardrail, HeldOut, Interval, Kind, Parity, Record, Rows, Runtime, Said, SplitBy, Stage, Statement, Value,
 };
 use gloaming_signal::hash;
 
@@ -74,6 +74,7 @@ pub(crate) fn facts(version: u32, manifest: &[u8; 32]) -> Facts {
         onnx: hash::hex(&[2; 32]),
         bytes: 1_375,
         features: vec!["pages@1".into(), "returning@1".into()],
+        kinds: 0,
         owner: "data@shop.example".into(),
         next_review: "2027-06-01".into(),
         oversize: None,
@@ -171,6 +172,17 @@ impl Rig {
                 error: if weak { interval(0.09, 0.11) } else { interval(0.02, 0.06) },
                 mean_score: 0.24,
                 base_rate: 0.25,
+            }),
+            Kind::Value => Said::Value(Value {
+                day,
+                on,
+                reward: "clicks".into(),
+                estimator: Estimator::DoublyRobust,
+                value: interval(0.02, 0.04),
+                logged: interval(0.01, 0.03),
+                gain: if weak { interval(-0.002, 0.022) } else { interval(0.002, 0.018) },
+                effective_rows: 812.5,
+                telling: 90,
             }),
             Kind::Fairness => {
                 let group = |name: &str| Group { name: name.into(), rows: 1_499, positives: 380, selected: 450 };

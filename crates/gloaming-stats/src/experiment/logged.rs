@@ -15,6 +15,17 @@ pub const ACTIONS: usize = 10_000;
 /// Fewest rows for an interval.
 const FEWEST: usize = 2;
 
+/// What a policy would have earned, and what ran did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gain {
+    /// Mean reward of the policy.
+    pub value: Estimate,
+    /// Mean reward of what ran.
+    pub logged: Estimate,
+    /// The first less the second.
+    pub gain: Estimate,
+}
+
 /// A log, checked: n rows of what was done, how likely that was, and what it earned.
 #[derive(Clone, Copy, Debug)]
 pub struct Logged<'a> {
@@ -72,6 +83,33 @@ impl<'a> Logged<'a> {
         self.done.len()
     }
 
+    /// Rows that earned something where the policy might have done the same: what all estimates hang on.
+    #[must_use]
+    pub fn telling(&self) -> usize {
+        self.weights().zip(self.rewards).filter(|(weight, reward)| *weight > 0.0 && **reward != 0.0).count()
+    }
+
+    /// What the policy earns more than what ran, of the same rows: doubly robust where rewards are `predicted`, else
+    /// self-normalised. Rows are compared with themselves, so that what both have in common does not widen the interval.
+    ///
+    /// # Errors
+    /// As [`Logged::doubly_robust`] and [`Logged::self_normalised`].
+    pub fn gain(&self, predicted: Option<&[f64]>, alpha: f64) -> Result<Gain, ExperimentError> {
+        let (value, mut terms) = match predicted {
+            Some(predicted) => (self.doubly_robust(predicted, alpha)?, self.corrected(predicted)?),
+            None => {
+                let value = self.self_normalised(alpha)?;
+                let mean = self.weights().sum::<f64>() / self.rows() as f64;
+                let around = |(w, r): (f64, &f64)| value.value + w * (r - value.value) / mean;
+                (value, self.weights().zip(self.rewards).map(around).collect())
+            }
+        };
+        terms.iter_mut().zip(self.rewards).for_each(|(term, reward)| *term -= reward);
+        let (logged, around) = (mean_of(self.rewards, alpha)?, mean_of(&terms, alpha)?);
+        let (half, gain) = ((around.high - around.low) / 2.0, value.value - logged.value);
+        Ok(Gain { value, logged, gain: Estimate { value: gain, low: gain - half, high: gain + half } })
+    }
+
     /// How much likelier the policy would have done what was done.
     fn weights(&self) -> impl Iterator<Item = f64> + '_ {
         self.done
@@ -127,11 +165,15 @@ impl<'a> Logged<'a> {
     /// # Errors
     /// As [`Logged::direct`] and [`Logged::weighted`].
     pub fn doubly_robust(&self, predicted: &[f64], alpha: f64) -> Result<Estimate, ExperimentError> {
+        mean_of(&self.corrected(predicted)?, alpha)
+    }
+
+    fn corrected(&self, predicted: &[f64]) -> Result<Vec<f64>, ExperimentError> {
         let mut terms = self.expected(predicted)?;
         for ((row, term), weight) in terms.iter_mut().enumerate().zip(self.weights()) {
             *term += weight * (self.rewards[row] - predicted[row * self.actions + self.done[row]]);
         }
-        mean_of(&terms, alpha)
+        Ok(terms)
     }
 
     fn expected(&self, predicted: &[f64]) -> Result<Vec<f64>, ExperimentError> {

@@ -37,7 +37,7 @@ pub use allocation::{ARMS, Prior, Rule, allocate, best_probabilities};
 pub use arm::{Arm, CERTAINTY, Metric, Noised, Sums};
 pub use effect::{BASELINE, Effect, Finding, SPREAD, Scale, effect};
 pub use guardrail::{Better, Guarded, Guardrail, Verdict, guard};
-pub use logged::{ACTIONS, Logged, ROWS};
+pub use logged::{ACTIONS, Gain, Logged, ROWS};
 pub use many::{COMPARISONS, Compared, against_control, q_values};
 pub use plan::{Design, LONGEST, Looks};
 pub use sequence::TAU;

@@ -150,6 +150,15 @@ fn figures(said: &Said) -> Vec<Vec<String>> {
             line("calibration error", s.error.to_string()),
             line("mean score and base rate", format!("{:.4} and {:.4}", s.mean_score, s.base_rate)),
         ],
+        Said::Value(s) => {
+            let rows = format!("{} of {} rows", s.effective_rows.round(), s.on.rows);
+            vec![
+                line(&format!("{}, had it chosen ({})", s.reward, s.estimator.name()), s.value.to_string()),
+                line(&format!("{}, as it was", s.reward), s.logged.to_string()),
+                line("gain", s.gain.to_string()),
+                line("what the log is worth for it", format!("{rows}; {} of them tell", s.telling)),
+            ]
+        }
         Said::Fairness(Fairness { none: Some(why), .. }) => vec![line("no groups compared", why.clone())],
         Said::Fairness(s) => {
             s.by.iter()

@@ -99,14 +99,14 @@ struct Table {
 
 /// What is wrong in a column, how often, and where first.
 #[derive(Default)]
-struct Wrong(BTreeMap<String, (usize, u64)>);
+pub(super) struct Wrong(BTreeMap<String, (usize, u64)>);
 
 impl Wrong {
-    fn note(&mut self, what: String, line: u64) {
+    pub(super) fn note(&mut self, what: String, line: u64) {
         self.0.entry(what).or_insert((0, line)).0 += 1;
     }
 
-    fn end(self, path: &Path) -> Result<()> {
+    pub(super) fn end(self, path: &Path) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
@@ -259,7 +259,7 @@ pub fn run(
     let (model, described) = (&brought.model, brought.model.manifest());
     if !described.output.kinds.is_empty() {
         bail!(
-            "{} sorts visits into kinds, of which no outcome can show whether they are right; without --rows its parity is stated",
+            "{} sorts visits into kinds, of which no outcome can show whether they are right: --logged tells what acting on them would have earned, and without rows its parity is stated",
             described.id
         );
     }

@@ -41,6 +41,7 @@ pub fn facts(described: &Manifest, sha256: &[u8; 32], oversize: Option<&str>) ->
         onnx: described.onnx.sha256.clone(),
         bytes: described.onnx.bytes,
         features: described.input.features.clone(),
+        kinds: u32::try_from(described.output.kinds.len()).unwrap_or(u32::MAX),
         owner: described.owner.clone().ok_or_else(|| lacks("owner", "who answers for it"))?,
         next_review: described.next_review.clone().ok_or_else(|| lacks("next_review", "2027-05-01"))?,
         oversize: oversize.map(str::to_owned),

@@ -115,24 +115,25 @@ pub struct Demo {
 const WORDS: [(&str, &str); 4] = [
     (
         "Guess on this device whether the visit will end in a purchase, and count how good the guesses are.",
-        "Guess on this device what kind of visit this is, whether it or a later one ends in a purchase, and whether much will be spent, and count how good the guesses are.",
+        "Guess on this device what kind of visit this is, whether it or a later one ends in a purchase, whether much will be spent, which goods are worth showing, and whether a program moves the pointer, and count how good the guesses are.",
     ),
     (
         "Auf diesem Gerät schätzen, ob der Besuch mit einem Kauf endet, und zählen, wie gut die Schätzungen sind.",
-        "Auf diesem Gerät schätzen, was für ein Besuch das ist, ob er oder ein späterer mit einem Kauf endet und ob viel ausgegeben wird, und zählen, wie gut die Schätzungen sind.",
+        "Auf diesem Gerät schätzen, was für ein Besuch das ist, ob er oder ein späterer mit einem Kauf endet, ob viel ausgegeben wird, welche Waren sich zu zeigen lohnen und ob ein Programm den Zeiger bewegt, und zählen, wie gut die Schätzungen sind.",
     ),
     (
         "Estimer sur cet appareil si la visite se terminera par un achat, et compter la qualité des estimations.",
-        "Estimer sur cet appareil de quel genre de visite il s'agit, si elle ou une suivante se terminera par un achat et si l'on dépensera beaucoup, et compter la qualité des estimations.",
+        "Estimer sur cet appareil de quel genre de visite il s'agit, si elle ou une suivante se terminera par un achat, si l'on dépensera beaucoup, quels articles montrer et si un programme déplace le pointeur, et compter la qualité des estimations.",
     ),
     (
         "Estimar en este dispositivo si la visita acabará en compra, y contar lo buenas que son las estimaciones.",
-        "Estimar en este dispositivo qué tipo de visita es, si esta u otra posterior acabará en compra y si se gastará mucho, y contar lo buenas que son las estimaciones.",
+        "Estimar en este dispositivo qué tipo de visita es, si esta u otra posterior acabará en compra, si se gastará mucho, qué artículos conviene mostrar y si un programa mueve el puntero, y contar lo buenas que son las estimaciones.",
     ),
 ];
 
 /// Models that stay in shadow: counted, and seen by no page.
-const SHADOW: [&str; 4] = ["visit-kind", "unusual-visit", "buys-again", "customer-value"];
+const SHADOW: [&str; 6] =
+    ["visit-kind", "unusual-visit", "buys-again", "customer-value", "next-best-action", "pointer-bot"];
 
 /// A model in shadow and how it fares. What it takes is counted by the other metrics already.
 fn in_shadow(id: &str) -> String {
@@ -207,7 +208,7 @@ fn text(origin: &str, window_s: u32, today: u64, edit: fn(String) -> String) -> 
     let text = template("shop", SITE, origin, &date_of(today + 30)).ok_or_else(|| anyhow!("no template"))?;
     let text = WORDS.iter().fold(text, |text, (little, all)| text.replace(little, all));
     // They are paid for by one metric, which has the most.
-    let text = text.replace("rho = 0.05\n", "rho = 0.022\n");
+    let text = text.replace("rho = 0.05\n", "rho = 0.014\n");
     // What is learnt from again is watched by the same counts, and paid by what watching it would cost.
     let text = text.replace("rho = 0.02                         #", "rho = 0.004                        #");
     let text = text + SURVEY + RETRAIN + &SHADOW.map(in_shadow).concat() + EXPERIMENT;
