@@ -38,8 +38,8 @@ async fn route_changes_and_returns_from_the_cache_count_once_each() {
     assert_eq!(feature(&page, "pages").await, json!(4));
     assert_eq!(feature(&page, "pages-product").await, json!(2));
 
-    // A visit that is left before all five models scored it tells the rest later, in a submission of its own.
-    page.until("gloaming('status').then((s) => s.scores?.length === 5)").await.unwrap();
+    // A visit that is left before all seven models scored it tells the rest later, in a submission of its own.
+    page.until("gloaming('status').then((s) => s.scores?.length === 7)").await.unwrap();
     // Another page of the site and back: the browser shows the old page from its cache, without loading it.
     page.eval("window.__same = true").await.unwrap();
     page.goto(&format!("{}/account", stage.demo.shop)).await.unwrap();
@@ -181,4 +181,39 @@ async fn what_could_not_be_sent_goes_with_the_next_visit_once() {
     assert_eq!(ids.len(), count, "sent once");
     assert_eq!(stage.wire.refused(), 0);
     stage.demo.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moves_of_the_pointer_are_counted_where_that_was_agreed_to() {
+    let (_stage, _profile, page) = {
+        let (stage, profile, page) = scene(Setting::default()).await.unwrap();
+        page.goto(&stage.demo.shop).await.unwrap();
+        (stage, profile, page)
+    };
+    page.until("gloaming('status').then((s) => !!s.notice)").await.unwrap();
+    let sweep = async |from: u32| {
+        for step in 0..60 {
+            // Steps of the same length along a row of the page, as a program makes them.
+            let event = json!({ "type": "mouseMoved", "x": from + 5 * step, "y": 400, "button": "none", "buttons": 0 });
+            page.call("Input.dispatchMouseEvent", event).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    // Without the purpose that the model is for, nobody listens.
+    let but_one = "gloaming('status').then((s) => gloaming('consent', Object.fromEntries(s.notice.purposes.map((p) => [p.id, p.id != 'prediction']))))";
+    page.eval(but_one).await.unwrap();
+    until_feature(&page, "pages", 1).await;
+    sweep(100).await;
+    settle().await;
+    assert_eq!(feature(&page, "pointer-steps").await, json!(0));
+    page.eval(&but_one.replace("p.id != 'prediction'", "true")).await.unwrap();
+    page.until("gloaming('status').then((s) => s.scores?.some((score) => score.model == 'pointer-bot'))")
+        .await
+        .unwrap();
+    sweep(100).await;
+    page.until("gloaming('status').then((s) => s.features.find((f) => f.id == 'pointer-steps@1').value > 40)")
+        .await
+        .unwrap();
+    let even = feature(&page, "pointer-even").await.as_f64().unwrap();
+    assert!(even >= 70.0, "{even} percent of steps are as long as the one before");
 }

@@ -129,7 +129,7 @@ fn figures_that_cannot_be() {
 
 #[test]
 fn models_that_devices_cannot_run_or_nobody_answers_for() {
-    let known = |change: &dyn Fn(&mut gloaming_policy::gate::Facts)| {
+    let known = |change: &dyn Fn(&mut Facts)| {
         let mut rig = Rig::bare();
         let gate = rig.gate.clone();
         rig.rules(&gate).unwrap();
@@ -138,7 +138,7 @@ fn models_that_devices_cannot_run_or_nobody_answers_for() {
         rig.record.append(Action::Model { facts }, &rig.owner, TODAY).map_err(|error| error.to_string())
     };
     known(&|_| {}).unwrap();
-    let refused = |change: &dyn Fn(&mut gloaming_policy::gate::Facts), words: &str| {
+    let refused = |change: &dyn Fn(&mut Facts), words: &str| {
         let error = known(change).unwrap_err();
         assert!(error.contains(words), "{error}");
     };
