@@ -32,12 +32,16 @@ pub struct ArmView {
     pub name: String,
     /// Visits that were exposed to it.
     pub visits: f64,
-    /// Share of them of which the goal was true, with a 95 % interval for one look.
+    /// Share of them of which the goal was true, or its mean or ratio where it is an amount, with a 95 % interval for one look.
     pub share: Option<Figure>,
-    /// That share less the control's; the interval holds at every look, for all arms together. Absent for the control.
+    /// That less the control's, adjusted by what was known before where the policy says so; the interval holds at every look,
+    /// for all arms together. Absent for the control.
     pub difference: Option<Figure>,
     /// The difference as a share of the control's; absent where that is too near to nothing.
     pub lift: Option<Figure>,
+    /// Share of the visits that Thompson sampling would give it from here on; where the experiment is about a model that has
+    /// passed the gate, and nothing stops it. It comes into force by `shares` in a policy that somebody signs.
+    pub next: Option<f64>,
     /// How often there would be such a difference without any, at any look; over all arms (Benjamini and Hochberg).
     pub q: Option<f64>,
 }
@@ -64,7 +68,11 @@ pub struct ExperimentView {
     pub goal: String,
     /// Whether less of it is better.
     pub lower: bool,
-    /// Smallest change that would matter, as a share of visits.
+    /// `share` of visits, `mean` of an amount a visit, or `ratio` of two amounts: what its figures are.
+    pub figure: &'static str,
+    /// What takes out of the difference what would have differed anyway, where there is such.
+    pub adjusted_by: Option<String>,
+    /// Smallest change that would matter, as a share of visits or in the goal's unit.
     pub least: f64,
     /// The model that the control does not hear.
     pub model: Option<String>,
@@ -88,47 +96,84 @@ pub struct ExperimentView {
     pub statement: Option<serde_json::Value>,
 }
 
+/// Least that Thompson sampling leaves to an arm, so that its mistakes can be found.
+const LEAST_SHARE: f64 = 0.05;
+
 /// The rows of arms, from the sum of all windows.
 struct Counted {
     windows: usize,
     /// Start of the newest window, ms.
     newest_ms: u64,
     rows: Vec<Cells>,
+    /// What the cells of a row stand for, and what is made of them.
+    points: Vec<(f64, f64)>,
+    metric: stats::Metric,
 }
 
+/// What a guardrail's two cells stand for.
+const YES_OR_NO: [(f64, f64); 2] = [(0.0, 0.0), (1.0, 0.0)];
+
 impl Counted {
-    fn of(windows: &Windows<'_>, arms: usize) -> Result<Self, String> {
+    fn of(
+        windows: &Windows<'_>,
+        arms: usize,
+        (metric, points): (stats::Metric, Vec<(f64, f64)>),
+    ) -> Result<Self, String> {
         let all = windows.all().ok_or("no window was released yet")?;
         let row = |cells: &[f64]| Cells::new(cells.to_vec(), all.variance()).map_err(|error| error.to_string());
-        let rows = all.values().chunks(2).map(row).collect::<Result<Vec<_>, _>>()?;
+        let rows = all.values().chunks(points.len().max(1)).map(row).collect::<Result<Vec<_>, _>>()?;
         if rows.len() != arms {
             return Err(format!("{} arms were released, {arms} are declared", rows.len()));
         }
-        Ok(Self { windows: windows.len(), newest_ms: windows.newest_ms(), rows })
+        Ok(Self { windows: windows.len(), newest_ms: windows.newest_ms(), rows, points, metric })
     }
 
     fn people(&self) -> Vec<Noised> {
-        let of = |cells: &Cells| Noised { value: cells.total(), variance: 2.0 * cells.variance() };
+        let of =
+            |cells: &Cells| Noised { value: cells.total(), variance: cells.values().len() as f64 * cells.variance() };
         self.rows.iter().map(of).collect()
     }
 
     fn arms(&self) -> Result<Vec<Arm>, ExperimentError> {
-        let arm = |cells| Arm::from_cells(stats::Metric::Proportion, &[(0.0, 0.0), (1.0, 0.0)], cells);
-        self.rows.iter().map(arm).collect()
+        self.rows.iter().map(|cells| Arm::from_cells(self.metric, &self.points, cells)).collect()
+    }
+
+    /// One arm's share, mean or ratio, as it was.
+    fn share(&self, cells: &Cells) -> Option<Figure> {
+        let found = figure(&self.points, cells, self.metric == stats::Metric::Ratio)?;
+        let is_share = self.points.iter().all(|(y, _)| *y == 0.0 || *y == 1.0) && self.metric != stats::Metric::Ratio;
+        let end = |value: f64| if is_share { value.clamp(0.0, 1.0) } else { value };
+        Some(Figure { value: end(found.value), low: end(found.low), high: end(found.high) })
     }
 }
 
-/// A share and its 95 % interval at one look: chance and noise, by the delta method.
-fn share(cells: &Cells) -> Option<Figure> {
-    let [no, yes] = *cells.values() else { return None };
-    let people = no + yes;
-    if people <= 4.0 * (2.0 * cells.variance()).sqrt() {
+/// A mean of what cells stand for, or the ratio of the sums of both numbers, and its 95 % interval at one look: chance and
+/// noise, by the delta method. `None` where noise could have made what is divided by.
+fn figure(points: &[(f64, f64)], cells: &Cells, is_ratio: bool) -> Option<Figure> {
+    let by = |x: f64| if is_ratio { x } else { 1.0 };
+    let sum =
+        |of: &dyn Fn(f64, f64) -> f64| points.iter().zip(cells.values()).map(|((y, x), n)| n * of(*y, *x)).sum::<f64>();
+    let squares = |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|(y, x)| of(*y, *x).powi(2)).sum::<f64>();
+    let whole = sum(&|_, x| by(x));
+    if whole <= 4.0 * (cells.variance() * squares(&|_, x| by(x))).sqrt() {
         return None;
     }
-    let value = (yes / people).clamp(0.0, 1.0);
-    let noise = cells.variance() * (value.powi(2) + (1.0 - value).powi(2)) / people.powi(2);
-    let half = 1.959_963_985 * (value * (1.0 - value) / people + noise).sqrt();
-    Some(Figure { value, low: (value - half).max(0.0), high: (value + half).min(1.0) })
+    let value = sum(&|y, _| y) / whole;
+    let off = |y: f64, x: f64| y - value * by(x);
+    let chance = sum(&|y, x| off(y, x).powi(2)).max(0.0);
+    let half = 1.959_963_985 * (chance + cells.variance() * squares(&off)).sqrt() / whole;
+    Some(Figure { value, low: value - half, high: value + half })
+}
+
+/// What is made of a goal's cells.
+fn of_goal(experiment: &Experiment) -> (stats::Metric, Vec<(f64, f64)>) {
+    let metric = match &experiment.beside {
+        Some(beside) if beside.before => stats::Metric::Adjusted,
+        Some(_) => stats::Metric::Ratio,
+        None if experiment.worth.is_empty() => stats::Metric::Proportion,
+        None => stats::Metric::Mean,
+    };
+    (metric, experiment.points())
 }
 
 fn rails(experiment: &Experiment, rail: Guarded, of: &str, arms: &[Arm]) -> Result<Vec<RailView>, ExperimentError> {
@@ -170,9 +215,9 @@ fn rails(experiment: &Experiment, rail: Guarded, of: &str, arms: &[Arm]) -> Resu
     others.iter().zip(&experiment.arms[1..]).map(judged).collect()
 }
 
-fn points(figure: &Figure) -> String {
-    let of = |value: f64| format!("{:+.1}", 100.0 * value);
-    format!("{} points [{}, {}]", of(figure.value), of(figure.low), of(figure.high))
+fn points(figure: &Figure, is_share: bool) -> String {
+    let of = |value: f64| if is_share { format!("{:+.1}", 100.0 * value) } else { format!("{value:+.3}") };
+    format!("{}{} [{}, {}]", of(figure.value), if is_share { " points" } else { "" }, of(figure.low), of(figure.high))
 }
 
 /// What to make of it: the first of these that is so.
@@ -189,6 +234,7 @@ fn verdict(view: &ExperimentView, uneven: bool) -> (&'static str, String) {
     if let Some(rail) = view.guardrails.iter().find(|rail| rail.verdict == "broken") {
         return ("stop", format!("Stop {}: visits with {} are {}.", rail.arm, rail.of, rail.reason));
     }
+    let is_share = view.figure == "share";
     let good = |figure: &Figure| if view.lower { figure.high < 0.0 } else { figure.low > 0.0 };
     let bad = |figure: &Figure| if view.lower { figure.low > 0.0 } else { figure.high < 0.0 };
     let told: Vec<(&ArmView, Figure)> = view.arms.iter().filter_map(|arm| Some((arm, arm.difference?))).collect();
@@ -197,23 +243,37 @@ fn verdict(view: &ExperimentView, uneven: bool) -> (&'static str, String) {
     if let Some((arm, figure)) = best {
         return (
             "better",
-            format!("{} is better than {}: {}, sure at any look.", arm.name, view.arms[0].name, points(figure)),
+            format!(
+                "{} is better than {}: {}, sure at any look.",
+                arm.name,
+                view.arms[0].name,
+                points(figure, is_share)
+            ),
         );
     }
     if let Some((arm, figure)) = told.iter().find(|(_, figure)| bad(figure)) {
         return (
             "worse",
-            format!("{} is worse than {}: {}, sure at any look.", arm.name, view.arms[0].name, points(figure)),
+            format!(
+                "{} is worse than {}: {}, sure at any look.",
+                arm.name,
+                view.arms[0].name,
+                points(figure, is_share)
+            ),
         );
     }
     let within = |figure: &Figure| figure.low.abs().max(figure.high.abs()) < view.least;
     if !told.is_empty() && told.len() + 1 == view.arms.len() && told.iter().all(|(_, figure)| within(figure)) {
         return (
             "alike",
-            format!(
-                "The arms differ by less than {:.1} points, which was called too little to matter.",
-                100.0 * view.least
-            ),
+            if is_share {
+                format!(
+                    "The arms differ by less than {:.1} points, which was called too little to matter.",
+                    100.0 * view.least
+                )
+            } else {
+                format!("The arms differ by less than {}, which was called too little to matter.", view.least)
+            },
         );
     }
     ("open", "Nothing is shown yet, neither a change nor that there is none: let it run on.".to_owned())
@@ -264,12 +324,29 @@ fn compare(view: &mut ExperimentView, arms: &[Arm]) -> Result<(), ExperimentErro
 fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Windows<'_>>) -> ExperimentView {
     let of = |metric: u32| policy.metric(metric).map_or_else(String::new, outcome_of);
     let model = experiment.model.and_then(|place| policy.models.get(place as usize)).map(|model| model.id.clone());
-    let arm =
-        |name: &String| ArmView { name: name.clone(), visits: 0.0, share: None, difference: None, lift: None, q: None };
+    let arm = |name: &String| ArmView {
+        name: name.clone(),
+        visits: 0.0,
+        share: None,
+        difference: None,
+        lift: None,
+        next: None,
+        q: None,
+    };
     let mut view = ExperimentView {
         id: experiment.id.clone(),
         goal: of(experiment.goal),
         lower: experiment.lower,
+        figure: match &experiment.beside {
+            Some(beside) if !beside.before => "ratio",
+            _ if experiment.worth.is_empty() => "share",
+            _ => "mean",
+        },
+        adjusted_by: experiment
+            .beside
+            .as_ref()
+            .filter(|beside| beside.before)
+            .and_then(|_| policy.metric(experiment.goal)?.of.split(", ").nth(1).map(str::to_owned)),
         least: f64::from(experiment.least) / 1e6,
         model,
         windows: 0,
@@ -281,12 +358,12 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
         unknown: Vec::new(),
         statement: None,
     };
-    let read = |metric: u32| {
+    let read = |metric: u32, made: (stats::Metric, Vec<(f64, f64)>)| {
         let windows = counted.get(&metric).ok_or_else(|| "no window was released yet".to_owned())?;
-        Counted::of(windows, experiment.arms.len())
+        Counted::of(windows, experiment.arms.len(), made)
     };
-    let (mut uneven, mut newest_ms) = (false, 0);
-    match read(experiment.goal) {
+    let (mut uneven, mut newest_ms, mut next) = (false, 0, None);
+    match read(experiment.goal, of_goal(experiment)) {
         Ok(goal) => {
             (view.windows, newest_ms) = (goal.windows, goal.newest_ms);
             if view.windows >= WINDOWS as usize {
@@ -295,9 +372,9 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
                 ));
             }
             for (arm, cells) in view.arms.iter_mut().zip(&goal.rows) {
-                (arm.visits, arm.share) = (cells.total(), share(cells));
+                (arm.visits, arm.share) = (cells.total(), goal.share(cells));
             }
-            match stats::check_shares(&goal.people(), &vec![1.0; experiment.arms.len()]) {
+            match stats::check_shares(&goal.people(), &experiment.portions()) {
                 Ok(shares) => {
                     let p = shares.always_valid_p;
                     (view.sample_ratio_p, uneven) = (Some(p), Shares::of(p) == Shares::Alarm);
@@ -307,6 +384,7 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
                 }
                 Err(error) => view.unknown.push(format!("whether the arms are even: {error}")),
             }
+            next = thompson(policy, experiment, &goal);
             if let Err(error) = goal.arms().and_then(|arms| compare(&mut view, &arms)) {
                 view.unknown.push(format!("{}: {error}", view.goal));
             }
@@ -315,7 +393,7 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
     }
     for rail in &experiment.guardrails {
         let name = of(rail.metric);
-        let judged = read(rail.metric).and_then(|counted| {
+        let judged = read(rail.metric, (stats::Metric::Proportion, YES_OR_NO.to_vec())).and_then(|counted| {
             let arms = counted.arms().map_err(|error| error.to_string())?;
             rails(experiment, *rail, &name, &arms).map_err(|error| error.to_string())
         });
@@ -335,13 +413,23 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
         }
     }
     (view.verdict, view.words) = verdict(&view, uneven);
+    if let Some(next) = next.filter(|_| !matches!(view.verdict, "uneven" | "stop")) {
+        view.arms.iter_mut().zip(next).for_each(|(arm, share)| arm.next = Some(share));
+    }
     view.statement = statement(policy, experiment, &view, newest_ms);
     view
 }
 
-/// What a metric of an experiment is of, beside the arm.
+/// Shares by Thompson sampling: of models alone, and of none that has not passed the gate.
+fn thompson(policy: &Policy, experiment: &Experiment, goal: &Counted) -> Option<Vec<f64>> {
+    policy.models.get(experiment.model? as usize).filter(|model| model.state.acts())?;
+    let better = if experiment.lower { Better::Lower } else { Better::Higher };
+    stats::allocate(&goal.arms().ok()?, better, stats::Rule::Thompson, None, LEAST_SHARE).ok()
+}
+
+/// What a metric of an experiment is of, beside the arm and what was known before; of a ratio, both.
 fn outcome_of(metric: &Metric) -> String {
-    metric.of.split_once(", ").map_or(metric.of.clone(), |(_, of)| of.to_owned())
+    metric.of.rsplit_once(", ").map_or(metric.of.clone(), |(_, of)| of.to_owned())
 }
 
 /// What is seen of a site's experiments by its newest policy; `None` when no policy is known.

@@ -241,7 +241,7 @@ pub(crate) fn alike((policy, metric): (&Policy, &Metric), (other, version): (&Po
                 // Another version of the model that is tried makes another experiment of it, whatever it is called.
                 let of_experiment = |e: &gloaming_policy::Experiment| {
                     let tried = e.model.map(|place| model(of, place));
-                    (e.id.clone(), e.arms.clone(), e.layer.clone(), (e.from, e.to), tried)
+                    (e.id.clone(), (e.arms.clone(), e.shares.clone()), e.layer.clone(), (e.from, e.to), tried)
                 };
                 of.experiments.get(place as usize).map(of_experiment)
             };

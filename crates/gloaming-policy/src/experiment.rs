@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! place in a layer = first 4 bytes of SHA-256("gloaming layer" 0 layer 0 lot), as a share of 2^32
-//! arm              = first 4 bytes of SHA-256("gloaming arm"   0 id    0 lot), likewise, times the number of arms
+//! arm              = first 4 bytes of SHA-256("gloaming arm"   0 id    0 lot), likewise, times the number of arms;
+//!                    where arms have shares of their own, the one whose part of them holds it
 //! ```
 //! `lot` is drawn on the device, stays there, and goes with consent. Nobody else can tell which arm a device is in, nor that
 //! two experiments meet the same device; a device that forgets is a new one.
@@ -25,6 +26,18 @@ pub struct Guarded {
 }
 
 cbor_record!(Guarded { metric, permitted });
+
+/// A number that is counted together with the goal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// Whether it was known before and takes out what would have differed anyway (CUPED); otherwise the goal is the sum of
+    /// one over the sum of the other.
+    pub before: bool,
+    /// What each bin stands for, hundredths.
+    pub worth: Vec<i64>,
+}
+
+cbor_record!(Beside { before, worth });
 
 /// An experiment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +64,30 @@ pub struct Experiment {
     pub least: u32,
     /// What must not get worse.
     pub guardrails: Vec<Guarded>,
+    /// Shares of the arms, in millionths; none where they are alike.
+    pub shares: Vec<u32>,
+    /// What each of the goal's bins stands for, hundredths; none where the goal is true of a visit or not.
+    pub worth: Vec<i64>,
+    /// What the goal is counted together with.
+    pub beside: Option<Beside>,
 }
 
-cbor_record!(Experiment { id, arms, purpose, layer, from, to, model, goal, lower, least, guardrails });
+cbor_record!(Experiment {
+    id,
+    arms,
+    purpose,
+    layer,
+    from,
+    to,
+    model,
+    goal,
+    lower,
+    least,
+    guardrails,
+    shares,
+    worth,
+    beside
+});
 
 /// A place from 0 to `parts`, excluded, that follows from what it is for, from a name, and from the device's lot.
 fn place(what: &str, name: &str, lot: &[u8; 32], parts: u32) -> u32 {
@@ -69,7 +103,42 @@ impl Experiment {
     pub fn arm(&self, lot: &[u8; 32]) -> Option<u32> {
         let here = place("gloaming layer", &self.layer, lot, WHOLE);
         let arms = u32::try_from(self.arms.len()).ok()?;
-        (self.from..self.to).contains(&here).then(|| place("gloaming arm", &self.id, lot, arms))
+        if !(self.from..self.to).contains(&here) {
+            return None;
+        }
+        if self.shares.is_empty() {
+            return Some(place("gloaming arm", &self.id, lot, arms));
+        }
+        let (mut at, mut arm) = (place("gloaming arm", &self.id, lot, WHOLE), 0);
+        for share in self.shares.iter().take(self.arms.len().saturating_sub(1)) {
+            let Some(rest) = at.checked_sub(*share) else { break };
+            (at, arm) = (rest, arm + 1);
+        }
+        Some(arm)
+    }
+
+    /// Relative sizes of the arms.
+    #[must_use]
+    pub fn portions(&self) -> Vec<f64> {
+        if self.shares.is_empty() {
+            return alloc::vec![1.0; self.arms.len()];
+        }
+        self.shares.iter().map(|share| f64::from(*share) / f64::from(WHOLE)).collect()
+    }
+
+    /// What each cell of one arm stands for: the goal, and the number that it is counted together with (0 without one).
+    #[must_use]
+    pub fn points(&self) -> Vec<(f64, f64)> {
+        let hundredths = |worth: &[i64]| worth.iter().map(|worth| *worth as f64 / 100.0).collect::<Vec<_>>();
+        let goal = if self.worth.is_empty() { alloc::vec![0.0, 1.0] } else { hundredths(&self.worth) };
+        let beside = self.beside.as_ref().map_or_else(|| alloc::vec![0.0], |beside| hundredths(&beside.worth));
+        beside.iter().flat_map(|x| goal.iter().map(move |y| (*y, *x))).collect()
+    }
+
+    /// Whether the goal is true of a visit or not, and its figures are shares of visits.
+    #[must_use]
+    pub fn is_share(&self) -> bool {
+        self.worth.is_empty() && self.beside.as_ref().is_none_or(|beside| beside.before)
     }
 
     /// Whether they take the same part of one layer, and a device could be in both although it must not.
@@ -96,6 +165,9 @@ mod tests {
             lower: false,
             least: 10_000,
             guardrails: Vec::new(),
+            shares: Vec::new(),
+            worth: Vec::new(),
+            beside: None,
         }
     }
 
@@ -118,6 +190,33 @@ mod tests {
         // Four standard deviations of a share of 15,000 and of 5,000.
         assert!((14_650..15_350).contains(&none), "{none}");
         assert!(count.iter().all(|arm| (4_730..5_270).contains(arm)), "{count:?}");
+    }
+
+    #[test]
+    fn arms_with_shares_of_their_own_get_them() {
+        let shares = alloc::vec![900_000, 70_000, 30_000];
+        let held = Experiment { shares, ..experiment("held", "page", (0, WHOLE), 3) };
+        let mut count = [0u32; 3];
+        lots(20_000).for_each(|lot| count[held.arm(&lot).unwrap() as usize] += 1);
+        // Four standard deviations of each.
+        for (arm, (most, spread)) in count.iter().zip([(18_000, 170), (1_400, 145), (600, 97)]) {
+            assert!(arm.abs_diff(most) < spread, "{count:?}");
+        }
+        // Whole arms and shares that say the same put a device in the same arm.
+        let (even, said) = (experiment("two", "page", (0, WHOLE), 2), alloc::vec![WHOLE / 2; 2]);
+        let same = Experiment { shares: said, ..even.clone() };
+        assert!(lots(2_000).all(|lot| even.arm(&lot) == same.arm(&lot)));
+    }
+
+    #[test]
+    fn cells_stand_for_what_was_said() {
+        let plain = experiment("plain", "page", (0, WHOLE), 2);
+        assert_eq!((plain.points(), plain.is_share()), (alloc::vec![(0.0, 0.0), (1.0, 0.0)], true));
+        let beside = Some(Beside { before: true, worth: alloc::vec![0, 150] });
+        let adjusted = Experiment { beside, ..plain };
+        assert_eq!(adjusted.points(), [(0.0, 0.0), (1.0, 0.0), (0.0, 1.5), (1.0, 1.5)]);
+        let ratio = Experiment { beside: Some(Beside { before: false, worth: alloc::vec![100] }), ..adjusted };
+        assert!(!ratio.is_share());
     }
 
     #[test]

@@ -87,13 +87,27 @@ impl Policy {
                 arm.is_some() && m.axes.get(1).is_some_and(|axis| axis.labels.len() == 2)
             })
         };
+        // Every cell of the goal is of an arm, and stands for something.
+        let goal = |e: &Experiment, place: usize| {
+            self.metric(e.goal).is_some_and(|m| {
+                m.axes.first().is_some_and(|axis| axis.source == Source::Arm(place as u32))
+                    && m.cells() as usize == e.arms.len() * e.points().len()
+            })
+        };
+        let shares = |e: &Experiment| {
+            e.shares.is_empty()
+                || (e.shares.len() == e.arms.len()
+                    && e.shares.iter().all(|share| (1..WHOLE).contains(share))
+                    && e.shares.iter().sum::<u32>() == WHOLE)
+        };
         let experiment = |(place, e): (usize, &Experiment)| {
             (e.purpose as usize) < self.purposes.len()
                 && e.arms.len() >= 2
                 && e.from < e.to
                 && e.to <= WHOLE
                 && e.model.is_none_or(|model| (model as usize) < self.models.len())
-                && counts(e.goal, place)
+                && goal(e, place)
+                && shares(e)
                 && e.guardrails.iter().all(|rail| counts(rail.metric, place))
                 && !self.experiments[place + 1..].iter().any(|other| other.clashes(e))
         };

@@ -106,6 +106,34 @@ fn what_is_wrong_is_said_with_a_remedy() {
         ("window = \"day\"", "window = \"hour\"", "an experiment is not counted by the hour"),
         ("window = ", "modell = \"purchase-intent\"\nwindow = ", "modell"),
         ("\"feature:errors@1\",", "\"outcome:purchase@1\",", "shares its id or its name with `hint-by-purchase`"),
+        ("window = ", "shares = [0.5, 0.6]\nwindow = ", "2 arms need 2 shares above 0 that are 1 together"),
+        ("window = ", "shares = [1.0]\nwindow = ", "2 arms need 2 shares above 0"),
+        (
+            "window = ",
+            "before = { of = \"feature:pages@1\", edges = [2] }\nwindow = ",
+            "feature:pages@1 is not settled as the visit begins",
+        ),
+        (
+            "window = ",
+            "before = { of = \"feature:purchase-days@1\", edges = [3, 1] }\nwindow = ",
+            "edges are 1 to 11 growing numbers above the smallest value",
+        ),
+        (
+            "window = ",
+            "per = { of = \"feature:pages@1\", edges = [2], worth = [1, 4] }\nwindow = ",
+            "`per` makes a ratio of sums, and the goal is no amount",
+        ),
+        (
+            "\"outcome:purchase@1\"",
+            "{ of = \"feature:purchase-value@1\", edges = [20, 50], worth = [0, 35] }",
+            "2 edges make 3 bins, and each needs what it stands for",
+        ),
+        ("\"outcome:purchase@1\"", "{ of = \"feature:purchase-value@1\", edges = [20] }", "worth"),
+        (
+            "\"outcome:purchase@1\"",
+            "{ of = \"feature:purchase-value@1\", edges = [20], worth = [0, 35] }",
+            "minimum_effect",
+        ),
         (
             "purpose = \"measurement\"\ngoal",
             "purpose = \"prediction\"\ngoal = \"page:cart-value\"\nmore",
@@ -126,6 +154,31 @@ fn what_is_wrong_is_said_with_a_remedy() {
     assert!(problems(&(HINT.to_owned() + HINT)).contains("experiment `hint` is declared twice"));
 }
 
+#[test]
+fn amounts_ratios_and_what_was_known_before_are_written_out() {
+    let compiled = |from: &str, to: &str| {
+        let policy = compiled(&HINT.replace(from, to));
+        assert_eq!(Policy::from_bytes(&policy.to_bytes()).unwrap(), policy);
+        let goal = policy.metric(policy.experiments[0].goal).unwrap().clone();
+        (policy.experiments[0].clone(), goal)
+    };
+    let (held, goal) = compiled(
+        "window = ",
+        "shares = [0.9, 0.1]\nbefore = { of = \"feature:purchase-days@1\", edges = [1, 3] }\nwindow = ",
+    );
+    assert_eq!((held.portions(), held.is_share()), (vec![0.9, 0.1], true));
+    assert_eq!(goal.of, "arm:hint, feature:purchase-days@1, outcome:purchase@1");
+    assert_eq!(goal.labels()[2], "as-is | 1-3 | no");
+    assert_eq!((goal.labels()[5].as_str(), held.points()[5]), ("as-is | 3 and more | yes", (1.0, 2.0)));
+    let (spent, goal) = compiled(
+        "goal = \"outcome:purchase@1\"",
+        "minimum_effect = 0.5\ngoal = { of = \"feature:purchase-value@1\", edges = [20, 50], worth = [0, 35, 80.5] }\nper = { of = \"feature:pages@1\", edges = [3], worth = [1, 5] }",
+    );
+    assert_eq!((goal.cells(), spent.least, spent.is_share()), (12, 500_000, false));
+    assert_eq!((spent.points()[0], spent.points()[5]), ((0.0, 1.0), (80.5, 5.0)));
+    assert_eq!(goal.of, "arm:hint, feature:pages@1, feature:purchase-value@1");
+}
+
 /// Whoever signed them: bytes that contradict themselves are no policy.
 #[test]
 fn bytes_that_contradict_themselves_are_refused() {
@@ -140,6 +193,9 @@ fn bytes_that_contradict_themselves_are_refused() {
     refused(|policy| policy.experiments[0].arms.truncate(1));
     refused(|policy| policy.experiments[0].model = Some(1));
     refused(|policy| policy.experiments[0].purpose = 9);
+    refused(|policy| policy.experiments[0].shares = vec![WHOLE]);
+    refused(|policy| policy.experiments[0].shares = vec![WHOLE / 2, WHOLE / 3]);
+    refused(|policy| policy.experiments[0].worth = vec![0, 100, 200]);
     refused(|policy| policy.experiments.push(policy.experiments[0].clone()));
     refused(|policy| policy.experiments.clear());
 }

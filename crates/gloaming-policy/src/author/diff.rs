@@ -94,8 +94,10 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<String> {
 /// What begins anew, and what is asked of it otherwise than before.
 fn experiments(old: &Policy, new: &Policy) -> Vec<String> {
     let tried = |of: &Policy, e: &crate::Experiment| Some(of.models.get(e.model? as usize)?.id.clone());
-    let design = |of: &Policy, e: &crate::Experiment| (e.arms.clone(), e.layer.clone(), e.from, e.to, tried(of, e));
-    let asked = |e: &crate::Experiment| (e.lower, e.least, e.guardrails.clone());
+    let design = |of: &Policy, e: &crate::Experiment| {
+        ((e.arms.clone(), e.shares.clone()), e.layer.clone(), e.from, e.to, tried(of, e))
+    };
+    let asked = |e: &crate::Experiment| (e.lower, e.least, e.guardrails.clone(), e.worth.clone(), e.beside.clone());
     let mut lines = Vec::new();
     for before in old.experiments.iter().filter(|e| new.experiments.iter().all(|other| other.id != e.id)) {
         lines.push(format!("experiment `{}` ended", before.id));

@@ -1,7 +1,8 @@
 //! `[[experiment]]`: who takes part, what is to change, and what must not get worse.
 //!
-//! All of it is counted as the share of visits that something was true of, by arm: a metric with two columns, written out
-//! like any other, paid from the same budget, and shown in the same ledger.
+//! All of it is counted by arm: whether something was true of a visit, or in which bin an amount fell, and for the goal together
+//! with what was known before or with what it is a ratio to. Such a metric is written out like any other, paid from the same
+//! budget, and shown in the same ledger.
 
 use gloaming_behavior::definitions::{DEFINITIONS, Kind};
 use gloaming_signal::limits;
@@ -9,8 +10,9 @@ use gloaming_signal::limits;
 use super::monitor::{LEAST_MICRO, write_out, written};
 use super::table::{Table, Value, meant};
 use super::{metric, need_name, purpose_of};
+use crate::author::amount::{Amount, amount};
 use crate::document::{Axis, Bins, PageFeatureKind, Policy, Source};
-use crate::experiment::{Experiment, Guarded, WHOLE};
+use crate::experiment::{Beside, Experiment, Guarded, WHOLE};
 
 /// Most arms: with more, each has too few people to say anything of.
 const ARMS: usize = 8;
@@ -98,6 +100,54 @@ fn arms(table: &Table<'_>) -> Option<Vec<String>> {
     Some(arms)
 }
 
+/// Shares of the arms; none where they are alike.
+fn shares(table: &Table<'_>, arms: usize) -> Vec<u32> {
+    let Some(value) = table.get("shares") else { return Vec::new() };
+    let shares: Vec<u32> = value.list().iter().filter_map(share).collect();
+    if shares.len() != arms || shares.contains(&0) || shares.iter().sum::<u32>() != WHOLE {
+        value.problem(
+            format!("{arms} arms need {arms} shares above 0 that are 1 together"),
+            "as in shares = [0.1, 0.9], the control first; leave it out where all are alike",
+        );
+        return Vec::new();
+    }
+    shares
+}
+
+/// What the goal is counted together with: `before`, or `per`.
+fn beside(table: &Table<'_>, policy: &Policy) -> Option<(bool, Amount)> {
+    let (before, per) = (table.get("before"), table.get("per"));
+    if let (Some(_), Some(per)) = (&before, &per) {
+        per.problem("a goal is set beside what was before or beside what it is a ratio to, not both", "remove one");
+    }
+    if let Some(value) = before {
+        let found = amount(&value, policy, false)?;
+        let history = |at: u32| {
+            let name = DEFINITIONS.get(at as usize).map_or("", |known| known.name);
+            BEFORE.contains(&name)
+        };
+        if !matches!(found.axis.source, Source::Feature(at) if history(at)) {
+            value.problem(
+                format!("{} is not settled as the visit begins: what is tried could change it", found.of),
+                format!("use one of {}", BEFORE.join(", ")),
+            );
+        }
+        return Some((true, found));
+    }
+    Some((false, amount(&per?, policy, true)?))
+}
+
+/// Numbers that an earlier visit has left, and nothing that happens in this one changes.
+const BEFORE: [&str; 7] = [
+    "visits-before",
+    "days-since-visit",
+    "purchase-days",
+    "purchase-span",
+    "purchase-age",
+    "purchase-spent",
+    "returning",
+];
+
 /// The model that the control does not hear.
 fn model(table: &Table<'_>, purpose: u32, policy: &Policy) -> Option<u32> {
     let value = table.get("model")?;
@@ -181,6 +231,31 @@ fn measure(value: &Value<'_>, policy: &Policy) -> Option<Measure> {
     Some(Measure { what, of: told, axis, permitted: permitted? })
 }
 
+/// What is to change, and what each of its bins stands for where it is an amount.
+fn goal(value: &Value<'_>, policy: &Policy) -> Option<(Measure, Vec<i64>)> {
+    let is_amount = value.is_table() && value.table().is_some_and(|table| table.get("edges").is_some());
+    if !is_amount {
+        return Some((measure(value, policy)?, Vec::new()));
+    }
+    let Amount { of, axis, worth } = amount(value, policy, true)?;
+    let what = of.split_once(':').map_or(of.as_str(), |(_, name)| name).replace('@', "-");
+    let what = what.strip_suffix("-1").unwrap_or(&what).to_owned();
+    Some((Measure { what, of, axis, permitted: 0 }, worth))
+}
+
+/// The smallest change that matters, in the goal's unit, as millionths.
+fn in_units(value: &Value<'_>) -> Option<u32> {
+    let number = value.number()?;
+    if (1e-6..=4_000.0).contains(&number) {
+        return Some((number * f64::from(WHOLE)).round() as u32);
+    }
+    value.problem(
+        format!("{number} is no change that could matter"),
+        "write a number above 0, at most 4000, in the goal's unit",
+    );
+    None
+}
+
 fn is_number(source: Source, policy: &Policy) -> bool {
     match source {
         Source::Feature(of) => {
@@ -207,7 +282,6 @@ fn experiment(table: &Table<'_>, policy: &mut Policy) -> Option<Experiment> {
             false
         }
     };
-    let least = table.get("minimum_effect").map_or(Some(WHOLE / 100), |value| share(&value));
     let (span_ms, k) = (metric::window(table, policy), metric::crowd(table));
     if span_ms == HOUR_MS {
         table.problem(
@@ -216,13 +290,27 @@ fn experiment(table: &Table<'_>, policy: &mut Policy) -> Option<Experiment> {
         );
     }
     let price = table.need("rho", "0.02").and_then(|value| value.micro()).unwrap_or(LEAST_MICRO);
-    let goal = table.need("goal", "\"outcome:purchase@1\"").and_then(|value| measure(&value, policy));
+    let goal = table.need("goal", "\"outcome:purchase@1\"").and_then(|value| goal(&value, policy));
+    let beside = beside(table, policy);
     let rails = table.get("guardrails").map_or_else(Vec::new, |value| value.list());
     if rails.len() > GUARDRAILS {
         table.problem(format!("more than {GUARDRAILS} guardrails"), "keep those that would stop it");
     }
     let rails: Vec<Measure> = rails.iter().filter_map(|value| measure(value, policy)).collect();
-    let (arms, (from, to), goal) = (arms?, slice?, goal?);
+    let (arms, (from, to), (goal, worth)) = (arms?, slice?, goal?);
+    let shares = shares(table, arms.len());
+    let is_ratio = beside.as_ref().is_some_and(|(before, _)| !before);
+    if is_ratio && worth.is_empty() {
+        table.problem(
+            "`per` makes a ratio of sums, and the goal is no amount",
+            "give the goal edges and worth, as in goal = { of = \"feature:cart-adds@1\", edges = [1, 3], worth = [0, 1.5, 5] }",
+        );
+    }
+    let least = if worth.is_empty() {
+        table.get("minimum_effect").map_or(Some(WHOLE / 100), |value| share(&value))
+    } else {
+        table.need("minimum_effect", "0.5").and_then(|value| in_units(&value))
+    };
     let each = price / (1 + rails.len() as u64);
     if each < LEAST_MICRO {
         table.problem(
@@ -236,20 +324,41 @@ fn experiment(table: &Table<'_>, policy: &mut Policy) -> Option<Experiment> {
         );
     }
     let place = u32::try_from(policy.experiments.len()).ok()?;
-    let mut written = |measure: &Measure| {
-        let (name, of) = (format!("{id}-by-{}", measure.what), format!("arm:{id}, {}", measure.of));
+    let mut written = |measure: &Measure, beside: Option<&Amount>| {
+        let also = beside.map_or_else(String::new, |beside| format!("{}, ", beside.of));
+        let (name, of) = (format!("{id}-by-{}", measure.what), format!("arm:{id}, {also}{}", measure.of));
         let arm = Axis {
             source: Source::Arm(place),
             bins: Bins::Map((0..u32::try_from(arms.len()).unwrap_or(0)).collect()),
             labels: arms.clone(),
         };
-        let metric = written((name, of), "joint", (purpose, span_ms, k), each, vec![arm, measure.axis.clone()]);
+        let axes = [Some(arm), beside.map(|beside| beside.axis.clone()), Some(measure.axis.clone())];
+        let axes = axes.into_iter().flatten().collect();
+        let metric = written((name, of), "joint", (purpose, span_ms, k), each, axes);
         metric::check_purposes(table, policy, &metric);
         let number = metric.id;
         write_out(table, policy, metric);
         number
     };
-    let goal = written(&goal);
-    let guardrails = rails.iter().map(|rail| Guarded { metric: written(rail), permitted: rail.permitted }).collect();
-    Some(Experiment { id, arms, purpose, layer, from, to, model, goal, lower, least: least?, guardrails })
+    let goal = written(&goal, beside.as_ref().map(|(_, beside)| beside));
+    let rail = |rail: &Measure| Guarded { metric: written(rail, None), permitted: rail.permitted };
+    let guardrails = rails.iter().map(rail).collect();
+    let beside = beside.map(|(before, Amount { worth, .. })| Beside { before, worth });
+    let (lower, least) = (lower, least?);
+    Some(Experiment {
+        id,
+        arms,
+        purpose,
+        layer,
+        from,
+        to,
+        model,
+        goal,
+        lower,
+        least,
+        guardrails,
+        shares,
+        worth,
+        beside,
+    })
 }

@@ -1,5 +1,6 @@
 //! Writing policies: TOML in, compiled policy out, or every problem with its line and remedy.
 
+mod amount;
 mod diff;
 mod experiment;
 mod fairness;

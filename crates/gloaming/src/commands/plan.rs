@@ -67,9 +67,13 @@ const SHARES: [f64; 4] = [0.02, 0.10, 0.30, 0.50];
 fn duration(policy: &Policy, experiment: &Experiment, visits_per_day: f64) -> Option<String> {
     let metric = policy.metric(experiment.goal)?;
     let share = f64::from(experiment.to - experiment.from) / f64::from(WHOLE);
-    let visits = visits_per_day * share / experiment.arms.len() as f64;
-    // Yes and no are cells of their own; windows of a day are one release, shorter ones are more.
-    let releases = 86_400_000.0 / metric.span_ms as f64;
+    // The smallest arm decides.
+    let portions = experiment.portions();
+    let least = portions.iter().copied().fold(f64::INFINITY, f64::min) / portions.iter().sum::<f64>();
+    let visits = visits_per_day * share * least;
+    // Windows of a day are one release, shorter ones are more. Yes and no are cells of their own, as many of each as there are
+    // bins of what was known before, which takes out some of the variance: how much, only the data say.
+    let releases = 86_400_000.0 / metric.span_ms as f64 * experiment.points().len() as f64 / 2.0;
     let noise = metric.scales().first()?.deviation(metric.mechanism).powi(2) * releases;
     let effect = f64::from(experiment.least) / f64::from(WHOLE);
     let days = SHARES.map(|control| {
@@ -99,16 +103,24 @@ fn durations(policy: &Policy, visits_per_day: f64) -> String {
     if policy.experiments.is_empty() {
         return String::new();
     }
-    let shares: Vec<String> = SHARES.iter().map(|share| format!("{:>8}", format!("{:.0} %", 100.0 * share))).collect();
-    let rows: String = policy.experiments.iter().filter_map(|e| duration(policy, e, visits_per_day)).collect();
+    let (shares, amounts): (Vec<_>, Vec<_>) = policy.experiments.iter().partition(|e| e.is_share());
+    let unsaid = |e: &&Experiment| {
+        format!(
+            "{}: how long it takes depends on how much visits differ in what is asked, which is not known here\n",
+            e.id
+        )
+    };
+    let unsaid: String = amounts.iter().map(unsaid).collect();
+    let heads: Vec<String> = SHARES.iter().map(|share| format!("{:>8}", format!("{:.0} %", 100.0 * share))).collect();
+    let rows: String = shares.iter().filter_map(|e| duration(policy, e, visits_per_day)).collect();
     format!(
         "\nExperiments: days until a change by so many points is found four times in five, looking as often as one likes, if every\nvisit is exposed; by the share of visits that the goal is true of today:\n\n{:<22} {:>4} {:>8} {:>7}  {}\n{rows}",
         "experiment",
         "arms",
         "each day",
         "points",
-        shares.join(" ")
-    )
+        heads.join(" ")
+    ) + &unsaid
 }
 
 /// The plan's text.
