@@ -260,6 +260,18 @@ minimum_effect = 0.02
 window = "day"
 rho = 0.02
 k = 50
+
+[[experiment]]
+id = "larger-type"
+arms = ["as-is", "larger"]
+shares = [0.8, 0.2]
+purpose = "measurement"
+goal = { of = "feature:engaged-time@1", edges = [60, 180], worth = [20, 110, 300] }
+before = { of = "feature:visits-before@1", edges = [1] }
+minimum_effect = 5
+window = "day"
+rho = 0.02
+k = 50
 "#;
     let policy = compile(&text, today, &|_| Err("no models here".to_owned())).unwrap();
     let address = StoreAddress::Sqlite(folder.join("central.sqlite"));
@@ -272,6 +284,9 @@ k = 50
         let release = |metric: &gloaming_policy::Metric| {
             let usual = |cell: usize| match (metric.axes[0].source, &*metric.name) {
                 (Source::Arm(_), "next-post-by-pages") => [1_400, 600, 1_310, 690, 1_370, 630][cell],
+                (Source::Arm(_), "larger-type-by-engaged-time") => {
+                    [1_200, 500, 100, 600, 500, 300, 280, 130, 35, 135, 130, 90][cell]
+                }
                 (Source::Arm(_), _) => [1_940, 60, 1_938, 62, 1_860, 140][cell],
                 _ => 300 / (1 + i64::try_from(cell).unwrap()),
             };
@@ -298,7 +313,7 @@ async fn what_an_experiment_found_is_seen_at_the_centre() {
             page.phone().await.unwrap();
         }
         page.goto(&format!("http://{}", running.address())).await.unwrap();
-        page.until("document.querySelectorAll('.experiment table').length == 2").await.unwrap();
+        page.until("document.querySelectorAll('.experiment table').length == 3").await.unwrap();
         let told = page.eval("document.getElementById('experiments').textContent").await.unwrap();
         let told = told.as_str().unwrap();
         for words in [
@@ -307,6 +322,8 @@ async fn what_an_experiment_found_is_seen_at_the_centre() {
             "one below",
             "broken",
             "held",
+            "Goal: more engaged time, a visit. Differences are adjusted by visits before.",
+            "larger is better than as-is: +",
         ] {
             assert!(told.contains(words), "{words:?} is not in {told}");
         }
