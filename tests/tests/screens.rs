@@ -323,7 +323,7 @@ async fn what_an_experiment_found_is_seen_at_the_centre() {
             "broken",
             "held",
             "Goal: more engaged time, a visit. Differences are adjusted by visits before.",
-            "larger is better than as-is: +",
+            "larger is better than as-is: +8.9 seconds",
         ] {
             assert!(told.contains(words), "{words:?} is not in {told}");
         }

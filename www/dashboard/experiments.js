@@ -6,11 +6,15 @@ const tenths = (value) => (Math.round(1000 * value) / 10).toLocaleString('en', {
 const points = (value) => `${value >= 0.0005 ? '+' : ''}${tenths(value)}`
 const between = ({ value, low, high }, told) => `${told(value)} (${told(low)} to ${told(high)})`
 /** How a goal's figures and their differences are told: shares in percent and points, amounts as they are. */
-const told = (figure) => figure === 'share' ? { value: tenths, change: points, head: 'Share, %', changed: 'Points', unit: ' points' } : {
-  value: (value) => number(value, 3),
-  change: (value) => `${value > 0 ? '+' : ''}${number(value, 3)}`,
-  head: figure === 'mean' ? 'Mean a visit' : 'Ratio', changed: 'Change', unit: '',
+const told = ({ figure, unit, arms }) => {
+  if (figure === 'share') return { value: tenths, change: points, head: 'Share, %', changed: 'Points', unit: ' points' }
+  // As many digits as the widest interval is worth.
+  const half = Math.max(...arms.flatMap(({ share, difference }) => [share, difference]).map((told) => told ? (told.high - told.low) / 2 : 0))
+  const digits = half ? Math.min(Math.max(1 - Math.floor(Math.log10(half)), 0), 6) : 3
+  const value = (value) => value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace('-', '\u2212')
+  return { value, change: (change) => `${change > 0 ? '+' : ''}${value(change)}`, head: `${figure === 'mean' ? 'Mean' : 'Ratio'}, ${unit}`, changed: 'Change', unit: ` ${unit}` }
 }
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1)
 const plain = (of) => of.replace(/^\w+:/, '').replace(/@\d+/, '').replaceAll('-', ' ')
 const VERDICTS = { uneven: 'alarmed', stop: 'alarmed', worse: 'alarmed', better: 'settled', alike: 'settled', open: 'open' }
 const RAILS = { held: 'held', broken: 'broken', open: 'not shown yet' }
@@ -18,8 +22,8 @@ const RAILS = { held: 'held', broken: 'broken', open: 'not shown yet' }
 const WIDTH = 520, LABEL = 130, RIGHT = 150, ROW = 30
 
 /** Each arm's difference from the control with its interval, a line at none, and a band of what would not matter. */
-const differences = ({ arms, least, figure }) => {
-  const { change, unit } = told(figure), shown = arms.filter(({ difference }) => difference)
+const differences = (experiment) => {
+  const { arms, least } = experiment, { change, unit } = told(experiment), shown = arms.filter(({ difference }) => difference)
   const reach = 1.1 * Math.max(2 * least, ...shown.flatMap(({ difference: { low, high } }) => [Math.abs(low), Math.abs(high)]))
   const x = (value) => LABEL + (value + reach) / (2 * reach) * (WIDTH - LABEL - RIGHT), height = shown.length * ROW + 24
   const words = shown.map(({ name, difference }) => `${name}: ${between(difference, change)}${unit}`).join('; ')
@@ -43,14 +47,14 @@ const differences = ({ arms, least, figure }) => {
 
 const draw = (experiment) => {
   const { id, goal, arms, guardrails, verdict, words, windows, model, unknown, least, lower, figure, adjusted_by: adjusted } = experiment
-  const { value: worth, change, head: name, changed, unit } = told(figure), thompson = arms.some(({ next }) => next !== null)
+  const { value: worth, change, head: name, changed, unit } = told(experiment), thompson = arms.some(({ next }) => next !== null)
   const card = element('article', undefined, 'model experiment'), head = element('header')
   const of = plain(goal)
   head.append(element('h2', `Experiment: ${id.replaceAll('-', ' ')}`), element('p', `Goal: ${figure !== 'share' ? `${lower ? 'less' : 'more'} ${of}, ${figure === 'mean' ? 'a visit' : 'as a ratio'}` : `${lower ? 'fewer' : 'more'} visits with ${of}`}.${adjusted ? ` Differences are adjusted by ${plain(adjusted)}.` : ''} ${windows ? `${number(windows)} released ${windows === 1 ? 'window' : 'windows'}.` : ''} ${model ? `Whoever is not in ${arms[0].name} hears ${model}.` : ''}`, 'about'))
   card.append(head, element('p', words.replaceAll(/\w+:([\w-]+)@\d+/g, (_, of) => plain(of)), VERDICTS[verdict]))
   card.querySelector('p:last-child').dataset.verdict = verdict
   if (arms.some(({ difference }) => difference)) card.append(differences(experiment))
-  card.append(table(figure === 'share' ? `Share of visits with ${of}, by arm` : `${of}, by arm`, ['Arm', 'Visits', name, changed, 'Lift, %', 'q', ...thompson ? ['Next, %'] : []], arms.map(({ name, visits, share, difference, lift, q, next }) =>
+  card.append(table(figure === 'share' ? `Share of visits with ${of}, by arm` : `${capital(of)} ${figure === 'mean' ? 'of a visit' : 'as a ratio'}, by arm`, ['Arm', 'Visits', name, changed, 'Lift, %', 'q', ...thompson ? ['Next, %'] : []], arms.map(({ name, visits, share, difference, lift, q, next }) =>
     [name, number(visits), share ? between(share, worth) : '–', difference ? between(difference, change) : 'control', lift ? between(lift, points) : '–', q === null ? '–' : q < 0.001 ? '<\u00a00.001' : number(q, 3), ...thompson ? [next === null ? '–' : tenths(next)] : []])))
   if (guardrails.length) {
     card.append(table('What must not get worse', ['Visits with', 'Arm', 'Verdict', 'Why'], guardrails.map(({ of, arm, verdict, reason }) =>

@@ -25,13 +25,13 @@ const points = ({ value, low, high }) => `${number(100 * value, 1)} points (${nu
 
 /** How those fare who said which group they are of, and how many said nothing. */
 const groups = ({ by, threshold, groups, selection_gap: gap, selection_ratio: ratio, odds_gap: odds, undeclared, undeclared_gap: silent, unknown }) => {
-  const name = by.replaceAll('-', ' '), told = []
+  const name = by.replaceAll('-', ' '), told = [], calibrated = groups.some(({ calibration_error: error }) => error)
   if (gap) told.push(`Shares selected differ by ${points(gap)} at most`)
   if (ratio) told.push(`the smallest is ${number(ratio.value, 2)} (${number(ratio.low, 2)} to ${number(ratio.high, 2)}) of the largest`)
   if (odds) told.push(`with the same outcome by ${points(odds)}`)
   if (undeclared) told.push(`${percent(undeclared)} % said nothing${silent ? `, and they are selected more often by ${points(silent)}` : ''}`)
-  const made = [table(`By ${name}, which visitors say of themselves: selected from a score of ${number(threshold, 3)} on`, ['Group', 'Visits', 'Selected, %', 'with the outcome', 'without it'], groups.map((group) =>
-    [group.name, number(group.visits), percent(group.selection), percent(group.true_positive), percent(group.false_positive)]))]
+  const made = [table(`By ${name}, which visitors say of themselves: selected from a score of ${number(threshold, 3)} on`, ['Group', 'Visits', 'Selected, %', 'with the outcome', 'without it', ...calibrated ? ['Calibration error, %'] : []], groups.map((group) =>
+    [group.name, number(group.visits), percent(group.selection), percent(group.true_positive), percent(group.false_positive), ...calibrated ? [percent(group.calibration_error)] : []]))]
   if (told.length) made.push(element('p', `${told.join('; ')}. In brackets: 95 % intervals, for all groups together.`, 'about'))
   return [...made, unsaid(unknown)]
 }

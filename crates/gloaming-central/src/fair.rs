@@ -1,9 +1,11 @@
 //! Whether a model treats groups of people alike, by what visitors say of themselves: from released cells of group by
-//! selected by outcome. Where too few said anything, nothing is said of them.
+//! score by outcome. Where too few said anything, nothing is said of them.
 
-use gloaming_policy::{Axis, Bins, Metric, PageFeatureKind, Policy, Source};
+use gloaming_policy::author::SELECTED;
+use gloaming_policy::{Axis, Bins, Metric, Model, PageFeatureKind, Policy, Source};
 use gloaming_stats::Cells;
-use gloaming_stats::fairness::{Fairness, Group, Judged, fairness, silent};
+use gloaming_stats::fairness::{Fairness, Group, Judged, calibration_by_group, fairness, silent};
+use gloaming_stats::performance::Table;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -22,6 +24,8 @@ pub struct FairGroup {
     pub true_positive: Option<Figure>,
     /// Share selected of those without it.
     pub false_positive: Option<Figure>,
+    /// Expected calibration error; absent too where the policy counts two bins of scores alone.
+    pub calibration_error: Option<Figure>,
 }
 
 /// How differently the groups of one attribute fare.
@@ -62,14 +66,58 @@ fn four(windows: &Windows<'_>, cells: &Cells, threshold: u32) -> Option<Cells> {
     Cells::new(values, cells.variance() * below.max(bins - below) as f64).ok()
 }
 
-/// The cells of one group's row: without and with the outcome, not selected, then selected.
-fn group(name: &str, row: &[f64], variance: f64) -> Option<Group> {
-    let [rest, missed, wrong, hits] = *row else { return None };
-    Group::new(name, Cells::new(vec![hits, wrong, missed, rest], variance).ok()?).ok()
+/// Bins of a score, and how many of them lie below the threshold.
+#[derive(Clone, Copy)]
+struct Scores<'a> {
+    edges: &'a [u32],
+    below: usize,
 }
 
-/// Whether a metric joins a group that visitors say they are of, a model's score on two bins, and an outcome.
-fn of_groups<'a>(policy: &'a Policy, place: u32, metric: &'a Metric) -> Option<(&'a Axis, u32, &'a Axis, &'a str)> {
+impl Scores<'_> {
+    fn bins(self) -> usize {
+        self.edges.len() - 1
+    }
+
+    /// One group's row of bins without and with the outcome, as selected or not. Noise is that of the one of the four that has
+    /// most bins in it.
+    fn group(self, name: &str, row: &[f64], variance: f64) -> Option<Group> {
+        let sum = |bins: std::ops::Range<usize>, outcome| bins.map(|bin| row[2 * bin + outcome]).sum::<f64>();
+        let (rest, chosen) = (0..self.below, self.below..self.bins());
+        let most = rest.len().max(chosen.len()) as f64;
+        let four = vec![sum(chosen.clone(), 1), sum(chosen, 0), sum(rest.clone(), 1), sum(rest, 0)];
+        Group::new(name, Cells::new(four, variance * most).ok()?).ok()
+    }
+
+    /// Mean score of each bin, where it is made of whole bins of the model's own: they hold as many visits each.
+    fn means(self, model: &Model) -> Option<Vec<f64>> {
+        let own = [&[0], &model.score_edges[..], &[1_000_000]].concat();
+        let mean = |ends: &[u32]| {
+            let [from, to] = [ends[0], ends[1]].map(|end| own.iter().position(|edge| *edge == end));
+            let within = model.score_means.get(from?..to?)?;
+            Some(within.iter().map(|mean| f64::from(*mean)).sum::<f64>() / within.len() as f64 / 1e6)
+        };
+        self.edges.windows(2).map(mean).collect()
+    }
+
+    /// One group's row as a table of scores and outcomes.
+    fn table(self, row: &[f64], variance: f64, model: &Model) -> Option<Table> {
+        let cells = Cells::new(row.to_vec(), variance).ok()?;
+        match self.means(model) {
+            Some(means) => Table::new(cells, means).ok(),
+            None => {
+                let edges: Vec<f64> = self.edges.iter().map(|edge| f64::from(*edge) / 1e6).collect();
+                Table::from_edges(cells, &edges).ok()
+            }
+        }
+    }
+}
+
+/// Whether a metric joins a group that visitors say they are of, a model's score, and an outcome.
+fn of_groups<'a>(
+    policy: &'a Policy,
+    place: u32,
+    metric: &'a Metric,
+) -> Option<(&'a Axis, Scores<'a>, &'a Axis, &'a str)> {
     let ([groups, selected, _], Some(outcome)) = (metric.axes.as_slice(), metric.outcome()) else { return None };
     let (Source::Page(page), Source::Score(of), Bins::Edges(edges)) = (groups.source, selected.source, &selected.bins)
     else {
@@ -77,14 +125,17 @@ fn of_groups<'a>(policy: &'a Policy, place: u32, metric: &'a Metric) -> Option<(
     };
     let feature = policy.page_features.get(page as usize)?;
     let words = matches!(feature.kind, PageFeatureKind::Category(_));
-    let &[_, threshold, _] = edges.as_slice() else { return None };
-    (of == place && words).then_some((groups, threshold, outcome, &feature.id))
+    // Of two bins the upper one is selected; of more, those that say so.
+    let said = selected.labels.iter().position(|label| label.ends_with(SELECTED));
+    let below = if edges.len() == 3 { Some(1) } else { said }?;
+    (of == place && words).then_some((groups, Scores { edges, below }, outcome, &feature.id))
 }
 
 /// How a model treats groups, by every attribute that is counted for it.
 pub(crate) fn fair(policy: &Policy, place: u32, all: &[Windows<'_>]) -> Vec<Fair> {
     let judged = |windows: &Windows<'_>| {
-        let (groups, threshold, outcome, by) = of_groups(policy, place, windows.metric())?;
+        let (groups, scores, outcome, by) = of_groups(policy, place, windows.metric())?;
+        let threshold = *scores.edges.get(scores.below)?;
         let mut fair = Fair {
             by: by.to_owned(),
             threshold: f64::from(threshold) / 1e6,
@@ -102,13 +153,23 @@ pub(crate) fn fair(policy: &Policy, place: u32, all: &[Windows<'_>]) -> Vec<Fair
             return Some(fair);
         };
         let named = |cells: &Cells| -> Option<Vec<Group>> {
-            let rows = groups.labels.iter().zip(cells.values().chunks(4));
-            rows.map(|(name, row)| group(name, row, cells.variance())).collect()
+            let rows = groups.labels.iter().zip(cells.values().chunks(2 * scores.bins()));
+            rows.map(|(name, row)| scores.group(name, row, cells.variance())).collect()
         };
         match named(&cells).map(|groups| fairness(&groups, None)) {
             Some(Ok(found)) => tell(&mut fair, &found),
             Some(Err(error)) => fair.unknown.push(format!("by {by}: {error}")),
             None => return None,
+        }
+        if scores.bins() > 2
+            && let Some(model) = policy.models.get(place as usize)
+        {
+            let rows = groups.labels.iter().zip(cells.values().chunks(2 * scores.bins()));
+            let tables = rows.filter_map(|(name, row)| Some((&**name, scores.table(row, cells.variance(), model)?)));
+            let found = calibration_by_group(&tables.collect::<Vec<_>>());
+            for (group, (_, error)) in fair.groups.iter_mut().zip(&found) {
+                group.calibration_error = figure(error, &mut fair.unknown);
+            }
         }
         // Everybody is counted by score and outcome, in windows as long; who is not among the groups said nothing.
         let of_all = |other: &&Windows<'_>| {
@@ -160,6 +221,7 @@ fn tell(fair: &mut Fair, found: &Fairness) {
             selection: figure(&rates.selection, unknown),
             true_positive: figure(&rates.true_positive, unknown),
             false_positive: figure(&rates.false_positive, unknown),
+            calibration_error: None,
         })
         .collect();
     fair.selection_gap = figure(&found.selection_difference, unknown);

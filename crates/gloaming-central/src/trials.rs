@@ -70,6 +70,8 @@ pub struct ExperimentView {
     pub lower: bool,
     /// `share` of visits, `mean` of an amount a visit, or `ratio` of two amounts: what its figures are.
     pub figure: &'static str,
+    /// Unit of an amount's figures; empty for shares.
+    pub unit: String,
     /// What takes out of the difference what would have differed anyway, where there is such.
     pub adjusted_by: Option<String>,
     /// Smallest change that would matter, as a share of visits or in the goal's unit.
@@ -215,9 +217,19 @@ fn rails(experiment: &Experiment, rail: Guarded, of: &str, arms: &[Arm]) -> Resu
     others.iter().zip(&experiment.arms[1..]).map(judged).collect()
 }
 
-fn points(figure: &Figure, is_share: bool) -> String {
-    let of = |value: f64| if is_share { format!("{:+.1}", 100.0 * value) } else { format!("{value:+.3}") };
-    format!("{}{} [{}, {}]", of(figure.value), if is_share { " points" } else { "" }, of(figure.low), of(figure.high))
+fn points(figure: &Figure, view: &ExperimentView) -> String {
+    let (times, digits, unit) = match view.figure {
+        "share" => (100.0, 1, "points"),
+        _ => (1.0, digits(figure.high - figure.low), &*view.unit),
+    };
+    let of = |value: f64| format!("{:+.digits$}", times * value);
+    format!("{} {unit} [{}, {}]", of(figure.value), of(figure.low), of(figure.high))
+}
+
+/// As many digits as an interval of this width is worth: two of its half, six after the point at most.
+fn digits(width: f64) -> usize {
+    let half = width / 2.0;
+    if half > 0.0 { (1.0 - half.log10().floor()).clamp(0.0, 6.0) as usize } else { 6 }
 }
 
 /// What to make of it: the first of these that is so.
@@ -234,7 +246,6 @@ fn verdict(view: &ExperimentView, uneven: bool) -> (&'static str, String) {
     if let Some(rail) = view.guardrails.iter().find(|rail| rail.verdict == "broken") {
         return ("stop", format!("Stop {}: visits with {} are {}.", rail.arm, rail.of, rail.reason));
     }
-    let is_share = view.figure == "share";
     let good = |figure: &Figure| if view.lower { figure.high < 0.0 } else { figure.low > 0.0 };
     let bad = |figure: &Figure| if view.lower { figure.low > 0.0 } else { figure.high < 0.0 };
     let told: Vec<(&ArmView, Figure)> = view.arms.iter().filter_map(|arm| Some((arm, arm.difference?))).collect();
@@ -243,36 +254,29 @@ fn verdict(view: &ExperimentView, uneven: bool) -> (&'static str, String) {
     if let Some((arm, figure)) = best {
         return (
             "better",
-            format!(
-                "{} is better than {}: {}, sure at any look.",
-                arm.name,
-                view.arms[0].name,
-                points(figure, is_share)
-            ),
+            format!("{} is better than {}: {}, sure at any look.", arm.name, view.arms[0].name, points(figure, view)),
         );
     }
     if let Some((arm, figure)) = told.iter().find(|(_, figure)| bad(figure)) {
         return (
             "worse",
-            format!(
-                "{} is worse than {}: {}, sure at any look.",
-                arm.name,
-                view.arms[0].name,
-                points(figure, is_share)
-            ),
+            format!("{} is worse than {}: {}, sure at any look.", arm.name, view.arms[0].name, points(figure, view)),
         );
     }
     let within = |figure: &Figure| figure.low.abs().max(figure.high.abs()) < view.least;
     if !told.is_empty() && told.len() + 1 == view.arms.len() && told.iter().all(|(_, figure)| within(figure)) {
         return (
             "alike",
-            if is_share {
+            if view.figure == "share" {
                 format!(
                     "The arms differ by less than {:.1} points, which was called too little to matter.",
                     100.0 * view.least
                 )
             } else {
-                format!("The arms differ by less than {}, which was called too little to matter.", view.least)
+                format!(
+                    "The arms differ by less than {} {}, which was called too little to matter.",
+                    view.least, view.unit
+                )
             },
         );
     }
@@ -342,6 +346,7 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
             _ if experiment.worth.is_empty() => "share",
             _ => "mean",
         },
+        unit: unit(policy, experiment),
         adjusted_by: experiment
             .beside
             .as_ref()
@@ -425,6 +430,16 @@ fn thompson(policy: &Policy, experiment: &Experiment, goal: &Counted) -> Option<
     policy.models.get(experiment.model? as usize).filter(|model| model.state.acts())?;
     let better = if experiment.lower { Better::Lower } else { Better::Higher };
     stats::allocate(&goal.arms().ok()?, better, stats::Rule::Thompson, None, LEAST_SHARE).ok()
+}
+
+/// The unit of a goal that is an amount, and of what it is a ratio to.
+fn unit(policy: &Policy, experiment: &Experiment) -> String {
+    let Some(metric) = policy.metric(experiment.goal).filter(|_| !experiment.is_share()) else { return String::new() };
+    let goal = metric.axes.last().map_or("", |axis| policy.unit(axis.source));
+    match (&experiment.beside, metric.axes.get(1)) {
+        (Some(beside), Some(per)) if !beside.before => format!("{goal} per {}", policy.unit(per.source)),
+        _ => goal.to_owned(),
+    }
 }
 
 /// What a metric of an experiment is of, beside the arm and what was known before; of a ratio, both.

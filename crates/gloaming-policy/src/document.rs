@@ -11,6 +11,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use gloaming_behavior::definitions::{DEFINITIONS, Kind};
 use gloaming_behavior::{Config, Features, NONE};
 use gloaming_privacy::{Charge, Mechanism, Rho, Scale, scale};
 use gloaming_signal::cbor::{self, Cbor, Error, Reader, Writer};
@@ -315,6 +316,21 @@ impl Metric {
 #[must_use]
 pub fn grace_ms(span_ms: u64) -> u64 {
     (span_ms / 12).clamp(1_000, 60 * 60 * 1000)
+}
+
+impl Policy {
+    /// The unit of a number, and nothing for words.
+    #[must_use]
+    pub fn unit(&self, source: Source) -> &str {
+        match source {
+            Source::Feature(at) => match DEFINITIONS.get(at as usize).map(|known| known.kind) {
+                Some(Kind::Number { unit, .. }) => unit,
+                _ => "",
+            },
+            Source::Page(at) => self.page_features.get(at as usize).map_or("", |given| &given.unit),
+            _ => "",
+        }
+    }
 }
 
 /// The whole document.

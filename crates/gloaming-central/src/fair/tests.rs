@@ -29,9 +29,10 @@ rho = 0.05
 k = 100
 "#;
 
-fn policy() -> Policy {
+fn policy(more: &str) -> Policy {
     let text = template("shop", "shop.example", "https://shop.example", "2027-03-01").unwrap();
-    let text = text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 1.0") + FAIR;
+    let text = text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 1.0");
+    let text = text + &FAIR.replace("threshold = 0.6\n", &format!("threshold = 0.6\n{more}"));
     let facts = ManifestFacts::stand_in("purchase-intent", &["pages@1"]);
     compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap()
 }
@@ -44,7 +45,7 @@ struct World {
 }
 
 fn seen(world: &World, seed: u64) -> Fair {
-    let (policy, mut draws) = (policy(), Draws::new(seed));
+    let (policy, mut draws) = (policy(""), Draws::new(seed));
     let find = |name: &str| policy.metrics.iter().find(|metric| metric.name == name).unwrap();
     let (groups, scores) = (find("purchase-intent-fair-age-band"), find("purchase-calibration"));
     let mut all = Vec::new();
@@ -118,4 +119,43 @@ fn of_a_few_nothing_is_said_and_why() {
     let fair = seen(&World { visits: 150, selected: [0.3; 3], silent: 0.3 }, 1);
     assert_eq!((fair.selection_gap, fair.groups[0].selection), (None, None));
     assert!(fair.unknown.iter().any(|why| why.starts_with("not enough people: about")), "{fair:#?}");
+}
+
+#[test]
+fn a_score_that_means_less_in_one_group_is_seen() {
+    let policy = policy("bins = 10\n");
+    let metric = policy.metrics.iter().find(|metric| metric.name == "purchase-intent-fair-age-band").unwrap();
+    assert_eq!((metric.cells(), metric.axes[1].labels.len()), (60, 10), "0.6 is an edge of the model's own");
+    assert_eq!(metric.axes[1].labels[5..7], ["0.500-0.600", "0.600-0.700 selected"]);
+    let deviation = metric.scales()[0].deviation(metric.mechanism);
+    let versions = BTreeMap::from([(1, policy.clone())]);
+    let mut held = 0;
+    for seed in 1..=20 {
+        let mut draws = Draws::new(seed);
+        let mut cells = vec![0.0; 60];
+        for _ in 0..60_000 {
+            let (group, bin) = ((draws.uniform() * 3.0) as usize, (draws.uniform() * 10.0) as usize);
+            // As often as the score says, and of the last group in four of five such cases.
+            let score = (bin as f64 + 0.5) / 10.0;
+            let outcome = draws.uniform() < if group == 2 { 0.8 * score } else { score };
+            cells[20 * group + 2 * bin + usize::from(outcome)] += 1.0;
+        }
+        let values = cells.iter().map(|count| (count + deviation * draws.normal()).round() as i64).collect();
+        let row = ReleaseRow {
+            metric: metric.id,
+            window: 0,
+            edge: "edge-1".into(),
+            policy_version: 1,
+            state: ReleaseState::Released,
+            received_ms: 0,
+            values,
+        };
+        let fair = fair(&policy, 0, &[Windows::of(metric, &[row], &versions, &policy)]).remove(0);
+        let errors: Vec<Figure> = fair.groups.iter().map(|group| group.calibration_error.unwrap()).collect();
+        // A fifth of a mean score of one half.
+        assert!(errors[2].low > errors[0].high && errors[2].low > errors[1].high, "{errors:?}");
+        held += usize::from(holds(Some(errors[2]), 0.1));
+        assert!(fair.threshold == 0.6 && holds(fair.groups[0].selection, 0.4), "{fair:#?}");
+    }
+    assert!(held >= 18, "{held} of 20 intervals hold what is so");
 }

@@ -335,7 +335,7 @@ fn amounts_ratios_and_arms_of_other_sizes() {
     assert_eq!((view.figure, view.verdict), ("mean", "better"), "{view:#?}");
     let difference = view.arms[1].difference.unwrap();
     assert!(difference.low <= 2.875 && 2.875 <= difference.high, "{difference:?}");
-    assert!(view.words.starts_with("hint is better than as-is: +") && !view.words.contains("points"), "{}", view.words);
+    assert!(view.words.starts_with("hint is better than as-is: +3.04 money ["), "{}", view.words);
     assert!(view.arms.iter().all(|arm| arm.next.is_none()), "it is about no model");
 
     let ratio = |text: String| {
@@ -353,7 +353,7 @@ fn amounts_ratios_and_arms_of_other_sizes() {
         let share = arm.share.unwrap();
         assert!(share.low <= ratio && ratio <= share.high, "{share:?}");
     }
-    assert_eq!((view.figure, view.verdict), ("ratio", "better"), "{view:#?}");
+    assert_eq!((view.figure, view.unit.as_str(), view.verdict), ("ratio", "items per pages", "better"), "{view:#?}");
 }
 
 #[test]

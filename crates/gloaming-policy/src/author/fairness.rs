@@ -13,6 +13,8 @@ use crate::model::PAGE_INPUT;
 
 /// Most words of an attribute: each group needs a crowd of its own.
 const WORDS: usize = 16;
+/// Ends the labels of bins that are selected, where there are more than two.
+pub const SELECTED: &str = " selected";
 /// Where the threshold is when none is said: the edge below which 14 of 20 visits lie.
 const USUAL_EDGE: usize = 13;
 
@@ -107,6 +109,22 @@ fn named(table: &Table<'_>, from: usize, policy: &Policy) -> Vec<u32> {
     found
 }
 
+/// Scores on some of the model's own bins, parted once more at the threshold. With more than two, labels tell which are
+/// selected.
+fn selected(model: u32, own: &[u32], threshold: u32, bins: u64) -> Axis {
+    let every = usize::try_from(20 / bins.max(2)).unwrap_or(10);
+    let among = own.iter().skip(every - 1).step_by(every).filter(|_| bins > 2);
+    let mut edges: Vec<u32> = [0, threshold, 1_000_000].into_iter().chain(among.copied()).collect();
+    edges.sort_unstable();
+    edges.dedup();
+    let unit = |micro: u32| f64::from(micro) / 1e6;
+    let label = |ends: &[u32]| {
+        let word = if bins > 2 && ends[0] >= threshold { SELECTED } else { "" };
+        format!("{:.3}-{:.3}{word}", unit(ends[0]), unit(ends[1]))
+    };
+    Axis { source: Source::Score(model), labels: edges.windows(2).map(label).collect(), bins: Bins::Edges(edges) }
+}
+
 /// One model's metrics: group by selected or not by outcome.
 fn compare(table: &Table<'_>, from: usize, policy: &mut Policy, compared: &mut [bool]) {
     let id = table.need_text("model", "\"purchase-intent\"");
@@ -138,6 +156,16 @@ fn compare(table: &Table<'_>, from: usize, policy: &mut Policy, compared: &mut [
         Some(given) => given.and_then(|given| u32::try_from(given).ok()).unwrap_or(usual),
         None => usual,
     };
+    let bins = table.get("bins").and_then(|value| {
+        let bins = value.whole(2..21)?;
+        if bins > 2 && ![4, 5, 10, 20].contains(&bins) {
+            value.problem(
+                format!("{bins} bins do not come of the model's 20"),
+                "use 4, 5, 10 or 20, or leave it out and compare without calibration",
+            );
+        }
+        Some(bins)
+    });
     let each = price / attributes.len().max(1) as u64;
     if each < LEAST_MICRO {
         table.problem(
@@ -149,12 +177,7 @@ fn compare(table: &Table<'_>, from: usize, policy: &mut Policy, compared: &mut [
             format!("raise rho to {}", (LEAST_MICRO * attributes.len() as u64) as f64 / 1e6),
         );
     }
-    let unit = |micro: u32| f64::from(micro) / 1e6;
-    let selected = Axis {
-        source: Source::Score(u32::try_from(index).unwrap_or(u32::MAX)),
-        bins: Bins::Edges(vec![0, at, 1_000_000]),
-        labels: vec![format!("0.000-{:.3}", unit(at)), format!("{:.3}-1.000", unit(at))],
-    };
+    let selected = selected(u32::try_from(index).unwrap_or(u32::MAX), &model.score_edges, at, bins.unwrap_or(2));
     for place in attributes {
         compared[place as usize] = true;
         let attribute = &policy.page_features[place as usize];

@@ -23,6 +23,7 @@ use gloaming_signal::limits;
 use crate::document::{PageFeature, PageFeatureKind, PageGroup, Policy, Purpose};
 use crate::gate::Record;
 pub use diff::diff;
+pub use fairness::SELECTED;
 pub use model::{Named, gate_rules, named};
 pub use sign::{
     Key, KeyId, Notice, PublicKey, SignError, Signed, announced, announcement, batch_signature, verify_batch,
