@@ -65,7 +65,8 @@ def prior(cells, rows, columns, people, variance, outcome=False):
     best = int(np.argmin([unlikely(np.exp(at)) for at in grid]))
     ends = grid[max(best - 1, 0)], grid[min(best + 1, 150)]
     found = optimize.minimize_scalar(lambda at: unlikely(np.exp(at)), bounds=ends, method="bounded", options={"xatol": 1e-9})
-    if found.fun >= unlikely(0.0) - 2.0:
+    free = (1 - 1 / len(rows)) * (1 if outcome else 1 - 1 / len(columns))  # the other cells follow from these
+    if free * (unlikely(0.0) - found.fun) <= 2.0:
         return None  # no effects: not asked for
     return [variance] * cells.size, [1 / np.exp(found.x)] * cells.size
 

@@ -46,9 +46,9 @@ impl Block {
         let told = if outcome {
             let rarer = usize::from(columns[1] < columns[0]);
             let of = |cells: &[f64]| cells.iter().skip(rarer).step_by(2).copied().collect::<Vec<_>>();
-            effects(&of(&off), &of(&expected), variance)
+            effects(&of(&off), &of(&expected), variance, free(rows.len()))
         } else {
-            effects(&off, &expected, variance)
+            effects(&off, &expected, variance, free(rows.len()) * free(columns.len()))
         };
         if told > 0.0 { Self { targets: cells, noise: variance, held: 1.0 / told } } else { Self::nothing() }
     }
@@ -73,9 +73,15 @@ pub(super) fn off(cells: &[f64], rows: &[f64], columns: &[f64], people: f64) -> 
     (off, expected)
 }
 
+/// How many of so many are free where their sum is given, as a share of them.
+fn free(all: usize) -> f64 {
+    1.0 - 1.0 / all as f64
+}
+
 /// The variance of a table's effects (by how much of what is expected cells are off) that makes it likeliest: what is off comes
-/// of effects, of noise and of chance, all taken as normal. 0 where it is hardly likelier than by noise and chance alone.
-fn effects(off: &[f64], expected: &[f64], variance: f64) -> f64 {
+/// of effects, of noise and of chance, all taken as normal. 0 where it is hardly likelier than by noise and chance alone; the rest of
+/// the cells follows from those that are `free`, a share of them, and is not told twice.
+fn effects(off: &[f64], expected: &[f64], variance: f64, free: f64) -> f64 {
     let cells: Vec<(f64, f64)> = off
         .iter()
         .zip(expected)
@@ -96,7 +102,7 @@ fn effects(off: &[f64], expected: &[f64], variance: f64) -> f64 {
     }
     let size = f64::midpoint(low, high).exp();
     // One more number has to earn its place (Akaike 1974): of few cells chance alone makes some size the likeliest.
-    if unlikely(size) < unlikely(0.0) - 2.0 { size } else { 0.0 }
+    if free * (unlikely(0.0) - unlikely(size)) > 2.0 { size } else { 0.0 }
 }
 
 /// All parameters in one row: own of each feature, by outcome of each, pairs of each, the level last.
@@ -234,6 +240,23 @@ pub(super) fn fit(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A table of two by two tells one number, which is in all of its cells.
+    #[test]
+    fn noise_seldom_passes_for_an_effect_of_a_yes_or_no() {
+        let (mut draws, runs) = (crate::draws::Draws::new(7), 4_000);
+        let passed = |free: f64, draws: &mut crate::draws::Draws| {
+            let one = |draws: &mut crate::draws::Draws| {
+                let z = 30.0 * draws.normal();
+                u32::from(effects(&[z, -z], &[50.0; 2], 850.0, free) > 0.0)
+            };
+            f64::from((0..runs).map(|_| one(draws)).sum::<u32>()) / f64::from(runs)
+        };
+        let (once, twice) = (passed(0.5, &mut draws), passed(1.0, &mut draws));
+        println!("of noise alone {once:.3} pass for an effect; were it told twice {twice:.3}");
+        // Akaike's price is passed by 0.034 of what is normal, and by 0.076 where it is told twice.
+        assert!(once < 0.045 && twice > 0.06, "{once} {twice}");
+    }
 
     #[test]
     fn counts_below_zero_give_way_to_the_nearest_that_can_be() {
