@@ -15,7 +15,7 @@ const told = ({ figure, unit, arms }) => {
   return { value, change: (change) => `${change > 0 ? '+' : ''}${value(change)}`, head: `${figure === 'mean' ? 'Mean' : 'Ratio'}, ${unit}`, changed: 'Change', unit: ` ${unit}` }
 }
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1)
-const plain = (of) => of.replace(/^\w+:/, '').replace(/@\d+/, '').replaceAll('-', ' ')
+const plain = (of) => of.replaceAll(/\b(feature|outcome|page|score):/g, '').replaceAll(/@\d+/g, '').replaceAll('-', ' ')
 const VERDICTS = { uneven: 'alarmed', stop: 'alarmed', worse: 'alarmed', better: 'settled', alike: 'settled', open: 'open' }
 const RAILS = { held: 'held', broken: 'broken', open: 'not shown yet' }
 

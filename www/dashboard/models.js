@@ -32,7 +32,7 @@ const groups = ({ by, threshold, groups, selection_gap: gap, selection_ratio: ra
   if (undeclared) told.push(`${percent(undeclared)} % said nothing${silent ? `, and they are selected more often by ${points(silent)}` : ''}`)
   const made = [table(`By ${name}, which visitors say of themselves: selected from a score of ${number(threshold, 3)} on`, ['Group', 'Visits', 'Selected, %', 'with the outcome', 'without it', ...calibrated ? ['Calibration error, %'] : []], groups.map((group) =>
     [group.name, number(group.visits), percent(group.selection), percent(group.true_positive), percent(group.false_positive), ...calibrated ? [percent(group.calibration_error)] : []]))]
-  if (told.length) made.push(element('p', `${told.join('; ')}. In brackets: 95 % intervals, for all groups together.`, 'about'))
+  if (told.length) made.push(element('p', `${told.join('; ')}. In brackets: 95 % intervals, for all groups together${calibrated ? '; of calibration errors, for each by itself' : ''}.`, 'about'))
   return [...made, unsaid(unknown)]
 }
 

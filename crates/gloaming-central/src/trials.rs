@@ -140,6 +140,30 @@ impl Counted {
         self.rows.iter().map(|cells| Arm::from_cells(self.metric, &self.points, cells)).collect()
     }
 
+    /// The same without what was known before.
+    fn plain(&self) -> Self {
+        let points: Vec<(f64, f64)> = self.points.iter().map(|(y, _)| (*y, 0.0)).collect();
+        let shares = points.iter().all(|(y, _)| *y == 0.0 || *y == 1.0);
+        let metric = if shares { stats::Metric::Proportion } else { stats::Metric::Mean };
+        Self { points, metric, rows: self.rows.clone(), ..*self }
+    }
+
+    /// Whether arms differ in what was known before, at any look. It is as of each visit: an arm that makes people come back,
+    /// or buy, changes it for their next one, and adjusting by it would take away what the arm did.
+    fn parted(&self) -> bool {
+        let before = |cells| {
+            let points: Vec<(f64, f64)> = self.points.iter().map(|(_, x)| (*x, 0.0)).collect();
+            Arm::from_cells(stats::Metric::Mean, &points, cells)
+        };
+        let Ok(arms) = self.rows.iter().map(before).collect::<Result<Vec<_>, _>>() else { return true };
+        let [control, others @ ..] = arms.as_slice() else { return true };
+        let differs = |arm: &Arm| {
+            let found = stats::effect(control, arm, Scale::Absolute).and_then(|effect| effect.always_valid(ALPHA, TAU));
+            found.map_or(true, |found| found.p < ALPHA)
+        };
+        self.metric == stats::Metric::Adjusted && others.iter().any(differs)
+    }
+
     /// One arm's share, mean or ratio, as it was.
     fn share(&self, cells: &Cells) -> Option<Figure> {
         let found = figure(&self.points, cells, self.metric == stats::Metric::Ratio)?;
@@ -339,7 +363,10 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
     };
     let mut view = ExperimentView {
         id: experiment.id.clone(),
-        goal: of(experiment.goal),
+        goal: match &experiment.beside {
+            Some(beside) if !beside.before => format!("{} per {}", of(experiment.goal), second_of(policy, experiment)),
+            _ => of(experiment.goal),
+        },
         lower: experiment.lower,
         figure: match &experiment.beside {
             Some(beside) if !beside.before => "ratio",
@@ -347,11 +374,7 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
             _ => "mean",
         },
         unit: unit(policy, experiment),
-        adjusted_by: experiment
-            .beside
-            .as_ref()
-            .filter(|beside| beside.before)
-            .and_then(|_| policy.metric(experiment.goal)?.of.split(", ").nth(1).map(str::to_owned)),
+        adjusted_by: experiment.beside.as_ref().filter(|beside| beside.before).map(|_| second_of(policy, experiment)),
         least: f64::from(experiment.least) / 1e6,
         model,
         windows: 0,
@@ -390,6 +413,15 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
                 Err(error) => view.unknown.push(format!("whether the arms are even: {error}")),
             }
             next = thompson(policy, experiment, &goal);
+            let goal = if goal.parted() {
+                let by = view.adjusted_by.take().unwrap_or_default();
+                view.unknown.push(format!(
+                    "the arms differ in {by}, or whether they do cannot be told: differences are not adjusted by what an arm may have changed"
+                ));
+                goal.plain()
+            } else {
+                goal
+            };
             if let Err(error) = goal.arms().and_then(|arms| compare(&mut view, &arms)) {
                 view.unknown.push(format!("{}: {error}", view.goal));
             }
@@ -432,6 +464,12 @@ fn thompson(policy: &Policy, experiment: &Experiment, goal: &Counted) -> Option<
     stats::allocate(&goal.arms().ok()?, better, stats::Rule::Thompson, None, LEAST_SHARE).ok()
 }
 
+/// What the goal is counted together with.
+fn second_of(policy: &Policy, experiment: &Experiment) -> String {
+    let metric = policy.metric(experiment.goal);
+    metric.and_then(|metric| metric.of.split(", ").nth(1)).unwrap_or_default().to_owned()
+}
+
 /// The unit of a goal that is an amount, and of what it is a ratio to.
 fn unit(policy: &Policy, experiment: &Experiment) -> String {
     let Some(metric) = policy.metric(experiment.goal).filter(|_| !experiment.is_share()) else { return String::new() };
@@ -442,7 +480,7 @@ fn unit(policy: &Policy, experiment: &Experiment) -> String {
     }
 }
 
-/// What a metric of an experiment is of, beside the arm and what was known before; of a ratio, both.
+/// What a metric of an experiment is of, beside the arm and what was known before.
 fn outcome_of(metric: &Metric) -> String {
     metric.of.rsplit_once(", ").map_or(metric.of.clone(), |(_, of)| of.to_owned())
 }

@@ -3,7 +3,8 @@
 use gloaming_behavior::definitions::DEFINITIONS;
 use gloaming_behavior::{Features, NONE, Tracker};
 use gloaming_policy::{
-    Axis, Beside, Experiment, PageFeature, Policy, Score, Source, campaign_of, group_of, referrer_class, score_steps,
+    Axis, Beside, Experiment, Model, ModelState, PageFeature, Policy, Score, Source, campaign_of, group_of,
+    referrer_class, score_steps,
 };
 use gloaming_privacy::{DAY_MS, DeviceAccountant};
 use gloaming_signal::cbor::{self, Bytes};
@@ -198,7 +199,8 @@ impl Device {
         let pointer = |at: &u32| DEFINITIONS.get(*at as usize).is_some_and(|known| known.name.starts_with("pointer-"));
         let axis = |axis: &Axis| matches!(&axis.source, Source::Feature(at) if pointer(at));
         let Policy { models, metrics, .. } = &self.policy;
-        models.iter().any(|model| granted(model.purpose) && model.inputs.iter().any(pointer))
+        let runs = |model: &&Model| model.state != ModelState::Off && granted(model.purpose);
+        models.iter().filter(runs).any(|model| model.inputs.iter().any(pointer))
             || metrics.iter().any(|metric| granted(metric.purpose) && metric.axes.iter().any(axis))
     }
 

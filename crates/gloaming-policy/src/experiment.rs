@@ -11,6 +11,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use gloaming_signal::cbor::{Cbor, Error, Reader, Writer};
 use gloaming_signal::{cbor_record, hash};
 
 /// A share's whole.
@@ -72,22 +73,56 @@ pub struct Experiment {
     pub beside: Option<Beside>,
 }
 
-cbor_record!(Experiment {
-    id,
-    arms,
-    purpose,
-    layer,
-    from,
-    to,
-    model,
-    goal,
-    lower,
-    least,
-    guardrails,
-    shares,
-    worth,
-    beside
-});
+impl Cbor for Experiment {
+    /// Eleven fields where arms are alike and the goal is true of a visit or not, which is all that there was at first: such
+    /// policies keep their bytes. Fourteen otherwise.
+    fn encode(&self, writer: &mut Writer) {
+        let more = !(self.shares.is_empty() && self.worth.is_empty() && self.beside.is_none());
+        writer.list(if more { 14 } else { 11 });
+        self.id.encode(writer);
+        self.arms.encode(writer);
+        self.purpose.encode(writer);
+        self.layer.encode(writer);
+        self.from.encode(writer);
+        self.to.encode(writer);
+        self.model.encode(writer);
+        self.goal.encode(writer);
+        self.lower.encode(writer);
+        self.least.encode(writer);
+        self.guardrails.encode(writer);
+        if more {
+            self.shares.encode(writer);
+            self.worth.encode(writer);
+            self.beside.encode(writer);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let more = reader.record_or(14)?;
+        let mut read = Self {
+            id: Cbor::decode(reader)?,
+            arms: Cbor::decode(reader)?,
+            purpose: Cbor::decode(reader)?,
+            layer: Cbor::decode(reader)?,
+            from: Cbor::decode(reader)?,
+            to: Cbor::decode(reader)?,
+            model: Cbor::decode(reader)?,
+            goal: Cbor::decode(reader)?,
+            lower: Cbor::decode(reader)?,
+            least: Cbor::decode(reader)?,
+            guardrails: Cbor::decode(reader)?,
+            shares: Vec::new(),
+            worth: Vec::new(),
+            beside: None,
+        };
+        if more {
+            (read.shares, read.worth) = (Cbor::decode(reader)?, Cbor::decode(reader)?);
+            read.beside = Cbor::decode(reader)?;
+        }
+        reader.leave();
+        Ok(read)
+    }
+}
 
 /// A place from 0 to `parts`, excluded, that follows from what it is for, from a name, and from the device's lot.
 fn place(what: &str, name: &str, lot: &[u8; 32], parts: u32) -> u32 {

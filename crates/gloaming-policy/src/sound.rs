@@ -90,8 +90,13 @@ impl Policy {
         // Every cell of the goal is of an arm, and stands for something.
         let goal = |e: &Experiment, place: usize| {
             self.metric(e.goal).is_some_and(|m| {
+                let bins = |of: Option<&Axis>, wanted: usize| of.is_some_and(|axis| axis.labels.len() == wanted);
+                let worth = if e.worth.is_empty() { 2 } else { e.worth.len() };
                 m.axes.first().is_some_and(|axis| axis.source == Source::Arm(place as u32))
-                    && m.cells() as usize == e.arms.len() * e.points().len()
+                    && m.axes.len() == 2 + usize::from(e.beside.is_some())
+                    && bins(m.axes.first(), e.arms.len())
+                    && e.beside.as_ref().is_none_or(|beside| bins(m.axes.get(1), beside.worth.len()))
+                    && bins(m.axes.last(), worth)
             })
         };
         let shares = |e: &Experiment| {

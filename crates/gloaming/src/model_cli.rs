@@ -277,7 +277,7 @@ each to earn) the estimate is doubly robust:
   gloaming model evaluate models/offers/manifest.json --logged april.csv --reward clicked \\
     --split time --trained 'to March' --tested April
 
-writes value.json and parity.json. Rows that were set aside by lot make evidence
+writes value.json and parity.json, and fairness.json where --no-group says why no groups are compared. Rows that were set aside by lot make evidence
 that no gate takes: a random split tells how well a model remembers, and not how well it will do.";
 
 #[derive(Args)]
@@ -292,7 +292,7 @@ pub(crate) struct Evaluate {
     #[arg(long, value_name = "OVERVIEW.json", conflicts_with = "rows")]
     released: Option<PathBuf>,
     /// A log of what was done, how likely that was, and what it earned: for models that name an action.
-    #[arg(long, value_name = "FILE.csv", requires_all = ["reward", "split", "trained", "tested"], conflicts_with_all = ["rows", "released"])]
+    #[arg(long, value_name = "FILE.csv", requires_all = ["reward", "split", "trained", "tested"], conflicts_with_all = ["rows", "released", "group", "threshold", "turn"])]
     logged: Option<PathBuf>,
     /// Column of what was earned.
     #[arg(long, requires = "logged", default_value = "", hide_default_value = true)]
@@ -399,7 +399,7 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
             }
             let split = evaluate::Split { by: evaluate::split(&split)?, trained, tested };
             if let Some(rows) = logged {
-                return logged::run(&manifest, &logged::Log { rows, reward }, split, &out);
+                return logged::run(&manifest, &logged::Log { rows, reward }, split, no_group, &out);
             }
             let rows = rows.unwrap_or_default();
             let groups = evaluate::Groups { columns: group, none: no_group, threshold };

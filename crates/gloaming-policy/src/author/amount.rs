@@ -53,14 +53,14 @@ pub(super) fn amount(value: &Value<'_>, policy: &Policy, added_up: bool) -> Opti
         None => (0..=numbers.len()).map(|bin| 100 * bin as i64).collect(),
         Some(value) => {
             let worth: Vec<f64> = value.list().iter().filter_map(Value::number).collect();
-            if worth.len() != numbers.len() + 1 || worth.iter().any(|worth| worth.abs() > WORTH) {
+            if worth.len() != numbers.len() + 1 || !worth.iter().all(|worth| (0.0..=WORTH).contains(worth)) {
                 value.problem(
                     format!(
                         "{} edges make {} bins, and each needs what it stands for",
                         numbers.len(),
                         numbers.len() + 1
                     ),
-                    "write a number for every bin, as in worth = [0, 35, 80]: the mean of what falls into it",
+                    "write a number for every bin, none below 0, as in worth = [0, 35, 80]: the mean of what falls into it",
                 );
                 return None;
             }

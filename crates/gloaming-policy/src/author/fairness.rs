@@ -166,6 +166,16 @@ fn compare(table: &Table<'_>, from: usize, policy: &mut Policy, compared: &mut [
         }
         Some(bins)
     });
+    if bins.is_some_and(|bins| bins > 2) && !model.score_edges.contains(&at) {
+        let near = model.score_edges.iter().min_by_key(|edge| edge.abs_diff(at)).copied().unwrap_or(usual);
+        table.problem(
+            format!(
+                "the threshold {} is none of the model's own edges, and bins are made of those",
+                f64::from(at) / 1e6
+            ),
+            format!("use threshold = {}, the nearest, or compare without `bins`", f64::from(near) / 1e6),
+        );
+    }
     let each = price / attributes.len().max(1) as u64;
     if each < LEAST_MICRO {
         table.problem(

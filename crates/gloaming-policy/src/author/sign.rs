@@ -395,11 +395,14 @@ fn same_model(record: &Record, policy: &Policy, model: &Model) -> Result<(), Gat
     let Some(standing) = record.standing(&model.manifest_sha256).filter(|_| model.state.acts()) else { return Ok(()) };
     let facts = &standing.facts;
     let inputs: Option<Vec<u32>> = facts.features.iter().map(|name| input_of(name, &policy.page_features)).collect();
-    if facts.id == model.id && facts.onnx == hash::hex(&model.onnx_sha256) && inputs.as_ref() == Some(&model.inputs) {
+    // What names kinds was judged otherwise than what tells a chance.
+    let kinds = usize::try_from(facts.kinds) == Ok(model.kinds.len());
+    let same = facts.id == model.id && facts.onnx == hash::hex(&model.onnx_sha256) && kinds;
+    if same && inputs.as_ref() == Some(&model.inputs) {
         return Ok(());
     }
     Err(GateError::refused(
-        format!("{} has another name, file or other inputs than the record knows under its manifest", model.id),
+        format!("{} has another name, file, other inputs or kinds than the record knows under its manifest", model.id),
         "sign the policy with `gloaming policy sign`, which takes them from the manifest",
     ))
 }

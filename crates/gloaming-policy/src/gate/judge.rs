@@ -213,6 +213,15 @@ fn value(said: &Value, least: f64) -> Result<String, (String, String)> {
             "log on, with every action tried now and then, until there are as many".into(),
         ));
     }
+    if !(said.weight.low..=said.weight.high).contains(&1.0) {
+        return Err((
+            format!(
+                "what it would have chosen was not tried as often as the log says: weights of {} on average, not 1",
+                said.weight
+            ),
+            "log how likely each choice truly was, and let none of them be impossible for anybody".into(),
+        ));
+    }
     at_least(
         &format!("gain in {} ({} rows of its own)", said.reward, said.effective_rows.round()),
         &said.gain,

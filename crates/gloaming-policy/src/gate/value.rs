@@ -43,6 +43,9 @@ pub struct Value {
     pub logged: Interval,
     /// The difference of the two, of the same rows.
     pub gain: Interval,
+    /// Mean of how much likelier the model does what was done: 1 but for chance where the log says how likely things truly were,
+    /// and tried everything that the model would do. Its interval is one of 99.9 %.
+    pub weight: Interval,
     /// How many rows of the model's own the log is worth.
     pub effective_rows: f64,
     /// Rows that earned something where the model would have done the same.
@@ -51,7 +54,7 @@ pub struct Value {
 
 impl Value {
     pub(super) fn sound(&self) -> bool {
-        let intervals = [&self.value, &self.logged, &self.gain].iter().all(|interval| interval.sound());
+        let intervals = [&self.value, &self.logged, &self.gain, &self.weight].iter().all(|interval| interval.sound());
         let rows = self.on.rows as f64;
         let difference = (self.value.value - self.logged.value - self.gain.value).abs();
         intervals

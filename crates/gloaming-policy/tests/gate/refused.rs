@@ -291,6 +291,10 @@ fn a_choice_that_earns_no_more_than_chance() {
     let Said::Value(few) = value(Quality::Good) else { panic!() };
     let words = choosing(Some(Said::Value(Value { telling: 7, ..few }))).unwrap_err().to_string();
     assert!(words.contains("7 of 760 rows that earned something are of actions that it would have chosen"), "{words}");
+    // A log of a rule that never tried the one on half of the people, and says that it was sure to do what it did.
+    let Said::Value(rule) = value(Quality::Good) else { panic!() };
+    let words = choosing(Some(Said::Value(Value { weight: interval(0.48, 0.52), ..rule }))).unwrap_err().to_string();
+    assert!(words.contains("was not tried as often as the log says: weights of 0.5000 [0.4800, 0.5200]"), "{words}");
     // And a model that tells a chance is asked for none.
     let mut rig = Rig::shadow();
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Value) {

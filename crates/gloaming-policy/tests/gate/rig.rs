@@ -181,6 +181,7 @@ impl Rig {
                 value: interval(0.02, 0.04),
                 logged: interval(0.01, 0.03),
                 gain: if weak { interval(-0.002, 0.022) } else { interval(0.002, 0.018) },
+                weight: interval(0.9, 1.1),
                 effective_rows: 812.5,
                 telling: 90,
             }),

@@ -83,10 +83,28 @@ impl<'a> Logged<'a> {
         self.done.len()
     }
 
-    /// Rows that earned something where the policy might have done the same: what all estimates hang on.
+    /// What most rows earned, which is nothing in most logs.
+    #[must_use]
+    pub fn usual(&self) -> f64 {
+        let mut sorted = self.rewards.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let runs = sorted.chunk_by(|one, next| one == next);
+        runs.max_by_key(|run| run.len()).and_then(|run| run.first()).copied().unwrap_or(0.0)
+    }
+
+    /// Rows that earned something else than most where the policy might have done the same: what all estimates hang on.
     #[must_use]
     pub fn telling(&self) -> usize {
-        self.weights().zip(self.rewards).filter(|(weight, reward)| *weight > 0.0 && **reward != 0.0).count()
+        let usual = self.usual();
+        self.weights().zip(self.rewards).filter(|(weight, reward)| *weight > 0.0 && **reward != usual).count()
+    }
+
+    /// Mean weight, with a normal interval: 1 but for chance where propensities are true and nothing was impossible.
+    ///
+    /// # Errors
+    /// When alpha is not above 0 and below 0.5.
+    pub fn mean_weight(&self, alpha: f64) -> Result<Estimate, ExperimentError> {
+        mean_of(&self.weights().collect::<Vec<_>>(), alpha)
     }
 
     /// What the policy earns more than what ran, of the same rows: doubly robust where rewards are `predicted`, else

@@ -156,6 +156,7 @@ fn figures(said: &Said) -> Vec<Vec<String>> {
                 line(&format!("{}, had it chosen ({})", s.reward, s.estimator.name()), s.value.to_string()),
                 line(&format!("{}, as it was", s.reward), s.logged.to_string()),
                 line("gain", s.gain.to_string()),
+                line("mean weight, 1 when the log is true", s.weight.to_string()),
                 line("what the log is worth for it", format!("{rows}; {} of them tell", s.telling)),
             ]
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use gloaming_policy::author::date_of;
-use gloaming_policy::gate::{Estimator, Interval, Rows, Said, Value};
+use gloaming_policy::gate::{Estimator, Fairness, Interval, Rows, Said, Value};
 use gloaming_signal::hash;
 use gloaming_stats::Estimate;
 use gloaming_stats::experiment::Logged;
@@ -19,6 +19,8 @@ use crate::files::{self, Brought};
 const ROWS: usize = 1_000_000;
 /// One less the level of intervals.
 const ALPHA: f64 = 0.05;
+/// The same for the mean weight: right logs must not be refused by chance, and wrong ones are far off.
+const WEIGHTS: f64 = 0.001;
 /// Column of what was done, by name.
 const ACTION: &str = "action";
 /// Column of how likely that was.
@@ -101,7 +103,8 @@ fn interval(estimate: Estimate) -> Interval {
 ///
 /// # Errors
 /// What is wrong with model, log or words.
-pub fn run(manifest: &Path, log: &Log, split: Split, out: &Path) -> Result<()> {
+pub fn run(manifest: &Path, log: &Log, split: Split, no_group: Option<String>, out: &Path) -> Result<()> {
+    let day = date_of(files::today());
     let brought = Brought::load(manifest)?;
     let described = brought.model.manifest();
     let kinds = &described.output.kinds;
@@ -130,9 +133,12 @@ pub fn run(manifest: &Path, log: &Log, split: Split, out: &Path) -> Result<()> {
         trained: split.trained,
         tested: split.tested,
         rows: table.done.len() as u64,
-        positives: table.rewards.iter().filter(|reward| **reward != 0.0).count() as u64,
+        positives: table.rewards.iter().filter(|reward| **reward != logged.usual()).count() as u64,
     };
-    println!("{} version {} on {} rows, {} with a reward:", described.id, described.version, on.rows, on.positives);
+    println!(
+        "{} version {} on {} rows, {} with another reward than most:",
+        described.id, described.version, on.rows, on.positives
+    );
     for (at, kind) in kinds.iter().enumerate() {
         let share = policy.iter().skip(at).step_by(kinds.len()).sum::<f64>() / on.rows as f64;
         let done = table.done.iter().filter(|done| **done == at).count() as f64 / on.rows as f64;
@@ -148,19 +154,32 @@ pub fn run(manifest: &Path, log: &Log, split: Split, out: &Path) -> Result<()> {
     line(&format!("gain, {}", estimator.name()), &interval(found.gain));
     let (effective_rows, telling) = (logged.effective_rows(), logged.telling() as u64);
     println!("  worth {:.0} rows of its own; {telling} rewards tell of it", effective_rows);
+    let weight = interval(logged.mean_weight(WEIGHTS)?);
+    line("mean weight, 1 when all is true", &weight);
     let parity = brought.parity()?;
     let value = Value {
-        day: date_of(files::today()),
-        on,
+        day: day.clone(),
+        on: on.clone(),
         reward: log.reward.clone(),
         estimator,
         value: interval(found.value),
         logged: interval(found.logged),
         gain: interval(found.gain),
+        weight,
         effective_rows,
         telling,
     };
-    brought.write(vec![Said::Value(value), Said::Parity(parity)], out)?;
+    let mut said = vec![Said::Value(value), Said::Parity(parity)];
+    match no_group {
+        None => println!(
+            "no statement on fairness: say with --no-group why no groups are compared; experiments compare them by what is earned"
+        ),
+        Some(why) => {
+            let (by, none) = (Vec::new(), Some(why));
+            said.push(Said::Fairness(Fairness { day, on, threshold: 0.0, by, none }));
+        }
+    }
+    brought.write(said, out)?;
     if split.by == gloaming_policy::gate::SplitBy::Random {
         println!("these rows were set aside by lot: no gate takes them for evidence");
     }
