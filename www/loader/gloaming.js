@@ -73,23 +73,23 @@
     on(d, 'click', (event) => {
       const at = event.target, hit = at.closest('a,button,input,select,textarea,label,summary,canvas,video,audio,[role=button],[onclick],[contenteditable]')
       if (clicked != (clicked = hit || at)) seen++
-      add(4, event.x, event.y, seen, hit && [hit.localName, hit.type, hit.isContentEditable, hit.href] + '')
+      add(4, event.clientX, event.clientY, seen, hit && [hit.localName, hit.type, hit.isContentEditable, hit.href] + '')
       lastClick = now()
-      observer.observe(d, { subtree: 1, attributes: 1, characterData: 1, childList: 1 })
+      observer.observe(d, { subtree: 1, childList: 1, characterData: 1, attributes: 1 })
     })
-    // Only where something is made of the pointer's moves that was agreed to; they wait nowhere and are never stored.
-    on(d, 'mousemove', (event) => worker && ready.m && worker.postMessage([event.x, event.y, now()]))
     on(d, 'selectionchange', () => getSelection() + '' && alive(2))
     on(d, 'scroll', () => alive(4))
     on(w, 'blur', () => alive(8))
     on(w, 'error unhandledrejection', (event) => event.target == w && add(6))
+    // Moves of the pointer (25) only where something is made of them that was agreed to.
+    on(d, 'mousemove', (event) => ready.m && add(25, event.clientX, event.clientY))
     // Form start is 10, form submit 11.
     on(d, 'focusin submit', (event) => {
       const at = event.target, form = [...d.forms].indexOf(at.form || at)
       if (form >= 0) add(11 - (event.type < 'g'), form % 32)
     })
     on(d, 'copy', () => add(13))
-    on(d, 'mouseout', (event) => !event.relatedTarget && event.y < 1 && add(14))
+    on(d, 'mouseout', (event) => !event.relatedTarget && event.clientY < 1 && add(14))
     const observed = new PerformanceObserver((list) => list.getEntries().map((entry) =>
       add(entry.entryType, entry.startTime, entry.responseStart || entry.value || entry.duration, entry.hadRecentInput || entry.interactionId || entry.name)))
     ;'largest-contentful-paint layout-shift event paint navigation'.split(' ').map((type) => observed.observe({ buffered: 1, durationThreshold: 40, type }))
@@ -157,6 +157,7 @@
   const heard = {
     ready: (data) => {
       ready = data
+      data.until += now()
       unread = unread.slice(data.n - posts || Infinity)
     },
     answer: (data) => asked.shift()(data.value),
@@ -215,7 +216,7 @@
   const begin = async () => {
     if (d.prerendering) await new Promise((go) => on(d, 'prerenderingchange', go))
     if (top != w) off('frame')
-    else if (n.webdriver || /spider|headless|crawl|bot/i.test(n.userAgent)) off('bot')
+    else if (n.webdriver || /headless|bot|crawl|spider/i.test(n.userAgent)) off('bot')
     else {
       try {
         load()
