@@ -37,5 +37,4 @@ pub mod words;
 pub use config::{Config, GroupKind, MAX_FUNNELS, MAX_GROUPS, MAX_PAGE_FEATURES, MAX_STEPS, OTHER_GROUP, Step};
 pub use definitions::{Category, Definition, Number};
 pub use features::{Features, NONE};
-pub use pointer::FEWEST_STEPS;
 pub use tracker::{Finished, Tracker};

@@ -1,4 +1,4 @@
-//! How a pointer moves, as counts: nothing is kept of where it was but the last two places.
+//! How a pointer moves, as counts: nothing is kept of where it was but the last place and how it came there.
 //!
 //! A program repeats its steps, in length and in time; a hand does neither, and a mouse is told of more often than a program
 //! moves it. The three shares were chosen on DELBOT's trajectories with each bot and each device of people held out in its turn.
@@ -6,11 +6,11 @@
 use gloaming_signal::{Event, cbor_record};
 
 /// A longer pause begins a stroke anew: what lies between was not one movement.
-pub(crate) const STROKE_MS: u64 = 500;
+const STROKE_MS: u64 = 500;
 /// A step within this is quick.
-pub(crate) const QUICK_MS: u32 = 12;
+const QUICK_MS: u32 = 12;
 /// Steps before a share of them is told.
-pub const FEWEST_STEPS: u32 = 20;
+const FEWEST_STEPS: u32 = 20;
 /// Largest coordinate that is told apart, so that squares of distances fit.
 const FARTHEST: u32 = 1 << 16;
 

@@ -126,6 +126,7 @@ pub fn run(manifest: &Path, log: &Log, split: Split, no_group: Option<String>, o
     let predicted = (!table.expected.is_empty()).then_some(table.expected.as_slice());
     let found = logged.gain(predicted, ALPHA)?;
     let estimator = if predicted.is_some() { Estimator::DoublyRobust } else { Estimator::SelfNormalised };
+    let usual = logged.usual();
     let on = Rows {
         data: log.rows.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         sha256: hash::hex(&hash::sha256(&bytes)),
@@ -133,7 +134,7 @@ pub fn run(manifest: &Path, log: &Log, split: Split, no_group: Option<String>, o
         trained: split.trained,
         tested: split.tested,
         rows: table.done.len() as u64,
-        positives: table.rewards.iter().filter(|reward| **reward != logged.usual()).count() as u64,
+        positives: table.rewards.iter().filter(|reward| **reward != usual).count() as u64,
     };
     println!(
         "{} version {} on {} rows, {} with another reward than most:",
