@@ -171,7 +171,7 @@ fn what_acts_is_what_was_judged_and_a_record_forgets_nothing() {
         let mut other = policy.clone();
         change(&mut other.models[0]);
         let error = verify(&signed(&other), TODAY).unwrap_err().to_string();
-        assert!(error.contains("another name, file or other inputs"), "{error}");
+        assert!(error.contains("another name, file, other inputs or kinds"), "{error}");
     }
     let error = verify(&signed(&policy), TODAY - 2).unwrap_err().to_string();
     assert!(error.contains("is dated 2026-11-24, which has not come"), "{error}");
