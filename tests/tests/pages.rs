@@ -216,4 +216,16 @@ async fn moves_of_the_pointer_are_counted_where_that_was_agreed_to() {
         .unwrap();
     let even = feature(&page, "pointer-even").await.as_f64().unwrap();
     assert!(even >= 70.0, "{even} percent of steps are as long as the one before");
+    // Left in the midst of moving, it stores the counts, and of what it saw no move (25).
+    let hidden =
+        "dispatchEvent(new Event('pagehide')), Object.entries(localStorage).map(([, record]) => JSON.parse(record))";
+    page.eval(
+        "for (let x = 0; x < 50; x++) document.dispatchEvent(new MouseEvent('mousemove', { clientX: x, clientY: 9 }))",
+    )
+    .await
+    .unwrap();
+    let kept = page.eval(hidden).await.unwrap();
+    assert!(kept[0]["s"].as_str().is_some_and(|state| !state.is_empty()), "{kept}");
+    let waiting = kept[0]["x"].as_array().unwrap();
+    assert!(waiting.iter().all(|entry| entry[1] != json!(25)), "{kept}");
 }

@@ -24,7 +24,7 @@
   const bytes = (text) => Uint8Array.from(text, (c) => c.charCodeAt())
   const stored = () => JSON.parse(localStorage[name] || '{}')
   // What earlier pages did not get to hand over comes before what happens here.
-  const load = () => (unread = [(record = stored(ready = 0)).x || []])
+  const load = () => (unread = [(record = stored()).x || []])
   const save = () => {
     record.r = now()
     try { return localStorage[name] = JSON.stringify(record) } catch {}
@@ -73,7 +73,7 @@
     on(d, 'click', (event) => {
       const at = event.target, hit = at.closest('a,button,input,select,textarea,label,summary,canvas,video,audio,[role=button],[onclick],[contenteditable]')
       if (clicked != (clicked = hit || at)) seen++
-      add(4, event.clientX, event.clientY, seen, hit && [hit.localName, hit.type, hit.isContentEditable, hit.href] + '')
+      add(4, event.x, event.y, seen, hit && [hit.localName, hit.type, hit.isContentEditable, hit.href] + '')
       lastClick = now()
       observer.observe(d, { subtree: 1, childList: 1, characterData: 1, attributes: 1 })
     })
@@ -81,18 +81,18 @@
     on(d, 'scroll', () => alive(4))
     on(w, 'blur', () => alive(8))
     on(w, 'error unhandledrejection', (event) => event.target == w && add(6))
-    // Moves of the pointer (25) only where something is made of them that was agreed to.
-    on(d, 'mousemove', (event) => ready.m && add(25, event.clientX, event.clientY))
     // Form start is 10, form submit 11.
     on(d, 'focusin submit', (event) => {
       const at = event.target, form = [...d.forms].indexOf(at.form || at)
       if (form >= 0) add(11 - (event.type < 'g'), form % 32)
     })
     on(d, 'copy', () => add(13))
-    on(d, 'mouseout', (event) => !event.relatedTarget && event.clientY < 1 && add(14))
+    on(d, 'mouseout', (event) => !event.relatedTarget && event.y < 1 && add(14))
     const observed = new PerformanceObserver((list) => list.getEntries().map((entry) =>
       add(entry.entryType, entry.startTime, entry.responseStart || entry.value || entry.duration, entry.hadRecentInput || entry.interactionId || entry.name)))
-    ;'largest-contentful-paint layout-shift event paint navigation'.split(' ').map((type) => observed.observe({ buffered: 1, durationThreshold: 40, type }))
+    ;'largest-contentful-paint layout-shift event paint navigation'.split(' ').map((type) => observed.observe({ type, durationThreshold: 40, buffered: 1 }))
+    // Only where something is made of the pointer's moves that was agreed to; they wait nowhere and are never stored.
+    on(d, 'mousemove', (event) => ready.m && worker.postMessage([now(), event.x, event.y]))
     setInterval(engaged, 1e3)
     // Whether the person goes on within the site decides whether a visit ends when the page is hidden.
     on(w.navigation || d, 'navigate click', (event) => {
@@ -120,11 +120,8 @@
     record.s = sends ? sent : kept
     unread = [record.x = [...unread, entries].flat()]
     entries = []
-    if (save() && sends) {
-      ready = 0
-      // Nobody is left to be told of a failure.
-      fetch(base + 'v1/contributions', { method: 'POST', body, keepalive: 1, ...quiet }).catch(now)
-    }
+    // Nobody is left to be told of a failure.
+    if (save() && sends) fetch(base + 'v1/contributions', { method: 'POST', body, keepalive: 1, ...quiet }).catch(now)
   }
   const stop = (final) => {
     engaged()
@@ -134,6 +131,7 @@
   }
   const end = () => {
     worker &&= release(worker.terminate())
+    ready = 0
     // Whoever still waits for an answer gets none.
     asked.splice(0).map((answer) => answer())
   }
@@ -183,7 +181,7 @@
       else forget('refused')
       // What was prepared was agreed to by another answer; from here on the record is this tab's.
       posts++
-      record = { ...stored(ready = 0), t: now(), d: given.length, p: given, v: notice.version }
+      record = { ...stored(), t: now(), d: given.length, p: given, v: notice.version }
       save()
       // Only now may a tab that waits read the record.
       end()

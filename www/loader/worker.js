@@ -14,7 +14,7 @@ let collector
 let page, edge, fetched, n = 0, models = [], traps = 0, instances = 0, attempts = 0, back = -1e3, dead = [], resting, check, judge, again, coarse, answers = []
 
 // Kinds of gloaming-signal's events.
-const ENGAGED = 2, CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22
+const ENGAGED = 2, CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22, POINTER_MOVE = 25
 const COMMERCE = { __proto__: null, search: 17, view_item: 18, add_to_cart: 19, begin_checkout: 20, purchase: 21 }
 const EXCLUDED = /^(select|textarea|canvas|video|audio|input,(?!submit|button|reset|image|checkbox|radio))|^[^,]*,[^,]*,true/
 const FILE = /\.(pdf|zip|gz|tgz|7z|rar|dmg|exe|msi|pkg|deb|rpm|apk|csv|tsv|txt|rtf|docx?|xlsx?|pptx?|odt|ods|epub|ics|mp3|wav|mp4|mov|avi)$/i
@@ -256,5 +256,8 @@ addEventListener('online', () => {
   setTimeout(() => collector && quietNow(), 1e3)
 })
 let turn = Promise.resolve()
-onmessage = ({ data }) => { turn = turn.then(() => heard(data)).catch(trap) }
+/** A move of the pointer: nothing is prepared for it, and it waits for what came before. */
+const moved = ([at, x, y]) => collector?.push_batch(Float64Array.of(at, POINTER_MOVE, x, y, 0))
+
+onmessage = ({ data }) => { turn = turn.then(() => data.pop ? moved(data) : heard(data)).catch(trap) }
 onerror = (event) => { trap(event.message || event); return true }

@@ -83,6 +83,11 @@ impl Pointer {
         count(&mut self.steady, step.ms.abs_diff(last.ms) <= 1);
     }
 
+    /// The counts, and no place: what comes next begins a stroke.
+    pub(crate) fn without_place(self) -> Self {
+        Self { at: None, last: None, ..self }
+    }
+
     /// Percent of steps that are even, quick and steady.
     pub(crate) fn shares(&self) -> [u32; 3] {
         if self.steps < FEWEST_STEPS {

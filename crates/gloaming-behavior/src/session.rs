@@ -184,6 +184,11 @@ impl Session {
         self.blamed.click(event.at_ms);
     }
 
+    /// This session as it is stored: with all that was counted, and without where the pointer is.
+    pub(crate) fn without_place(&self) -> Self {
+        Self { pointer: self.pointer.without_place(), ..*self }
+    }
+
     /// The pointer moved.
     pub(crate) fn moved(&mut self, event: &Event) {
         self.pointer.moved(event);

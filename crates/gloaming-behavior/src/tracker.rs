@@ -171,15 +171,17 @@ impl Tracker {
         self.finished.clear();
     }
 
-    /// State as bytes; [`Tracker::restore`] goes on as if there had been no break.
+    /// State as bytes; [`Tracker::restore`] goes on as if there had been no break, but for a movement of the pointer: where it
+    /// was is stored nowhere.
     #[must_use]
     pub fn store(&self) -> Vec<u8> {
+        let waiting = self.same_time[..self.same_time_len].iter();
         cbor::to_vec(&State {
             history: self.history,
-            session: self.session,
+            session: self.session.as_ref().map(Session::without_place),
             finished: self.finished.clone(),
             now_ms: self.now_ms,
-            same_time: self.same_time[..self.same_time_len].to_vec(),
+            same_time: waiting.filter(|event| event.kind != EventKind::PointerMove).copied().collect(),
         })
     }
 
