@@ -55,6 +55,7 @@ fn served(fault: Fault) -> (Assets, String) {
         score_edges: loaded.manifest().score_edges.clone(),
         score_means: vec![],
         kinds: vec![],
+        learning: None,
     };
     let text = template("shop", SITE, "https://two.example", "2027-03-01").unwrap();
     let mut policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();

@@ -401,7 +401,13 @@ impl Device {
         let metrics = if again { self.sent_metrics.clone() } else { Vec::new() };
         let mut sending = Sending { account: self.account.clone(), session, metrics, lines: Vec::new() };
         let (mut contributions, made) = (Vec::new(), self.made_of(session));
-        let beside = Beside { scores: &made.scores, arms: &made.arms };
+        let draws: Vec<[u8; 32]> = (0..self.policy.learners.len()).map(|_| self.draw()).collect();
+        let votes = self.policy.learners.iter().zip(&draws).map(|(learner, drawn)| {
+            let draw = drawn.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            learner.vote(features, draw).unwrap_or(NONE)
+        });
+        let votes: Vec<u32> = votes.collect();
+        let beside = Beside { scores: &made.scores, arms: &made.arms, votes: &votes };
         // Arms stay with a device: a submission that bore those of many experiments could be told from all others.
         let mut only = None;
         let mut order: Vec<([u8; 32], usize)> = (0..self.policy.metrics.len()).map(|i| (self.draw(), i)).collect();

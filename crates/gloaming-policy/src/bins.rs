@@ -21,6 +21,8 @@ pub struct Beside<'a> {
     pub scores: &'a [Score],
     /// The arm that it was exposed to of each of the policy's experiments, by index; [`NONE`] where it was not.
     pub arms: &'a [u32],
+    /// Its vote in each of the policy's learners, by index; [`NONE`] where it has none.
+    pub votes: &'a [u32],
 }
 
 /// What one model made of a visit.
@@ -62,6 +64,7 @@ impl Axis {
             Source::Page(index) => features.page_feature(index as usize),
             Source::Funnel(index) => features.funnel(index as usize),
             Source::Arm(index) => beside.arms.get(index as usize).copied().unwrap_or(NONE),
+            Source::Vote(index) => beside.votes.get(index as usize).copied().unwrap_or(NONE),
         }
     }
 
@@ -78,13 +81,22 @@ impl Axis {
         let value = self.value(features, beside);
         match &self.bins {
             Bins::Map(map) if value == NONE => self.is_journey().then(|| map.last().copied()).flatten(),
+            bins => bins.place(value),
+        }
+    }
+}
+
+impl Bins {
+    /// The bin of a value; none for [`NONE`], for words that have none, and in sums.
+    pub(crate) fn place(&self, value: u32) -> Option<u32> {
+        match self {
             _ if value == NONE => None,
-            Bins::Map(map) => map.get(value as usize).copied(),
-            Bins::Edges(edges) => {
+            Self::Map(map) => map.get(value as usize).copied(),
+            Self::Edges(edges) => {
                 let inner = &edges[1..edges.len() - 1];
                 u32::try_from(inner.partition_point(|edge| *edge <= value)).ok()
             }
-            Bins::Sum { .. } => None,
+            Self::Sum { .. } => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! policy = [ 2, site, version, expires_day, budget_rho, delta_nano, [origin…], [home_edge…],
 //!            [purpose…], [page-group…], [campaign…], [event-name…], [page-feature…],
-//!            behavior-config, [metric…], [model…], [experiment…] ]
+//!            behavior-config, [metric…], [model…], [experiment…], [learner…]? ]
 //! ```
 //! Every list is an ordinary CBOR array, every record an array of its fields in the order of the
 //! structs below. The hash of these bytes is the policy's name in submissions and batches.
@@ -18,6 +18,7 @@ use gloaming_signal::cbor::{self, Cbor, Error, Reader, Writer};
 use gloaming_signal::{cbor_record, hash, limits};
 
 use crate::experiment::Experiment;
+use crate::learner::Learner;
 use crate::model::{Model, PAGE_INPUT};
 
 /// A purpose a person may agree to.
@@ -114,6 +115,8 @@ pub enum Source {
     Fared(u32),
     /// The arm that the visit was exposed to: index into [`Policy::experiments`].
     Arm(u32),
+    /// The visit's vote on what is being learnt: index into [`Policy::learners`].
+    Vote(u32),
 }
 
 impl Cbor for Source {
@@ -125,6 +128,7 @@ impl Cbor for Source {
             Self::Funnel(i) => (3, i),
             Self::Fared(i) => (4, i),
             Self::Arm(i) => (5, i),
+            Self::Vote(i) => (6, i),
         };
         pair.encode(writer);
     }
@@ -138,6 +142,7 @@ impl Cbor for Source {
             3 => Ok(Self::Funnel(index)),
             4 => Ok(Self::Fared(index)),
             5 => Ok(Self::Arm(index)),
+            6 => Ok(Self::Vote(index)),
             _ => Err(reader.limit()),
         }
     }
@@ -368,11 +373,14 @@ pub struct Policy {
     pub models: Vec<Model>,
     /// Experiments.
     pub experiments: Vec<Experiment>,
+    /// What is being learnt on devices.
+    pub learners: Vec<Learner>,
 }
 
 impl Cbor for Policy {
+    /// Seventeen fields where nothing is learnt on devices, which is all that there was at first: such policies keep their bytes.
     fn encode(&self, writer: &mut Writer) {
-        writer.list(17);
+        writer.list(if self.learners.is_empty() { 17 } else { 18 });
         2u8.encode(writer);
         self.site.encode(writer);
         self.version.encode(writer);
@@ -390,33 +398,40 @@ impl Cbor for Policy {
         self.metrics.encode(writer);
         self.models.encode(writer);
         self.experiments.encode(writer);
+        if !self.learners.is_empty() {
+            self.learners.encode(writer);
+        }
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.record(17, |reader| {
-            if u8::decode(reader)? != 2 {
-                return Err(reader.limit());
-            }
-            let policy = Self {
-                site: Cbor::decode(reader)?,
-                version: Cbor::decode(reader)?,
-                expires_day: Cbor::decode(reader)?,
-                budget: Cbor::decode(reader)?,
-                delta_pico: Cbor::decode(reader)?,
-                origins: Cbor::decode(reader)?,
-                home_edges: Cbor::decode(reader)?,
-                purposes: Cbor::decode(reader)?,
-                groups: Cbor::decode(reader)?,
-                campaigns: Cbor::decode(reader)?,
-                events: Cbor::decode(reader)?,
-                page_features: Cbor::decode(reader)?,
-                behavior: Cbor::decode(reader)?,
-                metrics: Cbor::decode(reader)?,
-                models: Cbor::decode(reader)?,
-                experiments: Cbor::decode(reader)?,
-            };
-            if policy.sound() { Ok(policy) } else { Err(reader.limit()) }
-        })
+        let learns = reader.record_or(18)?;
+        if u8::decode(reader)? != 2 {
+            return Err(reader.limit());
+        }
+        let mut policy = Self {
+            site: Cbor::decode(reader)?,
+            version: Cbor::decode(reader)?,
+            expires_day: Cbor::decode(reader)?,
+            budget: Cbor::decode(reader)?,
+            delta_pico: Cbor::decode(reader)?,
+            origins: Cbor::decode(reader)?,
+            home_edges: Cbor::decode(reader)?,
+            purposes: Cbor::decode(reader)?,
+            groups: Cbor::decode(reader)?,
+            campaigns: Cbor::decode(reader)?,
+            events: Cbor::decode(reader)?,
+            page_features: Cbor::decode(reader)?,
+            behavior: Cbor::decode(reader)?,
+            metrics: Cbor::decode(reader)?,
+            models: Cbor::decode(reader)?,
+            experiments: Cbor::decode(reader)?,
+            learners: Vec::new(),
+        };
+        if learns {
+            policy.learners = Cbor::decode(reader)?;
+        }
+        reader.leave();
+        if policy.sound() { Ok(policy) } else { Err(reader.limit()) }
     }
 }
 

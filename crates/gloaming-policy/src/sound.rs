@@ -4,6 +4,7 @@ use gloaming_signal::limits;
 
 use crate::document::{Axis, Bins, Metric, Policy, Source};
 use crate::experiment::{Experiment, WHOLE};
+use crate::learner::Learner;
 use crate::model::{Model, PAGE_INPUT};
 
 /// The longest window there is, ms.
@@ -22,6 +23,7 @@ impl Policy {
             Source::Page(i) => points(i, self.page_features.len()),
             Source::Funnel(i) => points(i, self.behavior.funnels.len()),
             Source::Arm(i) => points(i, self.experiments.len()),
+            Source::Vote(i) => points(i, self.learners.len()),
         };
         let axis = |axis: &Axis| {
             let bins = match &axis.bins {
@@ -31,6 +33,16 @@ impl Policy {
             };
             sources(&axis.source) && bins == axis.labels.len()
         };
+        let voted = |axis: &Axis| match axis.source {
+            Source::Vote(i) => self.learners.get(i as usize).is_some_and(|l| l.cells() == axis.labels.len()),
+            _ => true,
+        };
+        let learner = |learner: &Learner| {
+            learner.sound()
+                && points(learner.model, self.models.len())
+                && learner.terms.iter().map(|term| &term.source).chain([&learner.outcome.source]).all(sources)
+                && axis(&learner.outcome)
+        };
         let metric = |metric: &Metric| {
             let alone = metric.axes.len() == 1;
             points(metric.purpose, purposes)
@@ -39,6 +51,7 @@ impl Policy {
                 && metric.rho.micro() >= 2
                 && (1..=3).contains(&metric.axes.len())
                 && metric.axes.iter().all(axis)
+                && metric.axes.iter().all(voted)
                 && metric.axes.iter().all(|a| alone || !matches!(a.bins, Bins::Sum { .. }))
                 && (1..=limits::CELLS).contains(&metric.cells())
         };
@@ -48,6 +61,8 @@ impl Policy {
         };
         self.site.len() <= limits::SITE_BYTES
             && self.experiments.len() <= limits::EXPERIMENTS
+            && self.learners.len() <= limits::MODELS
+            && self.learners.iter().all(learner)
             && self.fit()
             && self.models.len() <= limits::MODELS
             && self.models.iter().all(|m| m.inputs.iter().all(input))

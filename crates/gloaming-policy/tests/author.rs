@@ -340,7 +340,7 @@ fn a_session_finds_its_cells() {
         let scores = scores.as_slice();
         let metric = policy.metrics.iter().find(|m| m.name == name).unwrap();
         metric
-            .cell_of(&features, Beside { scores, arms: &[] })
+            .cell_of(&features, Beside { scores, ..Beside::default() })
             .map(|c| (metric.labels()[c.cell as usize].clone(), c.value))
     };
     assert_eq!(cell("landing-page", &[]), Some(("home".into(), 1)));

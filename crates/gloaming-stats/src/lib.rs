@@ -16,5 +16,6 @@ pub mod marginals;
 pub mod performance;
 pub mod series;
 mod share;
+pub mod votes;
 
 pub use cells::{Cells, CellsError, Estimate};

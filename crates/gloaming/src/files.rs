@@ -13,6 +13,9 @@ use gloaming_policy::gate::Record;
 use gloaming_signal::hash;
 use gloaming_window::WrappingKey;
 
+/// What is being learnt of a model on devices lies beside its manifest.
+pub const LEARNING: &str = "learning.json";
+
 /// Longest file that is read whole, bytes: more than any policy, key or model may have.
 const FILE_BYTES: u64 = 64 << 20;
 
@@ -174,6 +177,7 @@ pub fn manifest_facts(manifest: &[u8], onnx: &[u8]) -> Result<ManifestFacts, Str
         score_edges: described.score_edges.clone(),
         score_means: described.score_means.clone(),
         kinds: described.output.kinds.clone(),
+        learning: None,
     })
 }
 
@@ -213,12 +217,28 @@ pub fn beside(name: &str, policy: &Path, models_in: Option<&Path>) -> Result<Pat
 /// # Errors
 /// All problems, each with its line and remedy.
 pub fn compile_policy(path: &Path, models_in: Option<&Path>) -> Result<(Policy, Option<Record>)> {
+    compile_policy_with(path, models_in, &|_| None)
+}
+
+/// As [`compile_policy`]; `learning` stands in, by a model's name, where there is no `learning.json` yet.
+///
+/// # Errors
+/// As there.
+pub fn compile_policy_with(
+    path: &Path,
+    models_in: Option<&Path>,
+    learning: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Policy, Option<Record>)> {
     let (text, record) = (read_text(path)?, record(path)?);
     let manifests = |name: &str| {
         let found = beside(name, path, models_in)?;
         let manifest = read(&found).map_err(|e| format!("{e:#}"))?;
         let onnx = read(&found.with_file_name("model.onnx")).map_err(|e| format!("{e:#}"))?;
-        manifest_facts(&manifest, &onnx)
+        let facts = manifest_facts(&manifest, &onnx)?;
+        let path = found.with_file_name(LEARNING);
+        let learning =
+            if path.exists() { Some(read_text(&path).map_err(|e| format!("{e:#}"))?) } else { learning(&facts.id) };
+        Ok(ManifestFacts { learning, ..facts })
     };
     let policy = compile_with(&text, today(), &manifests, record.as_ref())
         .map_err(|problems| anyhow!("{}", shown(path, &problems)))?;

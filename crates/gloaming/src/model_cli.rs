@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use gloaming::commands::{card, devices, evaluate, gate, logged, model, recalibrate, retrain, rows};
+use gloaming::commands::{card, devices, evaluate, gate, learn, logged, model, recalibrate, retrain, rows};
 use gloaming::files;
 use gloaming_policy::gate::Stage;
 
@@ -61,6 +61,28 @@ pub(crate) enum ModelCommand {
         /// The folder for the next version.
         #[arg(long)]
         out: PathBuf,
+    },
+    /// Learn the next version of a model in rounds, on devices: each visit votes for more or less of one input, votes are counted
+    /// as everything else is, and the weights move.
+    #[command(after_help = LEARN)]
+    Learn {
+        /// The manifest of the version before; `model.onnx` lies beside it, and `learning.json` between rounds.
+        manifest: PathBuf,
+        /// The policy that is in force.
+        #[arg(long, default_value = "policy.toml")]
+        policy: PathBuf,
+        /// Folder to look for models in, when they are not beside the policy.
+        #[arg(long, value_name = "FOLDER")]
+        models: Option<PathBuf>,
+        /// The centre's overview: `curl CENTRE/api/v1/sites/SITE/overview?last=1 > overview.json` for the newest window.
+        #[arg(long, value_name = "OVERVIEW.json")]
+        from: Option<PathBuf>,
+        /// What is to be told, when learning begins, as in outcome:purchase@1.
+        #[arg(long, value_name = "OUTCOME")]
+        outcome: Option<String>,
+        /// The folder for the next version, when it is to be written.
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
     /// Make the next version of a model from what the centre released of its inputs and the outcome, as [[retrain]] of the policy
     /// has it counted. Nobody's rows are needed for it, and none are made: what is written for other learners are sessions of
@@ -205,6 +227,20 @@ pub(crate) enum ModelCommand {
         out: PathBuf,
     },
 }
+
+/// What `model learn` does when.
+const LEARN: &str = "The first time, of what is released of the model's inputs (its [[monitor]] counts them), it writes learning.json beside
+the manifest: each input as a number, none of which weighs anything yet. Then the policy asks for votes:
+
+  [[retrain]]
+  model = \"purchase-intent\"
+  by = \"votes\"
+  window = \"day\"
+  rho = 0.0175
+  k = 100
+
+A visit says one word: an input of which more, or less, would have made what came of it likelier, drawn by how much. After a window
+of votes this moves the weights, and signing the policy again asks for the next round. Two to four rounds do; more add noise.";
 
 /// What `model retrain` needs to have been counted.
 const RETRAIN: &str = "The policy says what is counted for it, and pays for it from the same budget:
@@ -356,6 +392,14 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
         ModelCommand::Recalibrate { manifest, from, metric, out } => {
             recalibrate::run(&manifest, &from, metric.as_deref(), &out)
         }
+        ModelCommand::Learn { manifest, policy, models, from, outcome, out } => learn::run(&learn::Paths {
+            manifest: &manifest,
+            policy: &policy,
+            models: models.as_deref(),
+            from: from.as_deref(),
+            outcome: outcome.as_deref(),
+            out: out.as_deref(),
+        }),
         ModelCommand::Retrain { manifest, policy, models, from, out, sessions } => retrain::run(&retrain::Paths {
             manifest: &manifest,
             policy: &policy,

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod support;
+#[path = "support/visits.rs"]
+mod visits;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,23 +11,18 @@ use std::process::Command;
 
 use gloaming::files::compile_policy;
 use gloaming_behavior::definitions::{DEFINITIONS, Kind};
-use gloaming_model::Model;
 use gloaming_policy::author::template;
 use gloaming_policy::{Axis, Bins, Metric, Policy, Source};
 use gloaming_privacy::{noised, sample};
 use gloaming_signal::hash;
-use gloaming_stats::draws::Draws;
 use serde_json::{Value, json};
 use support::Folder;
+use visits::{MANIFEST, Visit, auc, load, november, scored, visits};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/purchase-intent/manifest.json");
 const DAY: u64 = 86_400_000;
 /// Where the counted windows begin.
 const FROM: u64 = 20_000 * DAY;
-
-/// A visit: what a device gives the model, and whether it bought.
-type Visit = (Vec<f32>, bool);
 
 /// A shop's policy with these lines for retraining.
 fn policy(folder: &Folder, retrain: &str) -> Policy {
@@ -88,39 +85,6 @@ fn overview(policy: &Policy, visits: &[Visit], seed: Option<u8>) -> Value {
     };
     let metrics: Vec<Value> = policy.metrics.iter().filter(|metric| is_learnt_from(metric)).map(of).collect();
     json!({ "site": policy.site, "metrics": metrics })
-}
-
-/// Visits of people who buy the likelier the more products they look at, unless they read the help pages.
-fn visits(count: usize, seed: u64) -> Vec<Visit> {
-    let mut draws = Draws::new(seed);
-    let mut visit = || {
-        let products = (-draws.uniform().ln() * 6.0).floor();
-        let (help, account) = ((draws.uniform() * 4.0).floor(), (draws.uniform() * 3.0).floor());
-        let seconds = products * 30.0 * (0.5 + draws.uniform());
-        let (returning, weekend) = (draws.uniform() < 0.6, draws.uniform() < 0.3);
-        let odds = -2.2 + 0.35 * products.min(8.0) - 0.5 * help + 0.4 * f64::from(u8::from(returning));
-        let row = [account, account * 20.0, help, help * 15.0, products, seconds];
-        let flags = [returning, weekend].map(|flag| f32::from(u8::from(flag)));
-        let row = row.iter().map(|value| *value as f32).chain(flags).collect();
-        (row, draws.uniform() < 1.0 / (1.0 + (-odds).exp()))
-    };
-    (0..count).map(|_| visit()).collect()
-}
-
-fn load(manifest: &Path) -> Model {
-    let bytes = fs::read(manifest).unwrap();
-    Model::load(&bytes, &fs::read(manifest.with_file_name("model.onnx")).unwrap()).unwrap()
-}
-
-/// Pairs ranked right, ties half.
-fn auc(scored: &[(f64, bool)]) -> f64 {
-    let edges: Vec<f64> = (1..20).map(|at| f64::from(at) / 20.0).collect();
-    let (scores, outcomes): (Vec<f64>, Vec<bool>) = scored.iter().copied().unzip();
-    gloaming_model::evaluate::performance(&scores, &outcomes, &edges, 1).unwrap().auc.value
-}
-
-fn scored(model: &Model, visits: &[Visit]) -> Vec<(f64, bool)> {
-    visits.iter().map(|(row, bought)| (f64::from(model.score(row).unwrap()), *bought)).collect()
 }
 
 const RETRAIN: &str = "[[retrain]]
@@ -297,30 +261,6 @@ fn what_was_not_counted_is_not_learnt_and_nothing_is_written() {
     assert!(error.contains("add [[retrain]] with model = \"purchase-intent\""), "{error}");
 }
 
-/// Online Shoppers' November, halved: visits of one half are counted, and the other half's are scored.
-fn november() -> Option<[Vec<Visit>; 2]> {
-    let (data, Some(_)) = (std::env::var_os("GLOAMING_DATA"), std::env::var_os("GLOAMING_KIT_PYTHON")) else {
-        return None;
-    };
-    let text = fs::read_to_string(Path::new(&data?).join("online_shoppers/online_shoppers_feb_nov.csv")).unwrap();
-    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
-    let head = lines.next().unwrap();
-    let place = |name: &str| head.iter().position(|column| *column == name).unwrap();
-    let columns = ["Administrative", "Administrative_Duration", "Informational", "Informational_Duration"];
-    let columns =
-        columns.into_iter().chain(["ProductRelated", "ProductRelated_Duration"]).map(place).collect::<Vec<_>>();
-    let yes = |row: &[&str], name: &str, word: &str| row[place(name)].eq_ignore_ascii_case(word);
-    let visits: Vec<Visit> = lines
-        .filter(|row| row[place("Month")] == "Nov")
-        .map(|row| {
-            let flags = [yes(&row, "VisitorType", "Returning_Visitor"), yes(&row, "Weekend", "true")];
-            let numbers = columns.iter().map(|at| row[*at].parse().unwrap());
-            (numbers.chain(flags.map(|flag| f32::from(u8::from(flag)))).collect(), yes(&row, "Revenue", "true"))
-        })
-        .collect();
-    Some([0, 1].map(|odd| visits.iter().skip(odd).step_by(2).cloned().collect()))
-}
-
 /// Trains scikit-learn's models on a table, and prints their AUC on another.
 const TRAIN: &str = "
 import csv, sys
@@ -358,7 +298,7 @@ fn table(visits: &[Visit], path: PathBuf) -> PathBuf {
 /// site; the budget of all these counts together is epsilon a device-day, at a delta of a millionth.
 #[test]
 fn counts_of_a_real_month_teach_nearly_what_its_rows_do() {
-    let Some([half, other]) = november() else {
+    let (Some([half, other]), Some(_)) = (november(), std::env::var_os("GLOAMING_KIT_PYTHON")) else {
         println!("skipped: GLOAMING_DATA and GLOAMING_KIT_PYTHON are not both set");
         return;
     };

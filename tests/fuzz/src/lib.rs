@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used)]
 
+mod learning;
+
 use gloaming_behavior::{Config, Tracker};
 use gloaming_collector::device::{Device, Setup};
 use gloaming_policy::Policy;
@@ -26,11 +28,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "submission", run: submission, seeds: || vec![cbor::to_vec(&a_submission())] },
     Target { name: "parcel", run: parcel, seeds: || vec![a_load()] },
-    Target { name: "policy", run: policy, seeds: || vec![a_policy().to_bytes()] },
+    Target { name: "policy", run: policy, seeds: policies },
     Target { name: "policy-text", run: policy_text, seeds: policy_texts },
+    Target { name: "learning", run: learning::learning, seeds: learning::files },
     Target { name: "signed", run: signed, seeds: || vec![Signed::sign(&a_policy(), &[&a_key()]).to_bytes()] },
     Target { name: "fold", run: fold, seeds: || vec![a_fold()] },
     Target { name: "verdict", run: verdict, seeds: || vec![a_verdict()] },
@@ -236,6 +239,11 @@ fn policy(bytes: &[u8]) {
         assert_eq!(metric.scales().len(), metric.cells() as usize);
         let _ = metric.labels();
     }
+    learning::votes(&read);
+}
+
+fn policies() -> Vec<Vec<u8>> {
+    vec![a_policy().to_bytes(), learning::a_policy().to_bytes()]
 }
 
 fn policy_text(bytes: &[u8]) {

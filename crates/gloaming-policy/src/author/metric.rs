@@ -155,6 +155,10 @@ pub(super) fn check_purposes(table: &Table<'_>, policy: &Policy, metric: &Metric
     for axis in &metric.axes {
         let input = match axis.source {
             Source::Score(i) | Source::Fared(i) => policy.models.get(i as usize).map(|m| (m.purpose, &m.id)),
+            Source::Vote(i) => {
+                let model = policy.learners.get(i as usize).map(|learner| learner.model);
+                model.and_then(|model| policy.models.get(model as usize)).map(|m| (m.purpose, &m.id))
+            }
             Source::Page(i) => policy.page_features.get(i as usize).map(|f| (f.purpose, &f.id)),
             _ => None,
         };
@@ -257,7 +261,7 @@ pub(super) fn steps(value: &Value<'_>, source: Source, policy: &Policy) -> Optio
             PageFeatureKind::Category(_) => None,
         },
         Source::Score(_) => Some((0.0, 1e6)),
-        Source::Funnel(_) | Source::Fared(_) | Source::Arm(_) => None,
+        Source::Funnel(_) | Source::Fared(_) | Source::Arm(_) | Source::Vote(_) => None,
     }
     .or_else(|| {
         value.problem("this is not a number", "use category for words");

@@ -4,6 +4,7 @@ mod amount;
 mod diff;
 mod experiment;
 mod fairness;
+mod learning;
 mod metric;
 mod model;
 mod monitor;
@@ -24,6 +25,7 @@ use crate::document::{PageFeature, PageFeatureKind, PageGroup, Policy, Purpose};
 use crate::gate::Record;
 pub use diff::diff;
 pub use fairness::SELECTED;
+pub use learning::{Learning, LearningRound, LearningTerm};
 pub use model::{Named, gate_rules, named};
 pub use sign::{
     Key, KeyId, Notice, PublicKey, SignError, Signed, announced, announcement, batch_signature, verify_batch,
@@ -49,6 +51,8 @@ pub struct ManifestFacts {
     pub score_means: Vec<f64>,
     /// What its bins are called; empty when it tells a probability.
     pub kinds: Vec<String>,
+    /// What is being learnt of its next version on devices, as text: `learning.json` beside the manifest.
+    pub learning: Option<String>,
 }
 
 impl ManifestFacts {
@@ -63,6 +67,7 @@ impl ManifestFacts {
             score_edges: (1..20).map(|i| f64::from(i) / 20.0).collect(),
             score_means: Vec::new(),
             kinds: Vec::new(),
+            learning: None,
         }
     }
 }
@@ -392,7 +397,7 @@ fn document(
     let events = root.get("events").map_or_else(Vec::new, |v| v.texts());
     let mut page_features = page_features(root, &purposes);
     let attributes_from = fairness::attributes(root, &purposes, &mut page_features);
-    let models = model::models(root, &purposes, &page_features, manifests, (record, expires_day));
+    let (models, learnings) = model::models(root, &purposes, &page_features, manifests, (record, expires_day));
     let mut policy = Policy {
         site,
         version: u32::try_from(version).unwrap_or(1),
@@ -410,9 +415,10 @@ fn document(
         metrics: Vec::new(),
         models,
         experiments: Vec::new(),
+        learners: Vec::new(),
     };
     metric::metrics(source, root, &mut policy);
-    retrain::retrainings(root, &mut policy);
+    retrain::retrainings(root, &learnings, &mut policy);
     monitor::monitors(root, &mut policy);
     experiment::experiments(root, &mut policy);
     fairness::fairness(root, attributes_from, &mut policy);

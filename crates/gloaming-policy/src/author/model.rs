@@ -83,15 +83,16 @@ pub(super) fn input_of(name: &str, given: &[PageFeature]) -> Option<u32> {
     }
 }
 
+/// The models, and what is being learnt of each on devices, as text.
 pub(super) fn models(
     root: &Table<'_>,
     purposes: &[Purpose],
     given: &[PageFeature],
     manifests: Manifests<'_>,
     (record, expires_day): (Option<&Record>, u64),
-) -> Vec<Model> {
+) -> (Vec<Model>, Vec<Option<String>>) {
     let rules = rules(root);
-    let mut models: Vec<Model> = Vec::new();
+    let (mut models, mut learnings): (Vec<Model>, Vec<Option<String>>) = (Vec::new(), Vec::new());
     let mut fallbacks = Vec::new();
     for table in root.tables("model") {
         let id = need_name(&table, "id");
@@ -162,6 +163,7 @@ pub(super) fn models(
             ),
             None => {}
         }
+        learnings.push(facts.learning);
         models.push(Model {
             id,
             state,
@@ -183,7 +185,7 @@ pub(super) fn models(
             Err((cause, remedy)) => value.problem(cause, remedy),
         }
     }
-    models
+    (models, learnings)
 }
 
 /// The model that may speak in another's place. Pages are told by it what they are told by the other, so it must have

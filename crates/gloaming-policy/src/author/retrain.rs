@@ -1,7 +1,10 @@
 //! `[[retrain]]`: what a model is learnt from again, without anybody's rows, written out as metrics like any other.
 //!
 //! Each input is counted with the outcome, and inputs with each other: two-way tables, from which the centre's owner makes
-//! the next version (`gloaming model retrain`). Inputs that are counted here need no histogram of their own.
+//! the next version (`gloaming model retrain`). Inputs that are counted here need no histogram of their own. Or, with
+//! `by = "votes"`, a visit says one word about weights that are learnt in rounds.
+
+mod votes;
 
 use super::monitor::{axis_of, outcome_of, write_out, written};
 use super::table::{Table, Value, nearest};
@@ -22,10 +25,10 @@ const LEAST_PAIR_MICRO: u64 = 100;
 const PAGE_BINS: u32 = 8;
 
 /// Adds the metrics of all `[[retrain]]` to the policy's.
-pub(super) fn retrainings(root: &Table<'_>, policy: &mut Policy) {
+pub(super) fn retrainings(root: &Table<'_>, learnings: &[Option<String>], policy: &mut Policy) {
     let mut before = Vec::new();
     for table in root.tables("retrain") {
-        if let Some(model) = retraining(&table, policy) {
+        if let Some(model) = retraining(&table, learnings, policy) {
             if before.contains(&model) {
                 table.problem(format!("`{}` is retrained twice", policy.models[model].id), "remove one");
             }
@@ -168,18 +171,33 @@ fn pairs(value: Option<&Value<'_>>, inputs: &[(u32, Input)], policy: &Policy) ->
     pairs
 }
 
+/// A problem where no outcome could ever show that the model was right.
+fn tells_a_probability(table: &Table<'_>, model: usize, policy: &Policy) -> Option<()> {
+    if policy.models[model].kinds.is_empty() {
+        return Some(());
+    }
+    let cause = format!("`{}` sorts visits into kinds, and no outcome shows which", policy.models[model].id);
+    table.problem(cause, "remove this");
+    None
+}
+
 /// One model's metrics; its index when there is such a model.
-fn retraining(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
+fn retraining(table: &Table<'_>, learnings: &[Option<String>], policy: &mut Policy) -> Option<usize> {
     let id = table.need_text("model", "\"purchase-intent\"");
     let (span_ms, k) = (metric::window(table, policy), metric::crowd(table));
     let price = table.need("rho", "0.05").and_then(|value| value.micro()).unwrap_or(LEAST_MICRO);
+    let by = table.get("by").and_then(|value| Some((value.text()?, value)));
+    if let Some((by, value)) = &by {
+        match by.as_str() {
+            "counts" => {}
+            "votes" => return votes::voting(table, &id, (span_ms, k, price), learnings, policy),
+            _ => value.problem(format!("by = \"{by}\" is no way to learn"), "write counts, or votes"),
+        }
+    }
     let outcome = table.need_text("outcome", "\"outcome:purchase@1\"");
     let together = table.get("pairs");
     let index = monitor::model_of(table, &id, "retrain", policy)?;
-    if !policy.models[index].kinds.is_empty() {
-        table.problem(format!("`{id}` sorts visits into kinds, and no outcome shows which"), "remove this");
-        return None;
-    }
+    tells_a_probability(table, index, policy)?;
     let outcome_axis = outcome_of(table, &outcome, policy)?;
     let inputs = inputs(table, &policy.models[index], &outcome_axis, policy);
     let pairs = pairs(together.as_ref(), &inputs, policy);

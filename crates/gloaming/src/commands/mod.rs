@@ -7,6 +7,7 @@ pub mod devices;
 pub mod doctor;
 pub mod evaluate;
 pub mod gate;
+pub mod learn;
 pub mod logged;
 pub mod model;
 mod next;

@@ -19,10 +19,10 @@ use super::released::{self, Overview, Place};
 use crate::files::{self, Brought};
 
 /// Sessions of nobody that are drawn: bins of equal mass come from their scores.
-const SESSIONS: usize = 20_000;
+pub(super) const SESSIONS: usize = 20_000;
 /// Reference rows and usual rows of the manifest.
-const REFERENCE: usize = 64;
-const BACKGROUND: usize = 32;
+pub(super) const REFERENCE: usize = 64;
+pub(super) const BACKGROUND: usize = 32;
 /// Everything that is drawn follows from it.
 const SEED: u64 = 20_261_127;
 /// Edges of bins of scores.
@@ -48,15 +48,15 @@ pub struct Paths<'p> {
     pub sessions: Option<&'p Path>,
 }
 
-/// An input, as it was counted with the outcome.
-struct Input<'p> {
-    name: String,
-    axis: &'p Axis,
+/// An input, as it was counted.
+pub(super) struct Input<'p> {
+    pub(super) name: String,
+    pub(super) axis: &'p Axis,
 }
 
 impl Input<'_> {
     /// What a device gives a model for a step of this input, by the arithmetic that it has.
-    fn value(&self, policy: &Policy, step: u32) -> f32 {
+    pub(super) fn value(&self, policy: &Policy, step: u32) -> f32 {
         match self.axis.source {
             Source::Feature(at) => match DEFINITIONS.get(at as usize).map(|definition| definition.kind) {
                 Some(Kind::Number { scale, .. }) => (f64::from(step) / f64::from(scale)) as f32,
@@ -71,7 +71,7 @@ impl Input<'_> {
     }
 
     /// Steps of a bin, the last one not among them.
-    fn steps(&self, bin: usize) -> (u32, u32) {
+    pub(super) fn steps(&self, bin: usize) -> (u32, u32) {
         match &self.axis.bins {
             Bins::Edges(edges) => (edges[bin], edges[bin + 1]),
             _ => (bin as u32, bin as u32 + 1),
@@ -79,7 +79,7 @@ impl Input<'_> {
     }
 
     /// Where each bin but the first begins.
-    fn edges(&self, policy: &Policy) -> Vec<f32> {
+    pub(super) fn edges(&self, policy: &Policy) -> Vec<f32> {
         (1..self.axis.labels.len()).map(|bin| self.value(policy, self.steps(bin).0)).collect()
     }
 }
@@ -237,7 +237,7 @@ fn session(learnt: &Learnt<'_>, policy: &Policy, joint: &Joint, draws: &mut Draw
 
 /// 19 edges of 20 bins with as many scores in each, as near as scores that are few and alike allow; and the mean of each.
 /// Edges lie between scores that a device tells apart: what lies on one would fall to either side by its last digit.
-fn score_bins(scores: &[f64]) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn score_bins(scores: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut sorted = scores.to_vec();
     sorted.sort_by(f64::total_cmp);
     // What a device tells apart, by its seven digits: gaps between scores that differ.
