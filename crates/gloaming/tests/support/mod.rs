@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -90,10 +91,18 @@ impl Service {
     }
 }
 
-/// Ports that were free a moment ago.
+/// Ports that were free a moment ago and that nobody is given by chance: a service that is stopped and started again must find
+/// its own still free, and what connects or asks for any port is given one of 32768 and above.
 pub(crate) fn ports<const N: usize>() -> [u16; N] {
-    let held: Vec<_> = (0..N).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    std::array::from_fn(|i| held[i].local_addr().unwrap().port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    // Tests that run at the same time begin far apart.
+    let first = std::process::id().wrapping_mul(2_654_435_761) % 20_000;
+    let mut all = std::iter::repeat_with(|| {
+        let at = (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        11_000 + u16::try_from(at).unwrap()
+    });
+    std::array::from_fn(|_| all.by_ref().take(20_000).find(free).unwrap())
 }
 
 pub(crate) async fn until_ready(address: &str) {
