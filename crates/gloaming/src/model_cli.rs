@@ -148,6 +148,13 @@ pub(crate) enum ModelCommand {
         /// Folder to look for models in, when they are not beside the policy.
         #[arg(long, value_name = "FOLDER")]
         models: Option<PathBuf>,
+        /// Not the ends of visits, but how each stood at its first, second, … page, as in --at 1,2,3,5,8: for models that score
+        /// while a visit lasts.
+        #[arg(long, value_name = "PAGES", value_delimiter = ',')]
+        at: Vec<u32>,
+        /// With --at, a feature whose value at the end of the visit stands beside, as the column `end:NAME`; may be given again.
+        #[arg(long, value_name = "FEATURE", default_value = "purchase@1")]
+        end: Vec<String>,
         /// Where to write the table.
         #[arg(long, default_value = "rows.csv")]
         out: PathBuf,
@@ -299,7 +306,9 @@ const EVALUATE: &str = "ROWS.csv has a header: a column for each feature of the 
   gloaming model evaluate models/churn/manifest.json --rows march.csv --outcome left \\
     --split time --trained 'to February' --tested March --group gender
 
-writes held-out.json, calibration.json, fairness.json and parity.json. Of a model in shadow devices count scores and outcomes;
+writes held-out.json, calibration.json, fairness.json and parity.json. With --only at=3 --curve, of rows that
+`gloaming model rows --at 1,2,3,5,8` wrote, it is judged at the third page, and held-out.json tells how it fares at the others.
+Of a model in shadow devices count scores and outcomes;
 then nobody's rows are needed:
 
   curl CENTRE/api/v1/sites/SITE/overview?last=4 > overview.json
@@ -339,6 +348,13 @@ pub(crate) struct Evaluate {
     /// Column of the outcome.
     #[arg(long, requires = "rows", default_value = "", hide_default_value = true)]
     outcome: String,
+    /// Judge only rows with this value in a column, as in --only at=3 of a table that `rows --at` wrote: rows of one visit
+    /// say the same thing twice.
+    #[arg(long, value_name = "COLUMN=VALUE", requires = "rows", value_parser = evaluate::only)]
+    only: Option<evaluate::Only>,
+    /// Also tell how good it is at every value of that column: by how many pages a visit had come.
+    #[arg(long, requires = "only")]
+    curve: bool,
     /// How the rows were kept apart: time, source, group or random.
     #[arg(long, default_value = "", hide_default_value = true)]
     split: String,
@@ -412,8 +428,8 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
             model::check(&manifest)?;
             key.map_or(Ok(()), |key| card::check(&manifest, &key))
         }
-        ModelCommand::Rows { events, log, policy, models, out } => {
-            rows::run(&events, log, &policy, models.as_deref(), &out)
+        ModelCommand::Rows { events, log, policy, models, at, end, out } => {
+            rows::run(&events, log, &policy, models.as_deref(), &rows::At { pages: at, ends: end }, &out)
         }
         ModelCommand::Card { manifest, evidence, out } => card::card(&manifest, evidence.as_deref(), &out),
         ModelCommand::Sign { folder, key } => card::sign(&folder, &key),
@@ -426,6 +442,8 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
                 reward,
                 metric,
                 outcome,
+                only,
+                curve,
                 split,
                 trained,
                 tested,
@@ -447,7 +465,7 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
             }
             let rows = rows.unwrap_or_default();
             let groups = evaluate::Groups { columns: group, none: no_group, threshold };
-            evaluate::run(&manifest, &evaluate::Labelled { rows, outcome }, split, &turn, groups, &out)
+            evaluate::run(&manifest, &evaluate::Labelled { rows, outcome, only, curve }, split, &turn, groups, &out)
         }
     }
 }

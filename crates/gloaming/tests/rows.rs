@@ -266,3 +266,57 @@ fn rows_that_are_none_are_counted_by_reason_whatever_the_export() {
     }
     assert!(folder.refuses(&["model", "rows", "log", "--log", "matomo"]).contains("use gloaming, ga4 or snowplow"));
 }
+
+/// What stands at a page is what a device has when it scores there, and what the visit came to stands beside it.
+#[test]
+fn visits_as_they_stood_at_a_page_know_nothing_of_what_came_later() {
+    let folder = folder();
+    let view = |device: &str, at: u64, path: &str| json!({ "device": device, "at_ms": at, "event": "page_view", "path": path });
+    let event =
+        |device: &str, at: u64, event: &str| json!({ "device": device, "at_ms": at, "event": event, "value": 9.5 });
+    let log = [
+        view("a", START, "/"),
+        event("a", START, "view_item"),
+        event("a", START + 10, "purchase"),
+        view("a", START + 1_000, "/pricing"),
+        // Half an hour later it is another visit.
+        view("a", START + 3_600_000, "/"),
+        view("b", START, "/docs/a"),
+        view("b", START + 5_000, "/docs/b"),
+        view("b", START + 9_000, "/pricing"),
+        event("b", START + 20_000, "purchase"),
+    ];
+    fs::write(folder.path("log.ndjson"), log.map(|line| line.to_string()).join("\n")).unwrap();
+    let said = folder.says(&["model", "rows", "log.ndjson", "--at", "1,3", "--end", "purchase@1", "--end", "pages@1"]);
+    assert!(said.contains("3 sessions of 2 devices, from 9 events, 4 moments of them"), "{said}");
+    let table = fs::read_to_string(folder.path("rows.csv")).unwrap();
+    let head: Vec<&str> = table.lines().next().unwrap().split(',').collect();
+    let wanted = ["device", "at", "pages@1", "items-viewed@1", "purchase@1", "end:purchase@1", "end:pages@1"];
+    let places =
+        wanted.map(|name| head.iter().position(|column| *column == name).unwrap_or_else(|| panic!("{name}: {head:?}")));
+    let rows: Vec<[&str; 7]> = table
+        .lines()
+        .skip(1)
+        .map(|row| {
+            let cells: Vec<&str> = row.split(',').collect();
+            places.map(|place| cells[place])
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            // What came with the page, at the very same time, was known; what was bought ten milliseconds later was not.
+            ["a", "1", "1", "1", "0", "1", "2"],
+            ["a", "1", "1", "0", "0", "0", "1"],
+            ["b", "1", "1", "0", "0", "1", "3"],
+            ["b", "3", "3", "0", "0", "1", "3"],
+        ]
+    );
+    for (arguments, words) in [
+        (&["--at", "0"][..], "--at takes up to 64 numbers of pages, each at least 1"),
+        (&["--at", "1", "--end", "shoe-size@1"], "--end shoe-size@1: no device computes it"),
+    ] {
+        let error = folder.refuses(&[&["model", "rows", "log.ndjson"], arguments].concat());
+        assert!(error.contains(words), "{error}");
+    }
+}

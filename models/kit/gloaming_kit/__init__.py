@@ -264,22 +264,25 @@ def evaluate(
     no_group: str | None = None,
     threshold: float | None = None,
     turns: Mapping[str, Path] | None = None,
+    at: int | None = None,
     gloaming: str = "gloaming",
 ) -> str:
     """Hands the rows that were kept apart to ``gloaming model evaluate``, which writes the statements; what it printed.
 
     ``threshold`` is the score from which a person counts as selected. ``turns`` are the statements on rows held out that the
-    same training came to with other sources held out, by name; see :func:`in_turn`.
+    same training came to with other sources held out, by name; see :func:`in_turn`. Of visits as they stood at a page
+    (``gloaming model rows --at``) those ``at`` one page are judged, and it is told how the model fares at the others.
     """
     folder = Path(out)
     more = [word for name, path in (turns or {}).items() for word in ("--turn", f"{name}={path}")]
     more += ["--threshold", str(threshold)] if threshold is not None else []
+    more += ["--only", f"at={at}", "--curve"] if at is not None else []
     fair = [word for column in groups for word in ("--group", column)] or (["--no-group", no_group] if no_group else [])
     # Rows of people: they lie nowhere for longer than they are needed.
     with tempfile.TemporaryDirectory() as work:
         rows = Path(work) / "held-out.csv"
         with open(rows, "w", newline="") as file:
-            columns = [*features, outcome, *groups]
+            columns = [*features, outcome, *groups, *(["at"] if at is not None else [])]
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
             writer.writerows(zip(*(split.test.column(column) for column in columns)))
@@ -306,6 +309,7 @@ def bring(
     no_group: str | None = None,
     threshold: float | None = None,
     turns: Mapping[str, Path] | None = None,
+    at: int | None = None,
     learnt_from: dict[str, Any] | None = None,
     more: dict[str, Any] | None = None,
     gloaming: str = "gloaming",
@@ -315,11 +319,14 @@ def bring(
 
     ``model`` is anything of scikit-learn's with ``fit`` and ``predict_proba``; ``export`` turns a fitted one into ONNX bytes
     and is skl2onnx when nothing is said. ``groups`` are columns that people are compared by; without any, ``no_group``
-    says why. A split by source needs ``turns``, and :func:`in_turn` takes them. ``learnt_from`` is what the card says of the data
+    says why. A split by source needs ``turns``, and :func:`in_turn` takes them. Rows of ``gloaming model rows --at`` are all learnt
+    from, and judged ``at`` one page, because rows of one visit say the same thing twice. ``learnt_from`` is what the card says of the data
     (data, citation, licence, method); everything in ``more`` goes into the manifest as it is (licence, intended_use, not_for).
 
     Raises ``ValueError`` for rows that cannot be used, and ``RuntimeError`` with what ``gloaming`` said when it refuses.
     """
+    if at is None and "at" in split.train.columns:
+        raise ValueError("these rows are of visits as they stood at several pages; say at which one the model is judged, as in at=3")
     x, y = split.train.numbers(features), split.train.outcome(outcome)
     model.fit(x, y)
     if export is None:
@@ -340,7 +347,7 @@ def bring(
     )
     printed += evaluate(
         out, split, features=features, outcome=outcome, groups=groups, no_group=no_group, threshold=threshold, turns=turns,
-        gloaming=gloaming,
+        at=at, gloaming=gloaming,
     )
     return Brought(Path(out), Path(out) / "evidence", printed)
 
@@ -370,6 +377,6 @@ def in_turn(model: Any, table: Table, column: str, held_out: Sequence[str | Sequ
         printed = run(
             gloaming, "model", "add", str(its / "model.onnx"), "--says", str(its / "manifest.json"), "--out", str(out)
         )
-        keys = ("features", "outcome", "groups", "no_group", "threshold", "gloaming")
+        keys = ("features", "outcome", "groups", "no_group", "threshold", "at", "gloaming")
         printed += evaluate(out, split, turns=turns, **{key: said[key] for key in keys if key in said})
         return Brought(out, out / "evidence", printed)

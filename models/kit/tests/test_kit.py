@@ -103,4 +103,25 @@ with tempfile.TemporaryDirectory() as name:
     refused(lambda: bring(LogisticRegression(), split_by_group(table), name="x", version=1, out=folder / "x", **bad), "no column 'pages@2'")
     refused(lambda: bring(LogisticRegression(), split_by_group(table), name="signup-0", version=1, out=folder / "models/signup-0", **said), "holds version 1 already")
     refused(lambda: table.outcome("region"), "an outcome is 0 or 1")
+
+    # A model that scores while a visit lasts: judged at its third page, and told how it fares at the others.
+    printed = gloaming("model", "rows", "events.ndjson", "--at", "1,2,3,5", "--end", "pages@1", "--out", "moments.csv", cwd=folder)
+    assert "moments of them" in printed, printed
+    moments = read(folder / "moments.csv")
+    long = (moments.numbers(["end:pages@1"])[:, 0] >= 4).astype(int)
+    moments = Table({**moments.columns, "long": [str(v) for v in long], "region": list(rng.choice(["north", "south"], len(moments)))})
+    early = dict(said, features=["pages@1", "engaged-time@1", "returning@1", "max-scroll@1"], outcome="long")
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    refused(lambda: bring(model, split_by_time(moments, START + 20 * DAY), name="early", version=1, out=folder / "early", **early), "say at which one")
+    brought = bring(model, split_by_time(moments, START + 20 * DAY), name="early", version=1, out=folder / "early", at=2, **early)
+    held = json.loads((brought.evidence / "held-out.json").read_text())["predicate"]
+    test = split_by_time(moments, START + 20 * DAY).test
+    for point in held["curve"]:
+        here = test.where(np.asarray(test.column("at")) == point["at"].split()[1])
+        own = roc_auc_score(here.outcome("long"), model.predict_proba(here.numbers(early["features"]))[:, 1])
+        assert point["rows"] == len(here) and abs(point["auc"]["value"] - own) < 1e-6, (point, own)
+    assert [point["at"] for point in held["curve"]] == ["at 1", "at 2", "at 3"], "whoever is at the fifth page has come that far"
+    assert held["auc"] == held["curve"][1]["auc"] and held["on"]["tested"].endswith("where at is 2"), held["on"]
+    assert held["curve"][0]["auc"]["value"] < held["curve"][1]["auc"]["value"] + 0.05
+    print("\n".join(line for line in brought.printed.splitlines() if " at " in line or "where at" in line))
     print("the kit works, from a log to evidence")

@@ -131,6 +131,9 @@ pub struct HeldOut {
     /// Where sources were held out: what came of each of the others, held out in its turn by the same training.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<Turn>,
+    /// Where visits were judged as they stood at some point: how the model fares at others, in words as `at 3`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<Point>,
 }
 
 impl HeldOut {
@@ -151,6 +154,20 @@ impl HeldOut {
 pub struct Turn {
     /// What was held out, in words.
     pub held_out: String,
+    /// How many rows that were.
+    pub rows: u64,
+    /// How many of them had the outcome.
+    pub positives: u64,
+    /// Area under the ROC curve.
+    pub auc: Interval,
+}
+
+/// How good a model is at some point of visits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Point {
+    /// At which, in words.
+    pub at: String,
     /// How many rows that were.
     pub rows: u64,
     /// How many of them had the outcome.
@@ -387,7 +404,10 @@ impl Said {
                     |(at, t): (usize, &Turn)| s.turns[at + 1..].iter().any(|other| other.held_out == t.held_out);
                 let turns =
                     s.turns.len() <= TURNS && s.turns.iter().all(turn) && !s.turns.iter().enumerate().any(twice);
-                turns && unit(&s.auc) && unit(&s.average_precision) && unit(&s.brier)
+                let point =
+                    |p: &Point| p.positives > 0 && p.positives < p.rows && unit(&p.auc) && !p.at.trim().is_empty();
+                let curve = s.curve.len() <= TURNS && s.curve.iter().all(point);
+                turns && curve && unit(&s.auc) && unit(&s.average_precision) && unit(&s.brier)
             }
             Self::Value(s) => s.sound(),
             Self::Calibration(s) => unit(&s.error) && share(s.mean_score) && share(s.base_rate),

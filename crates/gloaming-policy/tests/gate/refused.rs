@@ -31,7 +31,7 @@ fn evidence_from_a_random_split_however_good() {
     let Said::HeldOut(HeldOut { on, .. }) = rig.said(Kind::HeldOut, Quality::Lot) else { panic!() };
     let figures = interval(0.9998, 1.0);
     let (day, brier) = ("2026-11-24".into(), interval(0.0, 0.01));
-    let said = HeldOut { day, on, auc: figures, average_precision: figures, brier, turns: vec![] };
+    let said = HeldOut { day, on, auc: figures, average_precision: figures, brier, turns: vec![], curve: vec![] };
     let words = refused(Said::HeldOut(said));
     assert!(words.contains("held-out: a random split: it tells how well the model remembers"), "{words}");
 }

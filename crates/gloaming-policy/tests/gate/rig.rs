@@ -165,6 +165,7 @@ impl Rig {
                 average_precision: interval(0.31, 0.37),
                 brier: interval(0.18, 0.2),
                 turns: vec![],
+                curve: vec![],
             }),
             Kind::Calibration => Said::Calibration(Calibration {
                 day,

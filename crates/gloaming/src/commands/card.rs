@@ -141,11 +141,24 @@ fn figures(said: &Said) -> Vec<Vec<String>> {
     let place = said.rows().map_or_else(String::new, on);
     let line = |what: &str, value: String| vec![kind.to_owned(), what.to_owned(), value, place.clone()];
     match said {
-        Said::HeldOut(s) => vec![
-            line("area under the ROC curve", s.auc.to_string()),
-            line("average precision", s.average_precision.to_string()),
-            line("Brier score", s.brier.to_string()),
-        ],
+        Said::HeldOut(s) => {
+            let own = [
+                line("area under the ROC curve", s.auc.to_string()),
+                line("average precision", s.average_precision.to_string()),
+                line("Brier score", s.brier.to_string()),
+            ];
+            let counted = |rows: u64, positives: u64| format!("{rows} rows, {positives} with the outcome");
+            let other = |what: String, auc: String, on: String| vec![kind.to_owned(), what, auc, on];
+            let turns = s.turns.iter().map(|turn| {
+                let what = format!("area under the ROC curve, {} held out instead", turn.held_out);
+                other(what, turn.auc.to_string(), counted(turn.rows, turn.positives))
+            });
+            let curve = s.curve.iter().map(|point| {
+                let what = format!("area under the ROC curve, {}", point.at);
+                other(what, point.auc.to_string(), counted(point.rows, point.positives))
+            });
+            own.into_iter().chain(turns).chain(curve).collect()
+        }
         Said::Calibration(s) => vec![
             line("calibration error", s.error.to_string()),
             line("mean score and base rate", format!("{:.4} and {:.4}", s.mean_score, s.base_rate)),

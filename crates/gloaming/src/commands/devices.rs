@@ -92,6 +92,7 @@ pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &st
         average_precision: share(found.average_precision),
         brier: share(found.brier),
         turns: Vec::new(),
+        curve: Vec::new(),
     };
     line("AUC", &held_out.auc);
     line("average precision", &held_out.average_precision);

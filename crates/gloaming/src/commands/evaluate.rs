@@ -8,7 +8,8 @@ use gloaming_model::Model;
 use gloaming_model::evaluate::{Estimate, Gaps, gaps, performance};
 use gloaming_policy::author::date_of;
 use gloaming_policy::gate::{
-    Attribute, Calibration, Fairness, Group, HeldOut, Interval, Parity, Rows, Runtime, Said, SplitBy, Statement, Turn,
+    Attribute, Calibration, Fairness, Group, HeldOut, Interval, Parity, Point, Rows, Runtime, Said, SplitBy, Statement,
+    Turn,
 };
 use gloaming_signal::hash;
 
@@ -34,6 +35,28 @@ pub struct Labelled {
     pub rows: PathBuf,
     /// Column of the outcome.
     pub outcome: String,
+    /// Which of the rows are judged.
+    pub only: Option<Only>,
+    /// Whether to tell how it fares at every value of that column.
+    pub curve: bool,
+}
+
+/// Rows with a value in a column.
+#[derive(Clone, Debug)]
+pub struct Only {
+    /// The column.
+    pub column: String,
+    /// The value.
+    pub value: String,
+}
+
+/// `COLUMN=VALUE`.
+///
+/// # Errors
+/// When there is no `=`.
+pub fn only(text: &str) -> Result<Only, String> {
+    let (column, value) = text.split_once('=').ok_or("write it as COLUMN=VALUE, as in at=3")?;
+    Ok(Only { column: column.to_owned(), value: value.to_owned() })
 }
 
 /// How they were kept apart.
@@ -91,10 +114,30 @@ pub struct Groups {
 }
 
 /// Columns as they are needed.
+#[derive(Clone, Default)]
 struct Table {
     inputs: Vec<Vec<f32>>,
     outcomes: Vec<bool>,
     groups: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Without the last column of groups, by whose values it is taken apart.
+    fn apart(mut self) -> BTreeMap<String, Self> {
+        let by = self.groups.pop().unwrap_or_default();
+        let mut parts = BTreeMap::<String, Self>::new();
+        for (row, value) in by.into_iter().enumerate() {
+            let part = parts
+                .entry(value)
+                .or_insert_with(|| Self { groups: vec![vec![]; self.groups.len()], ..Self::default() });
+            part.inputs.push(std::mem::take(&mut self.inputs[row]));
+            part.outcomes.push(self.outcomes[row]);
+            for (own, all) in part.groups.iter_mut().zip(&mut self.groups) {
+                own.push(std::mem::take(&mut all[row]));
+            }
+        }
+        parts
+    }
 }
 
 /// What is wrong in a column, how often, and where first.
@@ -166,6 +209,29 @@ fn read(bytes: &[u8], path: &Path, features: &[String], outcome: &str, groups: &
     }
     wrong.end(path)?;
     Ok(table)
+}
+
+fn scores(model: &Model, table: &Table) -> Result<Vec<f64>> {
+    let score = |inputs: &Vec<f32>| model.score(inputs).map(|score| f64::from(score).clamp(0.0, 1.0));
+    Ok(table.inputs.iter().map(score).collect::<Result<_, _>>()?)
+}
+
+/// How good a model is on each part of the rows, in the order of their numbers.
+fn curve(model: &Model, column: &str, parts: &BTreeMap<String, Table>, seed: u64) -> Result<Vec<Point>> {
+    let mut points = Vec::new();
+    for (value, part) in parts {
+        let (rows, positives) = (part.outcomes.len(), part.outcomes.iter().filter(|outcome| **outcome).count());
+        // One kind alone ranks nothing.
+        if positives == 0 || positives == rows {
+            println!("  nothing can be told where {column} is {value}: all of its {rows} rows have one outcome");
+            continue;
+        }
+        let found = performance(&scores(model, part)?, &part.outcomes, &model.manifest().score_edges, seed)?;
+        let (rows, positives, auc) = (found.rows as u64, found.positives as u64, interval(found.auc));
+        points.push((value.parse::<u64>().ok(), Point { at: format!("{column} {value}"), rows, positives, auc }));
+    }
+    points.sort_by_key(|(number, _)| *number);
+    Ok(points.into_iter().map(|(_, point)| point).collect())
 }
 
 fn interval(estimate: Estimate) -> Interval {
@@ -267,10 +333,20 @@ pub fn run(
         bail!("sources take turns in being held out: --turn goes with --split source");
     }
     let rows = files::read(&labelled.rows)?;
-    let table = read(&rows, &labelled.rows, &described.input.features, &labelled.outcome, &groups.columns)?;
-    let score = |inputs: &Vec<f32>| model.score(inputs).map(|score| f64::from(score).clamp(0.0, 1.0));
-    let scores = table.inputs.iter().map(score).collect::<Result<Vec<_>, _>>()?;
+    let by: Vec<String> = groups.columns.iter().chain(labelled.only.iter().map(|only| &only.column)).cloned().collect();
+    let table = read(&rows, &labelled.rows, &described.input.features, &labelled.outcome, &by)?;
     let digest = hash::sha256(&rows);
+    let (table, parts) = match &labelled.only {
+        None => (table, BTreeMap::new()),
+        Some(Only { column, value }) => {
+            let parts = table.apart();
+            let known = parts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let own = parts.get(value).cloned();
+            let own = own.with_context(|| format!("no row has {value} in `{column}`; there is {known}"))?;
+            (own, parts)
+        }
+    };
+    let scores = scores(model, &table)?;
     let own = hash::hex(&digest);
     let turns = turns.iter().map(|turn| turn.read(&described.id, &own)).collect::<Result<Vec<_>>>()?;
     let seed = u64::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 8]));
@@ -281,7 +357,10 @@ pub fn run(
         sha256: hash::hex(&digest),
         split: split.by,
         trained: split.trained,
-        tested: split.tested,
+        tested: match &labelled.only {
+            Some(Only { column, value }) => format!("{}, where {column} is {value}", split.tested),
+            None => split.tested,
+        },
         rows: found.rows as u64,
         positives: found.positives as u64,
     };
@@ -289,6 +368,10 @@ pub fn run(
         "{} version {} on {} rows, {} with the outcome:",
         described.id, described.version, found.rows, found.positives
     );
+    let curve = match &labelled.only {
+        Some(Only { column, .. }) if labelled.curve => curve(model, column, &parts, seed)?,
+        _ => Vec::new(),
+    };
     let held_out = HeldOut {
         day: day.clone(),
         on: on.clone(),
@@ -296,6 +379,7 @@ pub fn run(
         average_precision: interval(found.average_precision),
         brier: interval(found.brier),
         turns,
+        curve,
     };
     line("AUC", &held_out.auc);
     line("average precision", &held_out.average_precision);
@@ -319,6 +403,18 @@ pub fn run(
     if !held_out.turns.is_empty() {
         let (hardest, auc) = held_out.worst();
         println!("  the hardest of {} is {hardest}: {}", held_out.turns.len() + 1, shown(auc));
+    }
+    if !held_out.curve.is_empty() {
+        println!("AUC, as a visit goes on:");
+        for point in &held_out.curve {
+            println!(
+                "  {:<12} {}  of {} rows, {} with the outcome",
+                point.at,
+                shown(&point.auc),
+                point.rows,
+                point.positives
+            );
+        }
     }
     let parity = brought.parity()?;
     let mut said = vec![Said::HeldOut(held_out), Said::Calibration(calibration), Said::Parity(parity)];

@@ -7,10 +7,11 @@
 //! {"device":"d1","at_ms":1795430031000,"event":"feature","feature":"cart-value","value":89.0}
 //! ```
 //! `device` tells devices of the log apart and is only copied. A row is one session, as a device would have it when it is
-//! left. Numbers come out as a model is given them, so that training and serving cannot differ. Logs of GA4 and Snowplow are
+//! left, or, with `--at`, as it stood at its first, second, … page, beside what it came to in the end. Numbers come out as a model is given them, so that training and serving cannot differ. Logs of GA4 and Snowplow are
 //! read as such lines; what they hold that means nothing here is passed over, and counted.
 
 mod ga4;
+mod moments;
 mod snowplow;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ use gloaming_signal::{Event, EventKind};
 use serde::Deserialize;
 
 use crate::files;
+pub use moments::At;
+use moments::{Moment, Taker};
 
 /// Longest line, bytes.
 const LINE: usize = 16 * 1024;
@@ -152,12 +155,51 @@ fn events(policy: &Policy, host: &str, line: &Line) -> Result<Vec<Event>, String
     Ok(vec![one(kind, a, b, c)])
 }
 
-/// A session as a line of the table.
-fn row(policy: &Policy, device: &str, started_ms: u64, features: &Features) -> Vec<String> {
-    let pages = (0..policy.page_features.len()).map(|page| PAGE_INPUT + u32::try_from(page).unwrap_or(0));
-    let inputs = (0..u32::try_from(DEFINITIONS.len()).unwrap_or(0)).chain(pages);
-    let shown = |input| policy.model_input(features, input).map_or_else(String::new, |value| value.to_string());
-    [device.to_owned(), started_ms.to_string()].into_iter().chain(inputs.map(shown)).collect()
+/// The table as it is made.
+struct Sheet<'p> {
+    policy: &'p Policy,
+    at: &'p At,
+    ends: Vec<u32>,
+    sessions: usize,
+    rows: Vec<Vec<String>>,
+}
+
+impl Sheet<'_> {
+    fn head(&self) -> Vec<String> {
+        let names = DEFINITIONS.iter().map(|definition| format!("{}@{}", definition.name, definition.version));
+        let pages = self.policy.page_features.iter().map(|feature| format!("page:{}", feature.id));
+        let own = ["device".to_owned(), "started_ms".to_owned()];
+        let when = (!self.at.pages.is_empty()).then(|| "at".to_owned());
+        let ends = self.ends.iter().zip(&self.at.ends).map(|(_, name)| format!("end:{name}"));
+        own.into_iter().chain(when).chain(names).chain(pages).chain(ends).collect()
+    }
+
+    fn shown(&self, features: &Features, input: u32) -> String {
+        self.policy.model_input(features, input).map_or_else(String::new, |value| value.to_string())
+    }
+
+    /// A visit as it stood, and what of its end stands beside it.
+    fn row(&mut self, device: &str, (started_ms, at): (u64, Option<u32>), features: &Features, end: &Features) {
+        let pages = (0..self.policy.page_features.len()).map(|page| PAGE_INPUT + u32::try_from(page).unwrap_or(0));
+        let inputs = (0..u32::try_from(DEFINITIONS.len()).unwrap_or(0)).chain(pages);
+        let own = [device.to_owned(), started_ms.to_string()].into_iter().chain(at.map(|at| at.to_string()));
+        let cells = own
+            .chain(inputs.map(|input| self.shown(features, input)))
+            .chain(self.ends.iter().map(|input| self.shown(end, *input)));
+        let cells = cells.collect();
+        self.rows.push(cells);
+    }
+
+    /// A visit that has ended.
+    fn ended(&mut self, device: &str, started_ms: u64, end: &Features, moments: Vec<Moment>) {
+        self.sessions += 1;
+        if self.at.pages.is_empty() {
+            return self.row(device, (started_ms, None), end, end);
+        }
+        for moment in moments {
+            self.row(device, (started_ms, Some(moment.pages)), &moment.features, end);
+        }
+    }
 }
 
 /// A log's lines as ours; what was passed over, and what is wrong: by reason, how often and where first.
@@ -205,19 +247,20 @@ fn lines(text: &str, log: Log, own: &[String]) -> Lines {
 ///
 /// # Errors
 /// When the policy does not compile, or a line is none: then all reasons are said with how often each occurs.
-pub fn run(events_in: &Path, form: Log, policy: &Path, models: Option<&Path>, out: &Path) -> Result<()> {
+pub fn run(events_in: &Path, form: Log, policy: &Path, models: Option<&Path>, at: &At, out: &Path) -> Result<()> {
     let (policy, _) = files::compile_policy(policy, models)?;
     let host = policy.site.clone();
     let text = files::read_text(events_in)?;
     let Lines { lines, passed, mut wrong } = lines(&text, form, &policy.events);
-    let (mut devices, mut order) = (BTreeMap::<String, (Tracker, u64)>::new(), Vec::new());
-    let mut rows = Vec::new();
+    let (mut devices, mut order) = (BTreeMap::<String, (Tracker, u64, Taker)>::new(), Vec::new());
+    let ends = if at.pages.is_empty() { Vec::new() } else { at.ends()? };
+    let mut sheet = Sheet { policy: &policy, at, ends, sessions: 0, rows: Vec::new() };
     let count = lines.len();
-    for (at, line) in lines {
+    for (number, line) in lines {
         let events = match events(&policy, &host, &line) {
             Ok(events) => events,
             Err(why) => {
-                note(&mut wrong, why, at);
+                note(&mut wrong, why, number);
                 continue;
             }
         };
@@ -226,17 +269,22 @@ pub fn run(events_in: &Path, form: Log, policy: &Path, models: Option<&Path>, ou
                 bail!("{} has more than {DEVICES} devices; split it", events_in.display());
             }
             order.push(line.device.clone());
-            devices.insert(line.device.clone(), (Tracker::new(policy.behavior.clone()), 0));
+            devices.insert(line.device.clone(), (Tracker::new(policy.behavior.clone()), 0, Taker::default()));
         }
-        let Some((tracker, last_ms)) = devices.get_mut(&line.device) else { continue };
+        let Some((tracker, last_ms, taker)) = devices.get_mut(&line.device) else { continue };
         if line.at_ms < *last_ms {
-            note(&mut wrong, "a time before the same device's last".to_owned(), at);
+            note(&mut wrong, "a time before the same device's last".to_owned(), number);
             continue;
         }
         *last_ms = line.at_ms;
+        taker.before(line.at_ms, tracker, at);
+        if events.iter().any(|event| event.kind == EventKind::PageView) {
+            taker.page(line.at_ms);
+        }
         events.into_iter().for_each(|event| tracker.push(event));
         for finished in tracker.finished() {
-            rows.push((line.device.clone(), finished.started_ms, finished.features));
+            let moments = taker.of(finished.started_ms);
+            sheet.ended(&line.device, finished.started_ms, &finished.features, moments);
             tracker.forget_finished(finished.started_ms);
         }
     }
@@ -248,26 +296,25 @@ pub fn run(events_in: &Path, form: Log, policy: &Path, models: Option<&Path>, ou
         bail!("{}: nothing was written, for{said}", events_in.display());
     }
     for device in &order {
-        if let Some((tracker, _)) = devices.get(device)
+        if let Some((tracker, _, taker)) = devices.get_mut(device)
             && let Some(started_ms) = tracker.session_started_ms()
         {
-            rows.push((device.clone(), started_ms, tracker.features(true)));
+            taker.before(u64::MAX, tracker, at);
+            sheet.ended(device, started_ms, &tracker.features(true), taker.of(started_ms));
         }
     }
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let names = DEFINITIONS.iter().map(|definition| format!("{}@{}", definition.name, definition.version));
-    let pages = policy.page_features.iter().map(|feature| format!("page:{}", feature.id));
-    let head: Vec<String> =
-        ["device".to_owned(), "started_ms".to_owned()].into_iter().chain(names).chain(pages).collect();
+    let head = sheet.head();
     writer.write_record(&head)?;
-    for (device, started_ms, features) in &rows {
-        writer.write_record(row(&policy, device, *started_ms, features))?;
+    for row in &sheet.rows {
+        writer.write_record(row)?;
     }
     let bytes = writer.into_inner().context("a table in memory")?;
     files::replace(out, &bytes).with_context(|| out.display().to_string())?;
+    let moments = if at.pages.is_empty() { String::new() } else { format!(", {} moments of them", sheet.rows.len()) };
     println!(
-        "{} sessions of {} devices, from {count} events, with {} columns: {}",
-        rows.len(),
+        "{} sessions of {} devices, from {count} events{moments}, with {} columns: {}",
+        sheet.sessions,
         order.len(),
         head.len(),
         out.display()
