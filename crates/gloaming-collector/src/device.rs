@@ -10,7 +10,7 @@ use gloaming_privacy::{DAY_MS, DeviceAccountant};
 use gloaming_signal::cbor::{self, Bytes};
 use gloaming_signal::{Contribution, Event, EventKind, Submission, hash, insertion_sort, limits};
 
-use crate::state::{Line, Made, State, joined};
+use crate::state::{Line, Made, State, Words, joined};
 
 mod told;
 
@@ -145,6 +145,10 @@ impl Device {
         self.sent_session = state.sent_session;
         self.sent_metrics = state.sent_metrics;
         self.ledger = state.ledger;
+        // Lines from before words were kept are read by the policy that is there.
+        for line in self.ledger.iter_mut().filter(|line| line.words == Words::default()) {
+            line.words = Words::of(&self.policy, line.metric, line.cell);
+        }
     }
 
     /// A purpose taken back takes along what was made for it.
@@ -437,7 +441,14 @@ impl Device {
             let window = edge_ms / metric.span_ms;
             contributions.push(Contribution { id, metric: metric.id, window, cell: cell.cell, value: cell.value });
             sending.metrics.push(metric.id);
-            sending.lines.push(Line { at_ms: edge_ms, metric: metric.id, window, cell: cell.cell, value: cell.value });
+            sending.lines.push(Line {
+                at_ms: edge_ms,
+                metric: metric.id,
+                window,
+                cell: cell.cell,
+                value: cell.value,
+                words: Words::of(&self.policy, metric.id, cell.cell),
+            });
         }
         insertion_sort(&mut contributions, |one, other| one.metric < other.metric);
         (sending, contributions)

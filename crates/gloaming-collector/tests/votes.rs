@@ -9,10 +9,10 @@ use gloaming_signal::{EventKind, Submission, cbor, hash};
 const NOW: u64 = 20_781 * 86_400_000 + 1_000;
 const VISITS: u32 = 4_000;
 
-const LEARNING: &str = r#"{ "format": 1, "model": "purchase-intent", "outcome": "outcome:purchase@1", "rate": 0.2, "round": 2,
+const LEARNING: &str = r#"{ "format": 1, "model": "purchase-intent", "outcome": "outcome:purchase@1", "rate": 0.2, "round": 2, "version": 1,
   "level": -1.0, "clip": 1.0, "rounds": [], "terms": [
     { "input": "pages@1", "edges": [0, 2, 9], "values": [-0.5, 0.5], "shares": [0.5, 0.5], "weight": 0.4 },
-    { "input": "device-class@1", "values": [0.0, 0.0, 1.0, 0.0], "shares": [0.2, 0.2, 0.5, 0.1], "weight": 0.0 } ] }"#;
+    { "input": "device-class@1", "words": ["phone", "tablet", "desktop", "other"], "word": "desktop", "values": [0.0, 0.0, 1.0, 0.0], "shares": [0.2, 0.2, 0.5, 0.1], "weight": 0.0 } ] }"#;
 
 fn policy() -> Policy {
     let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap()
@@ -71,6 +71,28 @@ fn nobody_votes_who_did_not_agree_and_who_does_can_read_what_was_said() {
     let policy = policy();
     assert_eq!(vote(&policy, &["measurement"], 1).0, None);
     let (cell, ledger) = vote(&policy, &["measurement", "prediction"], 1);
-    let word = if cell == Some(1) { "pages@1 less" } else { "device-class@1 more" };
+    let word = if cell == Some(1) { "pages@1 less" } else { "device-class@1 = desktop more" };
     assert!(ledger.contains("\"purchase-intent-votes\"") && ledger.contains(word), "{ledger}");
+}
+
+/// What was said under a policy can be read under the next, which asks something else.
+#[test]
+fn the_ledger_says_what_a_vote_was_when_the_next_round_has_begun() {
+    let before = policy();
+    let setup = Setup {
+        purposes: ["measurement", "prediction"].map(Into::into).to_vec(),
+        host: "app.example".into(),
+        now_ms: 1e15,
+        ..Setup::default()
+    };
+    let mut device = Device::new(&before.to_bytes(), setup.clone(), &[], &[7; 32]).unwrap();
+    device.page(1_000, 0, "/", "", "");
+    device.push(2_000, EventKind::Purchase.number().into(), 6_400, 0, 0);
+    let prepared = device.prepare(NOW);
+    device.commit_sent();
+    let text = template("saas", "app.example", "https://app.example", "2027-03-01").unwrap();
+    let after = compile(&text, 20_781, &|_| Err("none".into())).unwrap();
+    let later = Device::new(&after.to_bytes(), setup, &prepared.sent, &[8; 32]).unwrap();
+    assert_eq!(later.ledger(), device.ledger());
+    assert!(later.ledger().contains("\"purchase-intent-votes\"") && !later.ledger().contains("\"name\":\"\""));
 }

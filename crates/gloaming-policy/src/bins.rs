@@ -3,7 +3,8 @@
 use gloaming_behavior::{Category, Features, NONE, definitions};
 use gloaming_signal::{cbor_record, limits};
 
-use crate::document::{Axis, Bins, Metric, PageFeature, PageFeatureKind, Source};
+use crate::document::{Axis, Bins, PageFeature, PageFeatureKind, Source};
+use crate::metric::Metric;
 
 /// A score in millionths; scores are probabilities.
 ///

@@ -9,11 +9,10 @@
 //! `clip (more_j - less_j) / visits` is then an unbiased estimate of the clipped gradient (the cross-polytope of vqSGD, Gandikota
 //! et al. 2019), while a device has said one word: the metric is a histogram like any other, noised and priced like any other.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use gloaming_behavior::{Features, NONE};
-use gloaming_signal::{cbor_record, hash};
+use gloaming_signal::cbor_record;
 
 use crate::bins::Beside;
 use crate::document::{Axis, Bins, Source};
@@ -81,7 +80,7 @@ impl Term {
         matches!(self.source, Source::Feature(_) | Source::Page(_))
             && self.values.len() == bins
             && (1..=TERM_BINS).contains(&bins)
-            && self.values.iter().chain([&self.weight]).all(|number| number.abs() <= LARGEST)
+            && self.values.iter().chain([&self.weight]).all(|number| (-LARGEST..=LARGEST).contains(number))
     }
 }
 
@@ -98,16 +97,11 @@ impl Learner {
         (1..=TERMS).contains(&self.terms.len())
             && self.terms.iter().all(Term::sound)
             && self.outcome.is_yes_or_no()
-            && self.level.abs() <= LARGEST
+            && (-LARGEST..=LARGEST).contains(&self.level)
+            // What is told by itself is told perfectly.
+            && self.terms.iter().all(|term| term.source != self.outcome.source)
             && (1..=LARGEST as u32).contains(&self.clip)
             && self.round > 0
-    }
-
-    /// Its name, by all that it is: what was voted on other weights is of another learner.
-    #[must_use]
-    pub fn name(&self, model: &str) -> String {
-        let hash = hash::sha256(&gloaming_signal::cbor::to_vec(self));
-        alloc::format!("votes:{model}@{} {}", self.round, hash::hex(&hash[..4]))
     }
 
     /// The vote of a visit, by a `draw` of 64 random bits; `None` where nothing can have come of it.
@@ -222,20 +216,17 @@ mod tests {
     }
 
     #[test]
-    fn other_weights_have_another_name_and_come_back_from_their_bytes() {
+    fn learners_come_back_from_their_bytes_and_what_is_none_is_refused() {
         let learner = learner();
-        let later = Learner { round: 2, ..learner.clone() };
-        let mut moved = learner.clone();
-        moved.terms[0].weight += 1;
-        let names = [&learner, &later, &moved].map(|one| one.name("intent"));
-        assert!(names[0].starts_with("votes:intent@1 ") && names[1].starts_with("votes:intent@2 "), "{names:?}");
-        assert!(names[0] != names[2]);
         assert_eq!(cbor::from_slice::<Learner>(&cbor::to_vec(&learner)).unwrap(), learner);
         assert!(learner.sound());
-        let wrong: [fn(&mut Learner); 6] = [
+        let wrong: [fn(&mut Learner); 9] = [
             |l| l.terms.clear(),
             |l| l.terms[0].values.push(0),
             |l| l.terms[1].weight = LARGEST + 1,
+            |l| l.terms[1].weight = i64::MIN,
+            |l| l.level = i64::MIN,
+            |l| l.terms[0].source = l.outcome.source,
             |l| l.clip = 0,
             |l| l.outcome.labels = ["a", "b"].map(Into::into).to_vec(),
             |l| l.terms[1].source = Source::Score(0),

@@ -20,6 +20,7 @@ pub mod count;
 mod document;
 mod experiment;
 mod learner;
+mod metric;
 mod model;
 mod pages;
 mod sound;
@@ -30,8 +31,9 @@ pub mod author;
 pub mod gate;
 
 pub use bins::{Beside, Cell, Score, score_steps};
-pub use document::{Axis, Bins, Metric, PageFeature, PageFeatureKind, PageGroup, Policy, Purpose, Source, grace_ms};
+pub use document::{Axis, Bins, PageFeature, PageFeatureKind, PageGroup, Policy, Purpose, Source};
 pub use experiment::{Experiment, Guarded, WHOLE};
 pub use learner::{Learner, TERM_BINS, TERMS, Term};
+pub use metric::{Metric, grace_ms};
 pub use model::{Model, ModelState, PAGE_INPUT};
 pub use pages::{campaign_of, group_of, referrer_class};

@@ -2,9 +2,10 @@
 
 use gloaming_signal::limits;
 
-use crate::document::{Axis, Bins, Metric, Policy, Source};
+use crate::document::{Axis, Bins, Policy, Source};
 use crate::experiment::{Experiment, WHOLE};
 use crate::learner::Learner;
+use crate::metric::Metric;
 use crate::model::{Model, PAGE_INPUT};
 
 /// The longest window there is, ms.

@@ -103,7 +103,9 @@ pub fn step(gradient: &Gradient, before: &[f64], rate: f64) -> Result<Vec<f64>, 
     if before.len() != gradient.parts.len() {
         return Err(CellsError::Shape(before.len(), gradient.parts.len()).into());
     }
-    let long = 1.0 / (PART * spread);
+    // Many that go together make it steeper still.
+    let part = PART.max(before.len() as f64 / 2.0);
+    let long = 1.0 / (part * spread);
     Ok(before.iter().zip(&gradient.parts).map(|(speed, part)| MOMENTUM * speed + long * part).collect())
 }
 

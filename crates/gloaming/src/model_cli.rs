@@ -247,7 +247,8 @@ the manifest: each input as a number, none of which weighs anything yet. Then th
   k = 100
 
 A visit says one word: an input of which more, or less, would have made what came of it likelier, drawn by how much. After a window
-of votes this moves the weights, and signing the policy again asks for the next round. Two to four rounds do; more add noise.";
+of votes this moves the weights, and signing the policy again asks for the next round. One to four rounds do; more add noise. What a page
+gives has to be counted by a [[metric]] of the policy first.";
 
 /// What `model retrain` needs to have been counted.
 const RETRAIN: &str = "The policy says what is counted for it, and pays for it from the same budget:

@@ -185,6 +185,10 @@ fn a_rule_is_learnt_from_one_word_a_visit() {
     let manifest: Value = serde_json::from_slice(&fs::read(folder.path("next/manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["retrained"]["until_ms"], json!(FROM + 5 * DAY));
     assert_eq!(manifest["retrained"]["from"], "votes of 4 rounds at shop.example");
+    // A round's version is one of its own, and goes on from wherever it lies.
+    assert_eq!(manifest["version"], 5);
+    let read = |path: &str| fs::read_to_string(folder.path(path)).unwrap();
+    assert_eq!(read("next/learning.json"), read("models/purchase-intent/learning.json"));
     // Votes on other weights are of another round, and are not taken twice.
     let error = folder.refuses(&learn(&["--from", "overview.json"]));
     assert!(
@@ -226,6 +230,16 @@ fn what_is_lacking_is_said_and_nothing_is_written() {
     );
     let nobody: Vec<Visit> = visits(3_000, 1).into_iter().map(|(row, _)| (row, false)).collect();
     begins(overview(&compiled().unwrap(), &nobody, 0, None).to_string(), "too few of one kind to learn from");
+    let itself: Vec<&str> =
+        BEGIN.iter().map(|word| word.strip_prefix("outcome:").map_or(*word, |_| "outcome:returning@1")).collect();
+    fs::write(folder.path("overview.json"), good.to_string().replace("outcome:purchase@1", "outcome:returning@1"))
+        .unwrap();
+    let error = folder.refuses(&learn(&itself));
+    assert!(error.contains("nothing was released that tells how many visits have `outcome:returning@1`"), "{error}");
+    fs::write(folder.path("overview.json"), good.to_string()).unwrap();
+    assert!(
+        folder.refuses(&learn(&[&BEGIN[..], &["--out", "next"]].concat())).contains("there is nothing to write yet")
+    );
     let error = folder.refuses(&learn(&["--from", "overview.json"]));
     assert!(error.contains("learning of purchase-intent has not begun: say with --from"), "{error}");
     // A policy that asks for votes before there is anything to vote on.

@@ -14,11 +14,11 @@ rho = 0.005
 k = 50
 "#;
 
-const LEARNING: &str = r#"{ "format": 1, "model": "purchase-intent", "outcome": "outcome:purchase@1", "rate": 0.2, "round": 2,
+const LEARNING: &str = r#"{ "format": 1, "model": "purchase-intent", "outcome": "outcome:purchase@1", "rate": 0.2, "round": 2, "version": 1,
 "level": -1.0, "clip": 1.0, "terms": [
 { "input": "pages@1", "edges": [0, 2, 9], "values": [-0.5, 0.5], "shares": [0.5, 0.5], "weight": 0.4, "speed": 0.1 },
 { "input": "returning@1", "edges": [0, 1, 2], "values": [1e-6, -3], "shares": [0.9, 0.1], "weight": -99.0 },
-{ "input": "device-class@1", "values": [0, 0, 1, 0], "shares": [0.2, 0.2, 0.5, 0.1], "weight": 0.0 } ],
+{ "input": "device-class@1", "words": ["phone", "tablet", "desktop", "other"], "word": "desktop", "values": [0, 0, 1, 0], "shares": [0.2, 0.2, 0.5, 0.1], "weight": 0.0 } ],
 "rounds": [ { "of": "votes:purchase-intent@1 00000000", "until_ms": 9, "visits": 10.5, "length": 0.1, "noise": 0.01 } ] }"#;
 
 /// A policy that asks for votes by this text of `learning.json`, when it is one.

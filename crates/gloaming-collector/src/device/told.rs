@@ -6,7 +6,7 @@ use gloaming_policy::ModelState;
 use gloaming_signal::hash;
 
 use super::Device;
-use crate::state::quoted;
+use crate::state::{Words, quoted};
 
 impl Device {
     /// See [`crate::Collector::models`].
@@ -86,14 +86,10 @@ impl Device {
     #[must_use]
     pub fn ledger(&self) -> String {
         let lines = self.ledger.iter().map(|line| {
-            let metric = self.policy.metric(line.metric);
-            let label = metric.and_then(|m| m.labels().get(line.cell as usize).cloned()).unwrap_or_default();
-            let name = metric.map_or("", |m| m.name.as_str());
-            let purpose = metric.and_then(|m| self.policy.purposes.get(m.purpose as usize)).map_or("", |p| p.id.as_str());
-            let micro = metric.map_or(0, |m| m.rho.micro());
+            let Words { name, label, purpose, micro } = &line.words;
             format!(
                 "{{\"time_ms\":{},\"metric\":{},\"name\":{},\"window\":{},\"cell\":{},\"label\":{},\"value\":{},\"rho\":{}.{:06},\"purpose\":{}}}",
-                line.at_ms, line.metric, quoted(name), line.window, line.cell, quoted(&label), line.value,
+                line.at_ms, line.metric, quoted(name), line.window, line.cell, quoted(label), line.value,
                 micro / 1_000_000, micro % 1_000_000, quoted(purpose)
             )
         });

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::date_of;
-use crate::document::{Metric, Policy};
+use crate::document::Policy;
+use crate::metric::Metric;
 
 fn lists<T, K: Ord + Clone>(old: &[T], new: &[T], key: impl Fn(&T) -> K) -> (Vec<K>, Vec<K>) {
     let (before, after): (Vec<K>, Vec<K>) = (old.iter().map(&key).collect(), new.iter().map(&key).collect());

@@ -8,7 +8,8 @@ use gloaming_behavior::MAX_PAGE_FEATURES;
 use super::monitor::{LEAST_MICRO, model_of, outcome_of, write_out, written};
 use super::table::{Table, meant};
 use super::{metric, need_name, purpose_of};
-use crate::document::{Axis, Bins, Metric, PageFeature, PageFeatureKind, Policy, Purpose, Source};
+use crate::document::{Axis, Bins, PageFeature, PageFeatureKind, Policy, Purpose, Source};
+use crate::metric::Metric;
 use crate::model::PAGE_INPUT;
 
 /// Most words of an attribute: each group needs a crowd of its own.

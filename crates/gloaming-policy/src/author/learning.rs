@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use gloaming_behavior::Definition;
+use gloaming_signal::hash;
 
 use super::monitor::axis_of;
-use crate::document::{Axis, Bins, Policy, Source};
+use crate::document::{Axis, Bins, PageFeatureKind, Policy, Source};
 use crate::learner::{Learner, TERM_BINS, TERMS, Term};
 
 /// The form that is written and read.
@@ -20,6 +21,15 @@ pub struct LearningTerm {
     /// Of a number: where its bins begin and the last ends, in steps of its definition. None for words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub edges: Vec<u32>,
+    /// Of a number that a page gives: what it is at step 0. Edges mean something else when the policy lets it begin elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zero: Option<f64>,
+    /// Of words: all of them, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<String>,
+    /// Of words: the one that is told from all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<String>,
     /// What each bin, or each word, stands for.
     pub values: Vec<f64>,
     /// The share of visits in each, as it was released.
@@ -55,6 +65,8 @@ pub struct Learning {
     pub format: u32,
     /// The model's name.
     pub model: String,
+    /// The model's version when learning began; each round makes one more.
+    pub version: u32,
     /// `outcome:NAME@VERSION`, of no and yes.
     pub outcome: String,
     /// Share of visits with it, as it was released when learning began.
@@ -69,6 +81,44 @@ pub struct Learning {
     pub terms: Vec<LearningTerm>,
     /// What earlier rounds came to, oldest first.
     pub rounds: Vec<LearningRound>,
+}
+
+/// Where an input that manifests call by this name comes from.
+#[must_use]
+pub fn input_source(name: &str, policy: &Policy) -> Option<Source> {
+    let place = |at: usize| u32::try_from(at).ok();
+    match name.strip_prefix("page:") {
+        Some(page) => {
+            let found = policy.page_features.iter().position(|feature| feature.id == page);
+            found.and_then(place).map(Source::Page)
+        }
+        None => Definition::find(name).and_then(place).map(Source::Feature),
+    }
+}
+
+/// All words of an input, in the order of their numbers; `None` for numbers, and for words of which there may be many.
+#[must_use]
+pub fn input_words(source: Source, policy: &Policy) -> Option<Vec<String>> {
+    match source {
+        Source::Feature(at) => {
+            axis_of(at as usize, policy).filter(|axis| matches!(axis.bins, Bins::Map(_))).map(|a| a.labels)
+        }
+        Source::Page(at) => match &policy.page_features.get(at as usize)?.kind {
+            PageFeatureKind::Category(words) => Some(words.clone()),
+            PageFeatureKind::Number { .. } => None,
+        },
+        _ => None,
+    }
+}
+
+/// What a number that a page gives is at step 0; `None` for all else.
+#[must_use]
+pub fn page_zero(source: Source, policy: &Policy) -> Option<f64> {
+    let Source::Page(at) = source else { return None };
+    match policy.page_features.get(at as usize)?.kind {
+        PageFeatureKind::Number { min, .. } => Some(min as f64 / 100.0),
+        PageFeatureKind::Category(_) => None,
+    }
 }
 
 fn micro(number: f64) -> Result<i64, String> {
@@ -94,9 +144,11 @@ impl Learning {
         }
         for term in &read.terms {
             let bins = term.values.len();
+            let other = read.terms.iter().find(|other| other.input == term.input);
             let sound = (1..=TERM_BINS).contains(&bins)
                 && term.shares.len() == bins
-                && (term.edges.is_empty() || term.edges.len() == bins + 1)
+                && (if term.edges.is_empty() { term.words.len() == bins } else { term.edges.len() == bins + 1 })
+                && other.is_none_or(|other| other.edges == term.edges && other.words == term.words)
                 && term.edges.is_sorted_by(|a, b| a < b)
                 && term.shares.iter().all(|share| (0.0..=1.0).contains(share));
             if !sound {
@@ -104,6 +156,16 @@ impl Learning {
             }
         }
         Ok(read)
+    }
+
+    /// What its votes are counted under, by all that they are on: what was voted on other weights is of another metric.
+    #[must_use]
+    pub fn name(&self) -> String {
+        // What came of earlier rounds, and how weights got where they are, does not matter to a vote.
+        let terms = self.terms.iter().map(|term| LearningTerm { speed: 0.0, shares: Vec::new(), ..term.clone() });
+        let bare = Self { terms: terms.collect(), rounds: Vec::new(), rate: 0.0, version: 0, ..self.clone() };
+        let hash = hash::sha256(serde_json::to_string(&bare).unwrap_or_default().as_bytes());
+        format!("votes:{}@{} {}", self.model, self.round, hash::hex(&hash[..4]))
     }
 
     /// What devices vote on, in a policy whose model with this index it is of.
@@ -116,15 +178,19 @@ impl Learning {
             .and_then(|feature| axis_of(feature, policy))
             .filter(Axis::is_yes_or_no)
             .ok_or_else(|| format!("`{}` is no outcome of yes or no", self.outcome))?;
+        let told = outcome.source;
         let term = |term: &LearningTerm| {
-            let source = match term.input.strip_prefix("page:") {
-                Some(page) => {
-                    let place = policy.page_features.iter().position(|feature| feature.id == page);
-                    place.map(|place| Source::Page(place as u32))
-                }
-                None => Definition::find(&term.input).map(|place| Source::Feature(place as u32)),
-            };
-            let source = source.ok_or_else(|| format!("no device computes `{}`", term.input))?;
+            let source =
+                input_source(&term.input, policy).ok_or_else(|| format!("no device computes `{}`", term.input))?;
+            if source == told {
+                return Err(format!("`{}` is the outcome, and cannot be told by itself", term.input));
+            }
+            if term.zero != page_zero(source, policy) {
+                return Err(format!("`{}` begins elsewhere than when learning began", term.input));
+            }
+            if term.edges.is_empty() && input_words(source, policy).as_deref() != Some(&term.words) {
+                return Err(format!("the words of `{}` are others than when learning began", term.input));
+            }
             let bins = match term.edges.as_slice() {
                 [] => Bins::Map((0..term.values.len()).map(|word| word as u32).collect()),
                 edges => Bins::Edges(edges.to_vec()),
@@ -152,6 +218,9 @@ mod tests {
         let term = |input: &str, edges: &[u32], values: &[f64]| LearningTerm {
             input: input.into(),
             edges: edges.to_vec(),
+            zero: None,
+            words: if edges.is_empty() { values.iter().map(f64::to_string).collect() } else { Vec::new() },
+            word: None,
             values: values.to_vec(),
             shares: vec![1.0 / values.len() as f64; values.len()],
             weight: 0.25,
@@ -160,6 +229,7 @@ mod tests {
         Learning {
             format: 1,
             model: "intent".into(),
+            version: 1,
             outcome: "outcome:purchase@1".into(),
             rate: 0.1,
             round: 3,
@@ -191,5 +261,21 @@ mod tests {
             assert!(error.contains(cause), "{error}");
         }
         assert!(Learning::read("{}").is_err());
+    }
+
+    #[test]
+    fn other_weights_have_another_name() {
+        let named = |change: fn(&mut Learning)| {
+            let mut other = learning();
+            change(&mut other);
+            other.name()
+        };
+        let name = named(|_| ());
+        assert!(name.starts_with("votes:intent@3 "), "{name}");
+        let same: [fn(&mut Learning); 3] = [|l| l.rate = 0.3, |l| l.terms[0].speed = 1.0, |l| l.version = 9];
+        assert!(same.iter().all(|change| named(*change) == name));
+        let others: [fn(&mut Learning); 4] =
+            [|l| l.round = 4, |l| l.terms[0].weight = 0.1, |l| l.level = 0.0, |l| l.terms[1].words[0] = "x".into()];
+        assert!(others.iter().all(|change| named(*change) != name));
     }
 }

@@ -10,7 +10,8 @@ use gloaming_signal::{EventKind, limits};
 use super::monitor::FARED;
 use super::table::{Source as Text, Table, Value, meant, nearest};
 use super::{is_loopback, need_name, purpose_of};
-use crate::document::{Axis, Bins, Metric, PageFeatureKind, Policy, Source};
+use crate::document::{Axis, Bins, PageFeatureKind, Policy, Source};
+use crate::metric::Metric;
 use crate::model::Model;
 
 const HOUR_MS: u64 = 60 * 60 * 1000;

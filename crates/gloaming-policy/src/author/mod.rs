@@ -25,7 +25,7 @@ use crate::document::{PageFeature, PageFeatureKind, PageGroup, Policy, Purpose};
 use crate::gate::Record;
 pub use diff::diff;
 pub use fairness::SELECTED;
-pub use learning::{Learning, LearningRound, LearningTerm};
+pub use learning::{Learning, LearningRound, LearningTerm, input_source, input_words, page_zero};
 pub use model::{Named, gate_rules, named};
 pub use sign::{
     Key, KeyId, Notice, PublicKey, SignError, Signed, announced, announcement, batch_signature, verify_batch,

@@ -10,7 +10,8 @@ use gloaming_signal::limits;
 
 use super::metric;
 use super::table::{Table, meant};
-use crate::document::{Axis, Bins, Metric, Policy, Source, WRITTEN_OUT};
+use crate::document::{Axis, Bins, Policy, Source};
+use crate::metric::{Metric, WRITTEN_OUT};
 use crate::model::PAGE_INPUT;
 
 /// A metric that costs less says nothing about a few hundred visits: its noise has a deviation of sixteen.

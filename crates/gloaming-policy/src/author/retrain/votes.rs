@@ -1,7 +1,7 @@
 //! `by = "votes"`: weights that are learnt in rounds, of which `learning.json` beside the manifest holds the last.
 
 use super::super::table::Table;
-use super::super::{Learning, metric, monitor};
+use super::super::{Learning, LearningTerm, metric, monitor};
 use super::tells_a_probability;
 use crate::document::{Axis, Bins, Policy, Source};
 
@@ -48,24 +48,22 @@ pub(super) fn voting(
         Err(why) => {
             table.problem(
                 format!("learning.json beside the manifest of `{id}` cannot be used: {why}"),
-                "begin anew with `gloaming model learn`",
+                "take it away, and begin anew with `gloaming model learn`",
             );
             return None;
         }
     };
-    // What an input is called, and which of its words where each has a weight of its own.
-    let name = |at: usize| {
-        let term = &learning.terms[at];
-        let before = learning.terms[..at].iter().filter(|other| other.input == term.input).count();
-        let twice = learning.terms.iter().filter(|other| other.input == term.input).count() > 1;
-        if twice { format!("{} {before}", term.input) } else { term.input.clone() }
+    // What an input is called, and which of its words.
+    let name = |term: &LearningTerm| match &term.word {
+        Some(word) => format!("{} = {word}", term.input),
+        None => term.input.clone(),
     };
-    let both = |at: usize| [format!("{} more", name(at)), format!("{} less", name(at))];
-    let labels: Vec<String> = (0..learning.terms.len()).flat_map(both).chain(["none".to_owned()]).collect();
+    let both = |term| [format!("{} more", name(term)), format!("{} less", name(term))];
+    let labels: Vec<String> = learning.terms.iter().flat_map(both).chain(["none".to_owned()]).collect();
     let bins = Bins::Map((0..u32::try_from(labels.len()).ok()?).collect());
     let place = u32::try_from(policy.learners.len()).ok()?;
     let purpose = policy.models[index].purpose;
-    let (name, of) = (format!("{id}-votes"), learner.name(id));
+    let (name, of) = (format!("{id}-votes"), learning.name());
     policy.learners.push(learner);
     let axes = vec![Axis { source: Source::Vote(place), bins, labels }];
     let written = monitor::written((name, of), "category", (purpose, span_ms, k), price, axes);

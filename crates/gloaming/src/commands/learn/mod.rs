@@ -162,19 +162,29 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     }
     let file: PathBuf = paths.manifest.with_file_name(LEARNING);
     let overview = paths.from.map(Overview::read).transpose()?.map(|(overview, _)| overview);
+    let mut learning = match file.exists() {
+        true => Some(
+            Learning::read(&files::read_text(&file)?)
+                .map_err(|why| anyhow!("{}: {why}; take it away to begin anew", file.display()))?,
+        ),
+        false => None,
+    };
     // Before learning has begun there is nothing to vote on, and the policy may ask for votes already.
     let stands_in = |id: &str| begin::nothing(id).and_then(|nothing| Ok(serde_json::to_string(&nothing)?)).ok();
     let (policy, _) = files::compile_policy_with(paths.policy, paths.models, &stands_in)?;
     if let Some(overview) = overview.as_ref().filter(|overview| overview.site != policy.site) {
         bail!("the overview is of {}, and the policy of {}", overview.site, policy.site);
     }
-    if !file.exists() {
+    let Some(learning) = &mut learning else {
         let (Some(overview), Some(outcome)) = (&overview, paths.outcome) else {
             bail!(
                 "learning of {} has not begun: say with --from what was released of its inputs, and with --outcome what it is to tell",
                 described.id
             );
         };
+        if paths.out.is_some() {
+            bail!("there is nothing to write yet: leave --out out, and give it when visits have voted");
+        }
         let learning = begin::begin(described, &policy, overview, outcome)?;
         write(&learning, &file)?;
         println!(
@@ -189,28 +199,35 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
             described.id
         );
         return Ok(());
-    }
+    };
     if paths.outcome.is_some() {
         bail!("{} says what is learnt already; take it away to begin anew, or leave --outcome out", file.display());
     }
-    let mut learning = Learning::read(&files::read_text(&file)?).map_err(|why| anyhow!("{}: {why}", file.display()))?;
     if let Some(overview) = &overview {
         let place = policy.models.iter().position(|model| model.id == described.id);
-        let place = place.with_context(|| format!("the policy has no model `{}`", described.id))?;
-        let learner =
-            learning.learner(&policy, u32::try_from(place)?).map_err(|why| anyhow!("{}: {why}", file.display()))?;
-        round(&mut learning, &learner.name(&described.id), overview)?;
+        let place = u32::try_from(place.with_context(|| format!("the policy has no model `{}`", described.id))?)?;
+        let learner = learning.learner(&policy, place).map_err(|why| anyhow!("{}: {why}", file.display()))?;
+        if policy.learners.iter().any(|other| other.model == place && *other != learner) {
+            bail!(
+                "the policy asks for votes by another learning.json than {}: name the manifest that it names",
+                file.display()
+            );
+        }
+        let name = learning.name();
+        round(learning, &name, overview)?;
     } else if paths.out.is_none() {
         bail!("say with --from what was released, with --out where the next version goes, or both");
     }
-    tell(&learning);
+    tell(learning);
     // A version that cannot be written leaves the round to be taken again.
     if let Some(out) = paths.out {
         let site = &policy.site;
-        version::write(&learning, &policy, &before, site, out)?;
+        version::write(learning, &policy, &before, site, out)?;
+        // Where the policy names this version next, it goes on.
+        write(learning, &out.join(LEARNING))?;
     }
     if overview.is_some() {
-        write(&learning, &file)?;
+        write(learning, &file)?;
         println!("round {} is asked for when the policy is signed again: {}", learning.round, file.display());
     }
     if let Some(out) = paths.out {

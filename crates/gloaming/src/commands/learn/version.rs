@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use gloaming_model::{Additive, INPUT, Steps};
-use gloaming_policy::author::{Learning, LearningTerm};
-use gloaming_policy::{Axis, Bins, Policy, Source};
+use gloaming_policy::author::{Learning, LearningTerm, input_source};
+use gloaming_policy::{Axis, Bins, Policy};
 use gloaming_signal::hash;
 use gloaming_stats::draws::Draws;
 use serde_json::json;
@@ -17,13 +17,7 @@ use crate::files::Brought;
 
 /// An input's axis, of a term.
 fn axis(term: &LearningTerm, policy: &Policy) -> Result<Axis> {
-    let place = match term.input.strip_prefix("page:") {
-        Some(page) => {
-            policy.page_features.iter().position(|feature| feature.id == page).map(|at| Source::Page(at as u32))
-        }
-        None => gloaming_behavior::Definition::find(&term.input).map(|at| Source::Feature(at as u32)),
-    };
-    let source = place.with_context(|| format!("no device computes `{}`", term.input))?;
+    let source = input_source(&term.input, policy).with_context(|| format!("no device computes `{}`", term.input))?;
     let bins = match term.edges.as_slice() {
         [] => Bins::Map((0..term.values.len()).map(|word| word as u32).collect()),
         edges => Bins::Edges(edges.to_vec()),
@@ -67,6 +61,8 @@ pub(super) fn write(learning: &Learning, policy: &Policy, before: &Brought, site
     let from = format!("votes of {rounds} {} at {site}", if rounds == 1 { "round" } else { "rounds" });
     let mut said = next::said(before, &lowered)?;
     let names: Vec<&String> = inputs.iter().map(|input| &input.name).collect();
+    // Each round's version is one of its own, in whatever folder the one before lies.
+    said["version"] = json!(learning.version + u32::try_from(rounds)?);
     said["input"] = json!({ "name": INPUT, "shape": [1, names.len()], "features": names });
     said["score_edges"] = json!(edges);
     said["score_means"] = json!(means);
