@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 use gloaming_policy::author::date_of;
 use gloaming_policy::gate::{self, Interval, Said, Statement};
 use gloaming_policy::{Experiment, Guarded, Metric, Policy};
-use gloaming_stats::Cells;
 use gloaming_stats::experiment::{
-    self as stats, Arm, Better, Effect, ExperimentError, Guardrail, Noised, Scale, Shares, TAU, Verdict,
+    self as stats, Arm, Better, Effect, ExperimentError, Guardrail, Scale, Shares, TAU, Verdict,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -18,6 +17,10 @@ use utoipa::ToSchema;
 use crate::ingest::Policies;
 use crate::store::{ReleaseRow, Store, StoreError};
 use crate::watch::{Figure, Windows};
+
+mod counted;
+
+use counted::{Counted, YES_OR_NO, of_goal};
 
 /// Windows that are added up: a year of days and a month.
 const WINDOWS: u32 = 400;
@@ -100,107 +103,6 @@ pub struct ExperimentView {
 
 /// Least that Thompson sampling leaves to an arm, so that its mistakes can be found.
 const LEAST_SHARE: f64 = 0.05;
-
-/// The rows of arms, from the sum of all windows.
-struct Counted {
-    windows: usize,
-    /// Start of the newest window, ms.
-    newest_ms: u64,
-    rows: Vec<Cells>,
-    /// What the cells of a row stand for, and what is made of them.
-    points: Vec<(f64, f64)>,
-    metric: stats::Metric,
-}
-
-/// What a guardrail's two cells stand for.
-const YES_OR_NO: [(f64, f64); 2] = [(0.0, 0.0), (1.0, 0.0)];
-
-impl Counted {
-    fn of(
-        windows: &Windows<'_>,
-        arms: usize,
-        (metric, points): (stats::Metric, Vec<(f64, f64)>),
-    ) -> Result<Self, String> {
-        let all = windows.all().ok_or("no window was released yet")?;
-        let row = |cells: &[f64]| Cells::new(cells.to_vec(), all.variance()).map_err(|error| error.to_string());
-        let rows = all.values().chunks(points.len().max(1)).map(row).collect::<Result<Vec<_>, _>>()?;
-        if rows.len() != arms {
-            return Err(format!("{} arms were released, {arms} are declared", rows.len()));
-        }
-        Ok(Self { windows: windows.len(), newest_ms: windows.newest_ms(), rows, points, metric })
-    }
-
-    fn people(&self) -> Vec<Noised> {
-        let of =
-            |cells: &Cells| Noised { value: cells.total(), variance: cells.values().len() as f64 * cells.variance() };
-        self.rows.iter().map(of).collect()
-    }
-
-    fn arms(&self) -> Result<Vec<Arm>, ExperimentError> {
-        self.rows.iter().map(|cells| Arm::from_cells(self.metric, &self.points, cells)).collect()
-    }
-
-    /// The same without what was known before.
-    fn plain(&self) -> Self {
-        let points: Vec<(f64, f64)> = self.points.iter().map(|(y, _)| (*y, 0.0)).collect();
-        let shares = points.iter().all(|(y, _)| *y == 0.0 || *y == 1.0);
-        let metric = if shares { stats::Metric::Proportion } else { stats::Metric::Mean };
-        Self { points, metric, rows: self.rows.clone(), ..*self }
-    }
-
-    /// Whether arms differ in what was known before, at any look. It is as of each visit: an arm that makes people come back,
-    /// or buy, changes it for their next one, and adjusting by it would take away what the arm did.
-    fn parted(&self) -> bool {
-        let before = |cells| {
-            let points: Vec<(f64, f64)> = self.points.iter().map(|(_, x)| (*x, 0.0)).collect();
-            Arm::from_cells(stats::Metric::Mean, &points, cells)
-        };
-        let Ok(arms) = self.rows.iter().map(before).collect::<Result<Vec<_>, _>>() else { return true };
-        let [control, others @ ..] = arms.as_slice() else { return true };
-        let differs = |arm: &Arm| {
-            let found = stats::effect(control, arm, Scale::Absolute).and_then(|effect| effect.always_valid(ALPHA, TAU));
-            found.map_or(true, |found| found.p < ALPHA)
-        };
-        self.metric == stats::Metric::Adjusted && others.iter().any(differs)
-    }
-
-    /// One arm's share, mean or ratio, as it was.
-    fn share(&self, cells: &Cells) -> Option<Figure> {
-        let found = figure(&self.points, cells, self.metric == stats::Metric::Ratio)?;
-        let is_share = self.points.iter().all(|(y, _)| *y == 0.0 || *y == 1.0) && self.metric != stats::Metric::Ratio;
-        let end = |value: f64| if is_share { value.clamp(0.0, 1.0) } else { value };
-        Some(Figure { value: end(found.value), low: end(found.low), high: end(found.high) })
-    }
-}
-
-/// A mean of what cells stand for, or the ratio of the sums of both numbers, and its 95 % interval at one look: chance and
-/// noise, by the delta method. `None` where noise could have made what is divided by.
-fn figure(points: &[(f64, f64)], cells: &Cells, is_ratio: bool) -> Option<Figure> {
-    let by = |x: f64| if is_ratio { x } else { 1.0 };
-    let sum =
-        |of: &dyn Fn(f64, f64) -> f64| points.iter().zip(cells.values()).map(|((y, x), n)| n * of(*y, *x)).sum::<f64>();
-    let squares = |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|(y, x)| of(*y, *x).powi(2)).sum::<f64>();
-    let whole = sum(&|_, x| by(x));
-    if whole <= 4.0 * (cells.variance() * squares(&|_, x| by(x))).sqrt() {
-        return None;
-    }
-    let value = sum(&|y, _| y) / whole;
-    let off = |y: f64, x: f64| y - value * by(x);
-    let chance = sum(&|y, x| off(y, x).powi(2)).max(0.0);
-    let half = 1.959_963_985 * (chance + cells.variance() * squares(&off)).sqrt() / whole;
-    Some(Figure { value, low: value - half, high: value + half })
-}
-
-/// What is made of a goal's cells.
-fn of_goal(experiment: &Experiment) -> (stats::Metric, Vec<(f64, f64)>) {
-    let metric = match &experiment.beside {
-        Some(beside) if beside.before => stats::Metric::Adjusted,
-        Some(_) => stats::Metric::Ratio,
-        None if experiment.worth.is_empty() => stats::Metric::Proportion,
-        None => stats::Metric::Mean,
-    };
-    (metric, experiment.points())
-}
 
 fn rails(experiment: &Experiment, rail: Guarded, of: &str, arms: &[Arm]) -> Result<Vec<RailView>, ExperimentError> {
     let permitted = f64::from(rail.permitted) / 1e6;

@@ -3,15 +3,16 @@
 use gloaming_behavior::definitions::DEFINITIONS;
 use gloaming_behavior::{Features, NONE, Tracker};
 use gloaming_policy::{
-    Axis, Beside, Experiment, Model, ModelState, PageFeature, Policy, Score, Source, campaign_of, group_of,
-    referrer_class, score_steps,
+    Axis, Beside, Model, ModelState, PageFeature, Policy, Score, Source, campaign_of, group_of, referrer_class,
+    score_steps,
 };
 use gloaming_privacy::{DAY_MS, DeviceAccountant};
 use gloaming_signal::cbor::{self, Bytes};
 use gloaming_signal::{Contribution, Event, EventKind, Submission, hash, insertion_sort, limits};
 
-use crate::state::{Line, Made, State, Words, joined};
+use crate::state::{Known, Line, Made, State, Words, joined};
 
+mod arms;
 mod told;
 
 /// Sessions whose scores are kept: the running one and those that wait to be told.
@@ -74,6 +75,8 @@ pub struct Device {
     ledger: Vec<Line>,
     /// By session, the running one's last.
     made: Vec<Made>,
+    /// What was known of this device when it first met experiments.
+    known: Vec<Known>,
     /// What arms of experiments follow from: drawn here where there are any, and sent to nobody.
     lot: Option<[u8; 32]>,
     seed: [u8; 32],
@@ -99,6 +102,7 @@ impl Device {
             sent_metrics: Vec::new(),
             ledger: Vec::new(),
             made: Vec::new(),
+            known: Vec::new(),
             lot: None,
             policy,
             policy_hash,
@@ -109,9 +113,15 @@ impl Device {
             pending: None,
             unknown_events: 0,
         };
-        if let Ok(state) = cbor::from_slice::<State>(state) {
+        if let Ok(state) = State::read(state) {
             device.restore(state);
         }
+        let granted = |purpose: u32| device.granted.get(purpose as usize) == Some(&true);
+        // Of experiments that have ended, and of those that are not agreed to any more, nothing is kept.
+        let policy = &device.policy;
+        let runs = |known: &Known| policy.experiments.iter().any(|e| e.id == known.experiment && granted(e.purpose));
+        let known: Vec<Known> = device.known.iter().filter(|known| runs(known)).cloned().collect();
+        device.known = known;
         let granted = |purpose: u32| device.granted.get(purpose as usize) == Some(&true);
         if !device.policy.experiments.iter().any(|e| granted(e.purpose)) {
             device.lot = None;
@@ -141,6 +151,7 @@ impl Device {
             self.forget_ungranted();
         }
         self.lot = state.lot;
+        self.known = state.known;
         self.account = state.account;
         self.sent_session = state.sent_session;
         self.sent_metrics = state.sent_metrics;
@@ -272,36 +283,6 @@ impl Device {
         tried.is_none() || self.exposed(tried).is_some_and(|arm| arm > 0)
     }
 
-    /// The experiment that decides who hears a model, or the model that it stands in for.
-    fn tried(&self, model: usize) -> Option<usize> {
-        let decides = |tried: u32| {
-            let fallback = self.policy.models.get(tried as usize).and_then(|model| model.fallback);
-            tried as usize == model || fallback == Some(model as u32)
-        };
-        self.policy.experiments.iter().position(|e| e.model.is_some_and(decides))
-    }
-
-    /// Whether pages may hear a model here.
-    fn heard(&self, model: usize) -> bool {
-        let acts = self.policy.models.get(model).is_some_and(|model| model.state.acts());
-        let arm = |experiment: usize| self.arm(self.policy.experiments.get(experiment)?);
-        acts && self.tried(model).is_none_or(|experiment| arm(experiment).is_some_and(|arm| arm > 0))
-    }
-
-    /// This device's arm of an experiment, where it takes part and agreed to its purpose.
-    fn arm(&self, experiment: &Experiment) -> Option<u32> {
-        let granted = self.granted.get(experiment.purpose as usize) == Some(&true);
-        experiment.arm(self.lot.as_ref()?).filter(|_| granted)
-    }
-
-    /// The running session meets an experiment; the arm that it meets.
-    fn exposed(&mut self, experiment: Option<usize>) -> Option<u32> {
-        let index = experiment?;
-        let arm = self.arm(self.policy.experiments.get(index)?)?;
-        *self.running()?.arms.get_mut(index)? = arm;
-        Some(arm)
-    }
-
     /// See [`crate::Collector::fared`].
     pub fn fared(&mut self, model: usize, how: u32) {
         if let Some(slot) = self.slot(model).filter(|_| how < 4) {
@@ -411,7 +392,8 @@ impl Device {
             learner.vote(features, draw).unwrap_or(NONE)
         });
         let votes: Vec<u32> = votes.collect();
-        let beside = Beside { scores: &made.scores, arms: &made.arms, votes: &votes };
+        let before = self.before();
+        let beside = Beside { scores: &made.scores, arms: &made.arms, before: &before, votes: &votes };
         // Arms stay with a device: a submission that bore those of many experiments could be told from all others.
         let mut only = None;
         let mut order: Vec<([u8; 32], usize)> = (0..self.policy.metrics.len()).map(|i| (self.draw(), i)).collect();
@@ -480,6 +462,7 @@ impl Device {
             sent_metrics: metrics.to_vec(),
             ledger: joined(&self.ledger, lines),
             made: self.made.clone(),
+            known: self.known.clone(),
             lot: self.lot,
         })
     }

@@ -2,7 +2,7 @@
 
 use gloaming_policy::{Policy, Score};
 use gloaming_privacy::DeviceAccountant;
-use gloaming_signal::cbor::{Bytes, Cbor, Error, Reader, Writer};
+use gloaming_signal::cbor::{self, Bytes, Cbor, Error, Reader, Writer};
 use gloaming_signal::cbor_record;
 
 /// Lines of the ledger kept on the device; the oldest goes first.
@@ -102,6 +102,18 @@ fn decode_ledger(reader: &mut Reader<'_>) -> Result<Vec<Line>, Error> {
     stored.into_iter().map(line).collect::<Option<_>>().ok_or_else(|| reader.limit())
 }
 
+/// What was known of this device when it first met an experiment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The experiment's name.
+    pub(crate) experiment: String,
+    /// The bin of it, and how many there were.
+    pub(crate) bin: u32,
+    pub(crate) bins: u32,
+}
+
+cbor_record!(Known { experiment, bin, bins });
+
 /// What models made of one session, and which arms it met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Made {
@@ -127,13 +139,15 @@ pub(crate) struct State {
     pub(crate) ledger: Vec<Line>,
     /// The running session's last.
     pub(crate) made: Vec<Made>,
+    /// What was known when experiments were first met.
+    pub(crate) known: Vec<Known>,
     /// What arms follow from, where there are any.
     pub(crate) lot: Option<[u8; 32]>,
 }
 
 impl Cbor for State {
     fn encode(&self, writer: &mut Writer) {
-        writer.list(10);
+        writer.list(11);
         5u8.encode(writer);
         self.policy_hash.encode(writer);
         self.tracker.encode(writer);
@@ -142,36 +156,58 @@ impl Cbor for State {
         self.sent_metrics.encode(writer);
         encode_ledger(&self.ledger, writer);
         self.made.encode(writer);
+        self.known.encode(writer);
         self.lot.encode(writer);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        // Form 4 had no words.
-        let words = reader.record_or(10)?;
-        if u8::decode(reader)? != if words { 5 } else { 4 } {
+        reader.record(11, |reader| {
+            if u8::decode(reader)? != 5 {
+                return Err(reader.limit());
+            }
+            Ok(Self {
+                policy_hash: Cbor::decode(reader)?,
+                tracker: Cbor::decode(reader)?,
+                account: Cbor::decode(reader)?,
+                sent_session: Cbor::decode(reader)?,
+                sent_metrics: Cbor::decode(reader)?,
+                ledger: decode_ledger(reader)?,
+                made: Cbor::decode(reader)?,
+                known: Cbor::decode(reader)?,
+                lot: Cbor::decode(reader)?,
+            })
+        })
+    }
+}
+
+impl State {
+    /// Reads what was kept, by this release or the one before.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Error> {
+        cbor::from_slice(bytes).or_else(|error| cbor::start(bytes, Self::before).map_err(|_| error))
+    }
+
+    /// Form 4: lines without words, and nothing known of when experiments were first met.
+    fn before(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        if !reader.record_or(9)? || u8::decode(reader)? != 4 {
             return Err(reader.limit());
         }
+        let line = |Wordless { at_ms, metric, window, cell, value }| Line {
+            at_ms,
+            metric,
+            window,
+            cell,
+            value,
+            words: Words::default(),
+        };
         let state = Self {
             policy_hash: Cbor::decode(reader)?,
             tracker: Cbor::decode(reader)?,
             account: Cbor::decode(reader)?,
             sent_session: Cbor::decode(reader)?,
             sent_metrics: Cbor::decode(reader)?,
-            ledger: if words {
-                decode_ledger(reader)?
-            } else {
-                let before: Vec<Wordless> = Cbor::decode(reader)?;
-                let line = |Wordless { at_ms, metric, window, cell, value }| Line {
-                    at_ms,
-                    metric,
-                    window,
-                    cell,
-                    value,
-                    words: Words::default(),
-                };
-                before.into_iter().map(line).collect()
-            },
+            ledger: Vec::<Wordless>::decode(reader)?.into_iter().map(line).collect(),
             made: Cbor::decode(reader)?,
+            known: Vec::new(),
             lot: Cbor::decode(reader)?,
         };
         reader.leave();
@@ -201,4 +237,71 @@ pub(crate) fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(label: &str) -> Words {
+        Words { name: "visits".into(), label: label.into(), purpose: "measurement".into(), micro: 10_000 }
+    }
+
+    fn line(cell: u32, words: Words) -> Line {
+        Line { at_ms: 5, metric: 1, window: 9, cell, value: 1, words }
+    }
+
+    #[test]
+    fn words_that_lines_share_are_stored_once_and_come_back() {
+        let state = State {
+            policy_hash: [3; 32],
+            tracker: Bytes(vec![1, 2]),
+            account: DeviceAccountant::default(),
+            sent_session: 7,
+            sent_metrics: vec![1],
+            ledger: (0..100).map(|at| line(at, words(if at % 2 == 0 { "even" } else { "odd" }))).collect(),
+            made: Vec::new(),
+            known: vec![Known { experiment: "hint".into(), bin: 1, bins: 3 }],
+            lot: Some([4; 32]),
+        };
+        let bytes = cbor::to_vec(&state);
+        assert!(bytes.len() < 100 * 12, "{} bytes", bytes.len());
+        let read = State::read(&bytes).unwrap();
+        assert!(State::read(&bytes[..bytes.len() - 1]).is_err() && State::read(&[]).is_err());
+        assert_eq!((&read.ledger, &read.known), (&state.ledger, &state.known));
+        assert_eq!(cbor::to_vec(&read), bytes);
+    }
+
+    /// What devices kept before lines had words.
+    #[test]
+    fn form_four_is_read() {
+        struct Four;
+        impl Cbor for Four {
+            fn encode(&self, writer: &mut Writer) {
+                writer.list(9);
+                4u8.encode(writer);
+                [3u8; 32].encode(writer);
+                Bytes(vec![1, 2]).encode(writer);
+                DeviceAccountant::default().encode(writer);
+                7u64.encode(writer);
+                vec![1u32].encode(writer);
+                vec![Wordless { at_ms: 5, metric: 1, window: 9, cell: 2, value: 1 }].encode(writer);
+                Vec::<Made>::new().encode(writer);
+                Some([4u8; 32]).encode(writer);
+            }
+            fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+                Err(reader.limit())
+            }
+        }
+        let read = State::read(&cbor::to_vec(&Four)).unwrap();
+        assert_eq!((read.ledger, read.sent_session), (vec![line(2, Words::default())], 7));
+        assert!(read.known.is_empty());
+    }
+
+    #[test]
+    fn long_words_are_cut_between_letters() {
+        let text = "ä".repeat(40);
+        assert_eq!(shortened(&text), "ä".repeat(32));
+        assert_eq!(shortened("visits"), "visits");
+    }
 }

@@ -22,6 +22,9 @@ pub struct Beside<'a> {
     pub scores: &'a [Score],
     /// The arm that it was exposed to of each of the policy's experiments, by index; [`NONE`] where it was not.
     pub arms: &'a [u32],
+    /// What was known of the device when it first met each of the policy's experiments that are adjusted by it, as a bin, by index;
+    /// [`NONE`] for others.
+    pub before: &'a [u32],
     /// Its vote in each of the policy's learners, by index; [`NONE`] where it has none.
     pub votes: &'a [u32],
 }
@@ -118,11 +121,21 @@ impl Metric {
             // The last axis is the fastest.
             axes => axes
                 .iter()
-                .try_fold(0, |cell, axis| {
-                    Some(cell * u32::try_from(axis.labels.len()).ok()? + axis.bin(features, beside)?)
+                .enumerate()
+                .try_fold(0, |cell, (place, axis)| {
+                    let known = if place == 1 { self.known(beside) } else { NONE };
+                    let bin = if known == NONE { axis.bin(features, beside)? } else { known };
+                    Some(cell * u32::try_from(axis.labels.len()).ok()? + bin)
                 })
                 .map(|cell| Cell { cell, value: 1 }),
         }
+    }
+
+    /// The bin of what was known before, where this counts the goal of an experiment that is adjusted by it.
+    fn known(&self, beside: Beside<'_>) -> u32 {
+        let [Axis { source: Source::Arm(experiment), .. }, axis, _] = self.axes.as_slice() else { return NONE };
+        let known = beside.before.get(*experiment as usize).copied().unwrap_or(NONE);
+        if (known as usize) < axis.labels.len() { known } else { NONE }
     }
 
     /// Whether a contribution to `cell` with `value` is one an honest device can make: the rule as written, which

@@ -35,6 +35,7 @@ pub mod fold;
 pub mod hash;
 pub mod limits;
 pub mod reason;
+mod records;
 pub mod relay;
 mod sort;
 

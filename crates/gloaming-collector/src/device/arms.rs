@@ -1,0 +1,71 @@
+//! Which arms of experiments a device is in, and what was known of it when it first met them.
+
+use gloaming_behavior::NONE;
+use gloaming_policy::{Beside, Experiment};
+
+use super::Device;
+use crate::state::Known;
+
+impl Device {
+    /// The experiment that decides who hears a model, or the model that it stands in for.
+    pub(super) fn tried(&self, model: usize) -> Option<usize> {
+        let decides = |tried: u32| {
+            let fallback = self.policy.models.get(tried as usize).and_then(|model| model.fallback);
+            tried as usize == model || fallback == Some(model as u32)
+        };
+        self.policy.experiments.iter().position(|e| e.model.is_some_and(decides))
+    }
+
+    /// Whether pages may hear a model here.
+    pub(super) fn heard(&self, model: usize) -> bool {
+        let acts = self.policy.models.get(model).is_some_and(|model| model.state.acts());
+        let arm = |experiment: usize| self.arm(self.policy.experiments.get(experiment)?);
+        acts && self.tried(model).is_none_or(|experiment| arm(experiment).is_some_and(|arm| arm > 0))
+    }
+
+    /// This device's arm of an experiment, where it takes part and agreed to its purpose.
+    pub(super) fn arm(&self, experiment: &Experiment) -> Option<u32> {
+        let granted = self.granted.get(experiment.purpose as usize) == Some(&true);
+        experiment.arm(self.lot.as_ref()?).filter(|_| granted)
+    }
+
+    /// The running session meets an experiment; the arm that it meets.
+    pub(super) fn exposed(&mut self, experiment: Option<usize>) -> Option<u32> {
+        let index = experiment?;
+        let arm = self.arm(self.policy.experiments.get(index)?)?;
+        self.remember_before(index);
+        *self.running()?.arms.get_mut(index)? = arm;
+        Some(arm)
+    }
+
+    /// Keeps what is known of this device as it meets an experiment for the first time, where its goal is adjusted by that: what comes
+    /// later may be the arm's doing.
+    fn remember_before(&mut self, index: usize) {
+        let Some(experiment) =
+            self.policy.experiments.get(index).filter(|e| e.beside.as_ref().is_some_and(|b| b.before))
+        else {
+            return;
+        };
+        let Some([_, axis, _]) = self.policy.metric(experiment.goal).map(|metric| metric.axes.as_slice()) else {
+            return;
+        };
+        let bins = axis.labels.len() as u32;
+        if self.known.iter().any(|known| known.experiment == experiment.id && known.bins == bins) {
+            return;
+        }
+        let Some(bin) = axis.bin(&self.tracker.features(false), Beside::default()) else { return };
+        let experiment = experiment.id.clone();
+        self.known.retain(|known| known.experiment != experiment);
+        self.known.push(Known { experiment, bin, bins });
+    }
+
+    /// What was known before, by experiment, where that is asked for.
+    pub(super) fn before(&self) -> Vec<u32> {
+        let known = |experiment: &Experiment| {
+            let known = self.known.iter().find(|known| known.experiment == experiment.id);
+            let wanted = experiment.beside.as_ref().is_some_and(|beside| beside.before);
+            known.filter(|_| wanted).map_or(NONE, |known| known.bin)
+        };
+        self.policy.experiments.iter().map(known).collect()
+    }
+}

@@ -1,0 +1,79 @@
+//! What a goal is adjusted by is what was known when a device first met the experiment, whatever it did since.
+#![allow(clippy::unwrap_used)]
+
+use gloaming_collector::device::{Device, Setup};
+use gloaming_policy::Policy;
+use gloaming_policy::author::{ManifestFacts, compile, template};
+use gloaming_signal::{EventKind, Submission, cbor};
+
+const DAY: u64 = 86_400_000;
+const NOW: u64 = 20_781 * DAY + 1_000;
+
+/// Everybody takes part in what is adjusted by days with a purchase: none, one or two, three and more.
+fn policy(id: &str) -> Policy {
+    let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap().replacen(
+        "rho_per_device_day = 0.25",
+        "rho_per_device_day = 1.0",
+        1,
+    ) + &format!(
+        "[[experiment]]\nid = \"{id}\"\narms = [\"as-is\", \"hint\"]\npurpose = \"measurement\"\ntraffic = 1.0\n\
+         goal = \"outcome:purchase@1\"\nbefore = {{ of = \"feature:purchase-days@1\", edges = [1, 3] }}\n\
+         window = \"day\"\nrho = 0.02\nk = 50\n"
+    );
+    compile(&text, 20_781, &|_| Ok(ManifestFacts::stand_in("purchase-intent", &["pages@1"]))).unwrap()
+}
+
+/// A visit on a day that meets the experiment, where there is one by that name, and buys; what it tells of the days before, and
+/// what the device keeps.
+fn visit(policy: &Policy, day: u64, meets: &str, state: &[u8]) -> (Option<u32>, Vec<u8>) {
+    let at = NOW + day * DAY;
+    let setup = Setup {
+        purposes: ["measurement", "prediction"].map(Into::into).to_vec(),
+        host: "app.example".into(),
+        now_ms: at as f64,
+        ..Setup::default()
+    };
+    let mut device = Device::new(&policy.to_bytes(), setup, state, &[7; 32]).unwrap();
+    device.page(at, 0, "/", "", "");
+    device.custom(at + 1, &format!("exposure:{meets}"));
+    device.push(at + 2, EventKind::Purchase.number().into(), 6_400, 0, 0);
+    let prepared = device.prepare(at);
+    let goal = policy.experiments.first().map(|experiment| experiment.goal);
+    let sent: Submission = cbor::from_slice(&prepared.submission.unwrap()).unwrap();
+    let cell = sent.contributions.iter().find(|one| Some(one.metric) == goal).map(|one| one.cell);
+    // Arm, then what was known, then the outcome.
+    (cell.map(|cell| cell / 2 % 3), prepared.sent)
+}
+
+#[test]
+fn it_is_as_of_the_first_time() {
+    let policy = policy("hint");
+    // Four days with a purchase, none of which met the experiment.
+    let mut state = Vec::new();
+    for day in 0..4 {
+        let (known, kept) = visit(&policy, day, "nothing", &state);
+        assert_eq!(known, None);
+        state = kept;
+    }
+    let bought_before = state;
+    // It is met on the fifth, after four; and by another device on its first day, and ever after.
+    let (known, mut state) = visit(&policy, 4, "hint", &bought_before);
+    assert_eq!(known, Some(2));
+    for day in 5..9 {
+        let (known, kept) = visit(&policy, day, "hint", &state);
+        assert_eq!(known, Some(2));
+        state = kept;
+    }
+    let mut state = Vec::new();
+    for day in 0..6 {
+        let (known, kept) = visit(&policy, day, "hint", &state);
+        assert_eq!(known, Some(0), "what it bought since it met the experiment may be the arm's doing");
+        state = kept;
+    }
+    // Another experiment is met anew, and the first is forgotten with it.
+    let other = self::policy("another");
+    let (known, state) = visit(&other, 6, "another", &state);
+    assert_eq!(known, Some(2));
+    let (known, _) = visit(&policy, 7, "hint", &state);
+    assert_eq!(known, Some(2));
+}
