@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use gloaming::commands::{card, devices, evaluate, gate, learn, logged, model, recalibrate, retrain, rows};
+use gloaming::commands::{card, devices, evaluate, gate, learn, logged, model, recalibrate, retrain, rows, tend};
 use gloaming::files;
 use gloaming_policy::gate::Stage;
 
@@ -106,6 +106,20 @@ pub(crate) enum ModelCommand {
         /// Also write sessions of nobody, drawn from what was learnt: a table for any learner, as of `gloaming model rows`.
         #[arg(long, value_name = "FILE.csv")]
         sessions: Option<PathBuf>,
+    },
+    /// Look after the models of a policy, as a timer does: put right or learn again what no longer holds what was shown of it, take a
+    /// round of votes that is due, and state what shadows have shown. Signs nothing and promotes nothing: that stays with people.
+    #[command(after_help = TEND)]
+    Tend {
+        /// The policy that is in force.
+        #[arg(long, default_value = "policy.toml")]
+        policy: PathBuf,
+        /// Folder to look for models in, when they are not beside the policy.
+        #[arg(long, value_name = "FOLDER")]
+        models: Option<PathBuf>,
+        /// The centre's overview: `curl CENTRE/api/v1/sites/SITE/overview?last=4 > overview.json`.
+        #[arg(long, value_name = "OVERVIEW.json")]
+        from: PathBuf,
     },
     /// Load a model as devices do: hash, op set, names, shapes, reference rows.
     Check {
@@ -234,6 +248,13 @@ pub(crate) enum ModelCommand {
         out: PathBuf,
     },
 }
+
+/// What `model tend` goes by.
+const TEND: &str = "A model has lost its grip when its AUC in these windows is surely below what was shown of it (evidence/held-out.json beside its
+manifest), or below what [gate] asks for; its scores do not come true when they are surely further off than [gate] lets pass, or
+than 0.1. The next version goes beside the last one, as ID-vN, and policy.next.toml names it in shadow: look at it, sign it, put it.
+
+  0 4 * * 1  cd /srv/shop && curl -s CENTRE/api/v1/sites/SITE/overview?last=4 > overview.json && gloaming model tend --from overview.json";
 
 /// What `model learn` does when.
 const LEARN: &str = "The first time, of what is released of the model's inputs (its [[monitor]] counts them), it writes learning.json beside
@@ -405,6 +426,9 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
         }
         ModelCommand::Add { onnx, says, output, column, out } => {
             model::add(&onnx, &says, &gloaming_model::Choice { output, column }, &out)
+        }
+        ModelCommand::Tend { policy, models, from } => {
+            tend::run(&tend::Paths { policy: &policy, models: models.as_deref(), from: &from })
         }
         ModelCommand::Recalibrate { manifest, from, metric, out } => {
             recalibrate::run(&manifest, &from, metric.as_deref(), &out)

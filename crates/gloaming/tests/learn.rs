@@ -1,118 +1,24 @@
 //! A model that is learnt in rounds from votes, each cast by the code that devices run.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/shop.rs"]
+mod shop;
 mod support;
 #[path = "support/visits.rs"]
 mod visits;
 
 use std::fs;
+use std::path::Path;
 
-use gloaming::files::{compile_policy, today};
-use gloaming_behavior::{Features, GroupKind, NONE, Tracker};
-use gloaming_policy::author::{date_of, template};
-use gloaming_policy::{Beside, Metric, Policy, Score, Source, score_steps};
-use gloaming_privacy::{noised, sample};
-use gloaming_signal::{Event, EventKind};
-use gloaming_stats::draws::Draws;
+use gloaming::files::compile_policy;
+use gloaming_policy::{Policy, Source};
 use serde_json::{Value, json};
+use shop::{DAY, FROM, MODEL, features, overview, says_policy, site};
 use support::Folder;
 use visits::{MANIFEST, Visit, auc, load, november, scored, visits};
 
-const DAY: u64 = 86_400_000;
-/// Where the first round's windows begin.
-const FROM: u64 = 20_000 * DAY;
-const MODEL: &str = "models/purchase-intent";
-
 fn votes(rho: f64) -> String {
     format!("[[retrain]]\nmodel = \"purchase-intent\"\nby = \"votes\"\nwindow = \"day\"\nrho = {rho}\nk = 50\n")
-}
-
-/// A site's folder with the shop's policy, the shipped model, and these lines.
-fn site(lines: &str) -> Folder {
-    let folder = Folder::new();
-    fs::create_dir_all(folder.path(MODEL)).unwrap();
-    for name in ["manifest.json", "model.onnx"] {
-        fs::copy(MANIFEST.replace("manifest.json", name), folder.path(MODEL).join(name)).unwrap();
-    }
-    says_policy(&folder, lines);
-    folder
-}
-
-fn says_policy(folder: &Folder, lines: &str) {
-    let text = template("shop", "shop.example", "https://shop.example", &date_of(today() + 300)).unwrap();
-    let text = text.replacen("rho_per_device_day = 0.25", "rho_per_device_day = 2.0", 1);
-    fs::write(folder.path("policy.toml"), format!("{text}\n{lines}")).unwrap();
-}
-
-/// A visit as a device's tracker sees it.
-fn features(policy: &Policy, (row, bought): &Visit) -> Features {
-    let mut tracker = Tracker::new(policy.behavior.clone());
-    let at = FROM + DAY / 2;
-    let group = |kind: GroupKind| policy.behavior.groups.iter().position(|group| *group == kind).unwrap() as u32;
-    if row[6] > 0.0 {
-        tracker.push(Event::new(at - 2 * DAY, EventKind::PageView, 0));
-    }
-    let weekday = if row[7] > 0.0 { 5 } else { 1 };
-    tracker.push(Event { at_ms: at, kind: EventKind::Visit, a: 1, b: 2, c: weekday << 5 | 12 });
-    let mut now = at;
-    for (kind, pair) in [(GroupKind::Account, 0), (GroupKind::Info, 2), (GroupKind::Product, 4)] {
-        for _ in 0..row[pair] as u32 {
-            now += 1;
-            tracker.push(Event::new(now, EventKind::PageView, group(kind)));
-        }
-        // What was longer than a minute a device sees as several ticks.
-        let mut left = (f64::from(row[pair + 1]) * 1e3).round() as u32;
-        while left > 0 {
-            now += 1;
-            tracker.push(Event::new(now, EventKind::EngagedTime, left.min(60_000)));
-            left -= left.min(60_000);
-        }
-    }
-    if *bought {
-        tracker.push(Event::new(now + 1, EventKind::Purchase, 100));
-    }
-    tracker.features(true)
-}
-
-/// What an edge released of these visits on the day of a round; without noise for no seed.
-fn overview(policy: &Policy, visits: &[Visit], round: u64, seed: Option<u8>) -> Value {
-    let (model, mut draws) =
-        (load(std::path::Path::new(MANIFEST)), Draws::new(round ^ u64::from(seed.unwrap_or(99)) << 8));
-    let seen: Vec<(Features, Score, Vec<u32>)> = visits
-        .iter()
-        .map(|visit| {
-            let features = features(policy, visit);
-            let steps = score_steps(model.score(&visit.0).unwrap()).unwrap();
-            let votes = policy.learners.iter().map(|one| one.vote(&features, draws.bits()).unwrap_or(NONE)).collect();
-            (features, Score { steps, fared: 1 }, votes)
-        })
-        .collect();
-    let of = |metric: &Metric| {
-        let mut exact = vec![0u64; metric.cells() as usize];
-        for (features, score, votes) in &seen {
-            let beside = Beside { scores: &[*score], votes, ..Beside::default() };
-            if let Some(cell) = metric.cell_of(features, beside) {
-                exact[cell.cell as usize] += 1;
-            }
-        }
-        let scales = metric.scales();
-        let values: Vec<i64> = match seed {
-            Some(seed) => noised(&exact, &sample(&[seed; 32], DAY, round, metric.id, metric.mechanism, &scales)),
-            None => exact.iter().map(|count| *count as i64).collect(),
-        };
-        let half = if seed.is_some() { scales[0].half_width_95(metric.mechanism) } else { 1e-3 };
-        let half_width = vec![half; values.len()];
-        json!({
-            "name": metric.name, "of": metric.of, "rows": metric.axes[0].labels.len(), "labels": metric.labels(),
-            "total": { "windows": 1, "half_width": half_width, "values": values },
-            "windows": [{
-                "start_ms": FROM + round * DAY, "end_ms": FROM + (round + 1) * DAY, "edge": "edge-1", "policy_version": 1,
-                "state": "released", "comparable": true, "half_width": half_width, "values": values,
-            }],
-        })
-    };
-    let counted = policy.metrics.iter().filter(|metric| metric.sum_max().is_none()).map(of);
-    json!({ "site": policy.site, "metrics": counted.collect::<Vec<_>>() })
 }
 
 fn learn<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -126,11 +32,23 @@ fn learnt(folder: &Folder, rho: f64, before: &[Visit], rounds: &[&[Visit]], seed
     let write = |overview: Value| fs::write(folder.path("overview.json"), overview.to_string()).unwrap();
     let _ = fs::remove_file(folder.path(MODEL).join("learning.json"));
     says_policy(folder, "");
-    write(overview(&compile_policy(&folder.path("policy.toml"), None).unwrap().0, before, 0, seed));
+    write(overview(
+        &compile_policy(&folder.path("policy.toml"), None).unwrap().0,
+        Path::new(MANIFEST),
+        before,
+        0,
+        seed,
+    ));
     let mut said = folder.says(&learn(&BEGIN));
     says_policy(folder, &votes(rho));
     for (at, part) in (1u64..).zip(rounds) {
-        write(overview(&compile_policy(&folder.path("policy.toml"), None).unwrap().0, part, at, seed));
+        write(overview(
+            &compile_policy(&folder.path("policy.toml"), None).unwrap().0,
+            Path::new(MANIFEST),
+            part,
+            at,
+            seed,
+        ));
         let out: &[&str] = if at as usize == rounds.len() { &["--out", out] } else { &[] };
         said += &folder.says(&learn(&[&["--from", "overview.json"], out].concat()));
     }
@@ -165,7 +83,7 @@ fn a_rule_is_learnt_from_one_word_a_visit() {
         "{said}"
     );
     let model = load(&folder.path("next/manifest.json"));
-    let (old, new) = (auc(&scored(&load(std::path::Path::new(MANIFEST)), &later)), auc(&scored(&model, &later)));
+    let (old, new) = (auc(&scored(&load(Path::new(MANIFEST)), &later)), auc(&scored(&model, &later)));
     let rule = auc(&later
         .iter()
         .map(|(row, bought)| {
@@ -207,7 +125,7 @@ fn a_rule_is_learnt_from_one_word_a_visit() {
 fn what_is_lacking_is_said_and_nothing_is_written() {
     let folder = site("");
     let compiled = || compile_policy(&folder.path("policy.toml"), None).map(|(policy, _)| policy);
-    let good = overview(&compiled().unwrap(), &visits(3_000, 1), 0, Some(1));
+    let good = overview(&compiled().unwrap(), Path::new(MANIFEST), &visits(3_000, 1), 0, Some(1));
     let begins = |text: String, words: &str| {
         fs::write(folder.path("overview.json"), text).unwrap();
         let error = folder.refuses(&learn(&BEGIN));
@@ -229,7 +147,10 @@ fn what_is_lacking_is_said_and_nothing_is_written() {
         "give the model a [[monitor]] with outcome",
     );
     let nobody: Vec<Visit> = visits(3_000, 1).into_iter().map(|(row, _)| (row, false)).collect();
-    begins(overview(&compiled().unwrap(), &nobody, 0, None).to_string(), "too few of one kind to learn from");
+    begins(
+        overview(&compiled().unwrap(), Path::new(MANIFEST), &nobody, 0, None).to_string(),
+        "too few of one kind to learn from",
+    );
     let itself: Vec<&str> =
         BEGIN.iter().map(|word| word.strip_prefix("outcome:").map_or(*word, |_| "outcome:returning@1")).collect();
     fs::write(folder.path("overview.json"), good.to_string().replace("outcome:purchase@1", "outcome:returning@1"))
@@ -256,7 +177,7 @@ fn what_is_lacking_is_said_and_nothing_is_written() {
     assert!(error.contains("says what is learnt already"), "{error}");
     assert!(folder.refuses(&learn(&[])).contains("say with --from what was released, with --out"));
     assert!(folder.refuses(&learn(&["--out", "next"])).contains("nothing was voted on yet"));
-    let few = overview(&compiled().unwrap(), &visits(60, 1), 1, Some(1));
+    let few = overview(&compiled().unwrap(), Path::new(MANIFEST), &visits(60, 1), 1, Some(1));
     fs::write(folder.path("overview.json"), few.to_string()).unwrap();
     let error = folder.refuses(&learn(&["--from", "overview.json", "--out", "next"]));
     assert!(error.contains("visits voted, give or take") && error.contains("wait for more windows"), "{error}");

@@ -21,3 +21,4 @@ pub mod rows;
 pub mod service;
 mod sheet;
 pub mod site;
+pub mod tend;

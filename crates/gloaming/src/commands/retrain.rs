@@ -343,6 +343,11 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     let learnt = found(&policy, &overview, described)?;
     let joint = learn(&learnt.counted)?;
     let (level, weights) = joint.weights();
+    if weights.iter().flatten().all(|weight| weight.abs() < 1e-6) {
+        bail!(
+            "nothing that was counted tells who has the outcome, beyond what noise and chance would: no version is made of it"
+        );
+    }
     let steps =
         |(input, weights): (&Input<'_>, &Vec<f64>)| Steps { edges: input.edges(&policy), weights: weights.clone() };
     let additive = Additive { level, features: learnt.inputs.iter().zip(&weights).map(steps).collect() };

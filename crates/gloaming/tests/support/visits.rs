@@ -45,6 +45,7 @@ pub(crate) fn scored(model: &Model, visits: &[Visit]) -> Vec<(f64, bool)> {
 }
 
 /// Online Shoppers' November, halved: visits of one half are counted, and the other half's are scored.
+#[allow(dead_code)]
 pub(crate) fn november() -> Option<[Vec<Visit>; 2]> {
     let text = fs::read_to_string(
         Path::new(&std::env::var_os("GLOAMING_DATA")?).join("online_shoppers/online_shoppers_feb_nov.csv"),

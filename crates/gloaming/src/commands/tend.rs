@@ -1,0 +1,315 @@
+//! `gloaming model tend`: looks after the models of a policy, as a timer does, as far as the gate.
+//!
+//! From what the centre released it tells which models still hold what was shown of them. One whose scores no longer come true
+//! is put right, one that has lost its grip is learnt again, a round of votes that is due is taken, and what a shadow has shown
+//! is stated. Everything lies in files afterwards: nothing is signed, nothing promoted, and no policy is put.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use gloaming_policy::author::{Problem, gate_rules, named};
+use gloaming_policy::gate::{Said, Statement};
+use gloaming_policy::{Model, ModelState, Policy};
+use gloaming_signal::hash;
+use gloaming_stats::performance::{Performance, performance};
+
+use super::released::{Overview, windows};
+use super::{devices, learn, recalibrate, retrain};
+use crate::files::{self, Brought};
+
+/// What ranks no better than this knows nothing.
+const CHANCE: f64 = 0.5;
+/// A calibration error whose lower end is above this is none that a gate without a word on it should let pass.
+const CALIBRATION: f64 = 0.1;
+
+/// What to read.
+pub struct Paths<'p> {
+    /// The policy that is in force.
+    pub policy: &'p Path,
+    /// Where its models lie, when they are not beside it.
+    pub models: Option<&'p Path>,
+    /// The centre's overview.
+    pub from: &'p Path,
+}
+
+/// What is asked of a model before it may act, where the policy says so.
+struct Asked {
+    auc: Option<f64>,
+    calibration_error: f64,
+}
+
+/// One model of the policy, and where its files lie.
+struct Tended<'p> {
+    model: &'p Model,
+    brought: Brought,
+    /// As the policy names it, and where it was found.
+    named: String,
+    manifest: PathBuf,
+}
+
+/// What was found of a model.
+enum Found {
+    /// It holds what was shown.
+    Holds,
+    /// Scores are ranked as they were, and do not say how often.
+    Off,
+    /// It ranks worse than what was shown of it.
+    Lost,
+}
+
+impl Tended<'_> {
+    /// Where the next version goes: beside this one, by its number.
+    fn next(&self) -> (String, PathBuf) {
+        let (id, version) = (&self.model.id, self.brought.model.manifest().version + 1);
+        let folder = format!("{id}-v{version}");
+        let above = Path::new(&self.named).parent().and_then(Path::parent).unwrap_or(Path::new(""));
+        let named = above.join(&folder).join("manifest.json");
+        let beside = self.manifest.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+        // Policies are written with slashes everywhere.
+        (named.to_string_lossy().replace('\\', "/"), beside.join(folder))
+    }
+
+    /// The lower end of what was shown of it: what lies beside its manifest, else what the gate asks for.
+    fn shown(&self, asked: &Asked) -> (f64, &'static str) {
+        let path = self.manifest.with_file_name("evidence").join("held-out.json");
+        let statement = files::read(&path).ok().and_then(|bytes| Statement::read(&bytes).ok());
+        match statement.map(|statement| statement.said) {
+            Some(Said::HeldOut(shown)) => (shown.worst().1.low, "was shown of it"),
+            _ => asked.auc.map_or((CHANCE, "chance has"), |auc| (auc, "the gate asks for")),
+        }
+    }
+
+    fn found(&self, told: &Performance, asked: &Asked) -> Found {
+        let (wanted, whence) = self.shown(asked);
+        let (auc, error) = (&told.auc, &told.calibration_error);
+        if auc.high < wanted {
+            println!("  it has lost its grip: AUC {:.4} at most, where {wanted:.4} {whence}", auc.high);
+            Found::Lost
+        } else if error.low > asked.calibration_error {
+            println!(
+                "  its scores do not come true: {:.4} off at least, where {:.4} is borne",
+                error.low, asked.calibration_error
+            );
+            Found::Off
+        } else {
+            println!("  it holds what it has to: {wanted:.4} {whence}");
+            Found::Holds
+        }
+    }
+}
+
+/// The policy's text with another manifest for a model, in shadow, and the next version; `None` where it is not written plainly.
+fn proposed(text: &str, id: &str, manifest: Option<&str>) -> Option<String> {
+    let key = |line: &str, key: &str| {
+        let rest = line.trim_start().strip_prefix(key)?;
+        rest.trim_start().strip_prefix('=').map(|value| value.trim().to_owned())
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let is_head = |line: &str| line.trim_start().starts_with('[');
+    let mut out: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+    let top = lines.iter().position(|line| is_head(line)).unwrap_or(lines.len());
+    let at = lines[..top].iter().position(|line| key(line, "version").is_some())?;
+    let version = key(lines[at], "version")?;
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    let next = digits.parse::<u32>().ok()?.checked_add(1)?;
+    out[at] = lines[at].replacen(&digits, &next.to_string(), 1);
+    let Some(manifest) = manifest else { return Some(out.join("\n") + "\n") };
+    let starts = (0..lines.len())
+        .filter(|at| lines[*at].trim() == "[[model]]" || lines[*at].trim_start().starts_with("[[model]] "));
+    for start in starts {
+        let end = (start + 1..lines.len()).find(|at| is_head(lines[*at])).unwrap_or(lines.len());
+        let place = |wanted: &str| (start + 1..end).find(|at| key(lines[*at], wanted).is_some());
+        let own =
+            place("id").and_then(|at| key(lines[at], "id")).is_some_and(|own| own.starts_with(&format!("\"{id}\"")));
+        if !own {
+            continue;
+        }
+        out[place("manifest")?] = format!("manifest = \"{manifest}\"");
+        out[place("state")?] = "state = \"shadow\"".to_owned();
+        return Some(out.join("\n") + "\n");
+    }
+    None
+}
+
+fn first(problems: Vec<Problem>) -> anyhow::Error {
+    problems
+        .first()
+        .map_or_else(|| anyhow!("the policy"), |one| anyhow!("line {}: {}; {}", one.line, one.cause, one.remedy))
+}
+
+/// Learns a model again, by what the policy has counted for it; whether that was possible.
+fn again(tended: &Tended<'_>, policy: &Policy, paths: &Paths<'_>, out: &Path) -> Result<bool> {
+    let id = &tended.model.id;
+    let counted = policy.metrics.iter().any(|metric| {
+        metric.is_written_out() && metric.name.starts_with(&format!("{id}-by-")) && metric.outcome().is_some()
+    });
+    if counted {
+        retrain::run(&retrain::Paths {
+            manifest: &tended.manifest,
+            policy: paths.policy,
+            models: paths.models,
+            from: paths.from,
+            out,
+            sessions: None,
+        })?;
+    } else if policy
+        .learners
+        .iter()
+        .any(|learner| policy.models.get(learner.model as usize).is_some_and(|model| model.id == *id))
+    {
+        learn(tended, paths, Some(out))?;
+    } else {
+        println!(
+            "  nothing is counted that it could be learnt from: add [[retrain]] with model = \"{id}\", or take it back"
+        );
+    }
+    Ok(counted)
+}
+
+fn learn(tended: &Tended<'_>, paths: &Paths<'_>, out: Option<&Path>) -> Result<()> {
+    learn::run(&learn::Paths {
+        manifest: &tended.manifest,
+        policy: paths.policy,
+        models: paths.models,
+        from: Some(paths.from),
+        outcome: None,
+        out,
+    })
+}
+
+/// Writes what the policy would say, for its owner to sign; and says what is left to people.
+fn propose(paths: &Paths<'_>, id: &str, manifest: Option<&str>) -> Result<()> {
+    let text = files::read_text(paths.policy)?;
+    let next = paths.policy.with_file_name("policy.next.toml");
+    let Some(changed) = proposed(&text, id, manifest) else {
+        println!("  left to you: name its manifest in the policy, in shadow, and raise the version");
+        return Ok(());
+    };
+    files::replace(&next, changed.as_bytes()).with_context(|| next.display().to_string())?;
+    println!("  left to you: look at {}, `gloaming policy sign` it, and put it", next.display());
+    Ok(())
+}
+
+/// Looks after one model.
+fn tend(tended: &Tended<'_>, (policy, overview): (&Policy, &Overview), asked: &Asked, paths: &Paths<'_>) -> Result<()> {
+    let (model, described) = (tended.model, tended.brought.model.manifest());
+    let own = hash::hex(&tended.brought.hash());
+    let (table, counted) = overview.scores_and_outcomes(described, &own, None)?;
+    let told = performance(&table)?;
+    println!(
+        "{} version {}: AUC {:.4} [{:.4}, {:.4}], calibration error {:.4} [{:.4}, {:.4}], of {}",
+        model.id,
+        described.version,
+        told.auc.value,
+        told.auc.low,
+        told.auc.high,
+        told.calibration_error.value,
+        told.calibration_error.low,
+        told.calibration_error.high,
+        windows(counted.windows())
+    );
+    let (named, out) = tended.next();
+    let found = tended.found(&told, asked);
+    if out.join("manifest.json").exists() {
+        println!("  {} lies there already, and waits for you", out.display());
+        return Ok(());
+    }
+    match found {
+        Found::Lost => {
+            if again(tended, policy, paths, &out)? || out.join("manifest.json").exists() {
+                propose(paths, &model.id, Some(&named))?;
+            }
+        }
+        Found::Off => {
+            recalibrate::run(&tended.manifest, paths.from, None, &out)?;
+            propose(paths, &model.id, Some(&named))?;
+        }
+        Found::Holds if model.state == ModelState::Shadow => {
+            let said: serde_json::Value = serde_json::from_slice(&tended.brought.manifest)?;
+            if said["retrained"].is_object() || said["recalibrated"].is_object() {
+                devices::released(&tended.manifest, paths.from, None, "", &tended.manifest.with_file_name("evidence"))?;
+                println!(
+                    "  left to you: `gloaming model evidence` signs what it has shown, and `gloaming model promote {}` tells what is missing",
+                    model.id
+                );
+            }
+        }
+        Found::Holds => {}
+    }
+    Ok(())
+}
+
+/// Takes the round of votes that is due, where one is.
+fn vote(tended: &Tended<'_>, policy: &Policy, overview: &Overview, paths: &Paths<'_>) -> Result<()> {
+    let asks = |metric: &&gloaming_policy::Metric| metric.name == format!("{}-votes", tended.model.id);
+    let Some(metric) = policy.metrics.iter().find(asks) else { return Ok(()) };
+    // When it has lost its grip the round was taken above, and the policy asks for it no more.
+    let file = tended.manifest.with_file_name(files::LEARNING);
+    let round = gloaming_policy::author::Learning::read(&files::read_text(&file)?).map_err(|why| anyhow!("{why}"))?;
+    if round.name() != metric.of || !overview.metrics.iter().any(|counted| counted.of == metric.of) {
+        return Ok(());
+    }
+    learn(tended, paths, None)?;
+    propose(paths, &tended.model.id, None)
+}
+
+/// Looks after all models of a policy.
+///
+/// # Errors
+/// When the policy or the overview is none. What goes wrong with one model is said, and the others are looked after.
+pub fn run(paths: &Paths<'_>) -> Result<()> {
+    let (policy, _) = files::compile_policy(paths.policy, paths.models)?;
+    let text = files::read_text(paths.policy)?;
+    let (overview, _) = Overview::read(paths.from)?;
+    if overview.site != policy.site {
+        bail!("{} is of {}, and the policy of {}", paths.from.display(), overview.site, policy.site);
+    }
+    let rules = gate_rules(&text).map_err(first)?;
+    let step = rules.as_ref().map(|rules| &rules.live);
+    let asked = Asked {
+        auc: step.and_then(|step| step.auc),
+        calibration_error: step.and_then(|step| step.calibration_error).unwrap_or(CALIBRATION),
+    };
+    let mut wrong = 0;
+    for (model, (id, name)) in policy.models.iter().zip(named(&text).map_err(first)?.models) {
+        // Kinds have no outcome that says whether they are right.
+        if model.state == ModelState::Off || !model.kinds.is_empty() || model.id != id {
+            continue;
+        }
+        let tended = || -> Result<()> {
+            let manifest = files::beside(&name, paths.policy, paths.models).map_err(|why| anyhow!(why))?;
+            let tended = Tended { model, brought: Brought::load(&manifest)?, named: name.clone(), manifest };
+            let looked = tend(&tended, (&policy, &overview), &asked, paths);
+            vote(&tended, &policy, &overview, paths)?;
+            looked
+        };
+        if let Err(why) = tended() {
+            println!("{id}: {why:#}");
+            wrong += 1;
+        }
+    }
+    if wrong > 0 {
+        println!("of {wrong} {} nothing could be said", if wrong == 1 { "model" } else { "models" });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "site = \"a\"\nversion = 7   # grows\n\n[[model]] # first\nid = \"one\"\nmanifest = \"models/one/manifest.json\"\nstate = \"live\"\n\n[[model]]\nid = \"two\"\nstate = \"experiment\" # tried\nmanifest = \"m/two/manifest.json\"\n\n[[metric]]\nversion = 3\n";
+
+    #[test]
+    fn a_policy_is_changed_where_it_has_to_be_and_nowhere_else() {
+        let next = proposed(TEXT, "two", Some("m/two-v2/manifest.json")).unwrap();
+        let wanted = TEXT
+            .replace("version = 7 ", "version = 8 ")
+            .replace("state = \"experiment\" # tried", "state = \"shadow\"")
+            .replace("m/two/", "m/two-v2/");
+        assert_eq!(next, wanted);
+        assert_eq!(proposed(TEXT, "one", None).unwrap(), TEXT.replace("version = 7 ", "version = 8 "));
+        assert_eq!(proposed(TEXT, "three", Some("x")), None);
+        assert_eq!(proposed("site = \"a\"\n", "one", None), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! Models are looked after from what was released, as far as the gate.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/shop.rs"]
+mod shop;
+mod support;
+#[path = "support/visits.rs"]
+mod visits;
+
+use std::fs;
+
+use gloaming::files::compile_policy;
+use serde_json::Value;
+use shop::{MODEL, overview, says_policy, site};
+use support::Folder;
+use visits::{Visit, auc, load, scored, visits};
+
+const COUNTS: &str = "[[retrain]]
+model = \"purchase-intent\"
+outcome = \"outcome:purchase@1\"
+pairs = [[\"pages-product@1\", \"time-product@1\"], [\"pages-info@1\", \"time-info@1\"]]
+window = \"day\"
+rho = 0.05
+k = 50
+";
+
+const TEND: [&str; 4] = ["model", "tend", "--from", "overview.json"];
+
+/// A day of visits whose devices run the policy and the model of this folder; what looking after it says.
+fn day(folder: &Folder, model: &str, visits: &[Visit], day: u64) -> String {
+    let (policy, _) = compile_policy(&folder.path("policy.toml"), None).unwrap();
+    let told = overview(&policy, &folder.path(model).join("manifest.json"), visits, day, Some(1));
+    fs::write(folder.path("overview.json"), told.to_string()).unwrap();
+    folder.says(&TEND)
+}
+
+/// The shipped model's own scores come true, or as much likelier as this.
+fn as_told(count: usize, seed: u64, odds: f64) -> Vec<Visit> {
+    let model = load(std::path::Path::new(visits::MANIFEST));
+    let mut draws = gloaming_stats::draws::Draws::new(seed ^ 77);
+    let buys = |(row, _): Visit| {
+        let score = f64::from(model.score(&row).unwrap());
+        let odds = odds * score / (1.0 - score);
+        (row, draws.uniform() < odds / (1.0 + odds))
+    };
+    visits(count, seed).into_iter().map(buys).collect()
+}
+
+#[test]
+fn what_has_lost_its_grip_is_learnt_again_and_shows_itself_in_shadow() {
+    let folder = site(COUNTS);
+    // What was shown of it, in the month that it was made in.
+    let evidence = folder.path(MODEL).join("evidence");
+    fs::create_dir_all(&evidence).unwrap();
+    fs::copy(visits::MANIFEST.replace("manifest.json", "evidence/held-out.json"), evidence.join("held-out.json"))
+        .unwrap();
+    let shown: Value = serde_json::from_slice(&fs::read(evidence.join("held-out.json")).unwrap()).unwrap();
+    assert!(shown["predicate"]["auc"]["low"].as_f64().unwrap() > 0.6);
+    // People whom it can tell apart: nothing is to be done, and nothing is written.
+    let said = day(&folder, MODEL, &visits(6_000, 1), 1);
+    println!("{said}");
+    assert!(said.contains("it holds what it has to: 0.6") && said.contains("was shown of it"), "{said}");
+    assert!(!folder.path("policy.next.toml").exists());
+    // People who do the reverse of what it goes by.
+    let turned = |seed| -> Vec<Visit> {
+        visits(6_000, seed)
+            .into_iter()
+            .map(|(row, bought)| {
+                let few = row[4] < 3.0;
+                (row, bought != few)
+            })
+            .collect()
+    };
+    let said = day(&folder, MODEL, &turned(2), 2);
+    println!("{said}");
+    assert!(said.contains("it has lost its grip: AUC 0.") && said.contains("left to you: look at"), "{said}");
+    let next = folder.path("models/purchase-intent-v2");
+    let (old, new) = (load(&folder.path(MODEL).join("manifest.json")), load(&next.join("manifest.json")));
+    let later = turned(3);
+    let (before, after) = (auc(&scored(&old, &later)), auc(&scored(&new, &later)));
+    println!("AUC on later visits: {before:.4}, learnt again {after:.4}");
+    assert!(after > before + 0.1, "{before} {after}");
+    // A second time nothing is made; the owner takes up what is proposed, and the new version shows itself.
+    let said = folder.says(&TEND);
+    assert!(said.contains("models/purchase-intent-v2 lies there already, and waits for you"), "{said}");
+    let text = fs::read_to_string(folder.path("policy.next.toml")).unwrap();
+    assert!(text.contains("manifest = \"models/purchase-intent-v2/manifest.json\"\nstate = \"shadow\""), "{text}");
+    fs::rename(folder.path("policy.next.toml"), folder.path("policy.toml")).unwrap();
+    let said = day(&folder, "models/purchase-intent-v2", &later, 3);
+    println!("{said}");
+    assert!(
+        said.contains("purchase-intent version 2: AUC") && said.contains("`gloaming model promote purchase-intent`"),
+        "{said}"
+    );
+    for name in ["held-out", "calibration", "parity"] {
+        assert!(next.join(format!("evidence/{name}.json")).exists(), "{name}");
+    }
+    assert!(!folder.path("policy.next.toml").exists(), "nothing is proposed where nothing is to be done");
+}
+
+#[test]
+fn scores_that_do_not_come_true_are_put_right() {
+    let folder = site("");
+    let said = day(&folder, MODEL, &as_told(20_000, 4, 6.0), 1);
+    println!("{said}");
+    assert!(said.contains("its scores do not come true: 0.") && said.contains("where 0.1000 is borne"), "{said}");
+    assert!(said.contains("purchase-intent version 2: slope"), "{said}");
+    let text = fs::read_to_string(folder.path("policy.next.toml")).unwrap();
+    assert!(text.contains("version = 2 ") && text.contains("purchase-intent-v2"), "{text}");
+    // Where the order is lost, and nothing was counted to learn from, that is said, and nothing is made of it.
+    let folder = site("");
+    let turned: Vec<Visit> = as_told(6_000, 5, 1.0)
+        .into_iter()
+        .map(|(row, bought)| {
+            let few = row[4] < 3.0;
+            (row, bought != few)
+        })
+        .collect();
+    let said = day(&folder, MODEL, &turned, 1);
+    assert!(said.contains("it has lost its grip") && said.contains("where 0.5000 chance has"), "{said}");
+    assert!(said.contains("add [[retrain]] with model = \"purchase-intent\", or take it back"), "{said}");
+    assert!(!folder.path("policy.next.toml").exists() && !folder.path("models/purchase-intent-v2").exists());
+    // Nothing was released yet.
+    fs::write(folder.path("overview.json"), "{\"site\":\"shop.example\",\"metrics\":[]}").unwrap();
+    let said = folder.says(&TEND);
+    assert!(
+        said.contains("shop.example counts nothing of `score:purchase-intent`")
+            && said.contains("of 1 model nothing could be said"),
+        "{said}"
+    );
+    says_policy(&folder, "nonsense");
+    assert!(folder.refuses(&TEND).contains("policy.toml:"));
+}
