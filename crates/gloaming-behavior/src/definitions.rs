@@ -194,6 +194,7 @@ features! {
         PointerEven, "pointer-even", "percent", 1, "steps of the pointer as long as the one before, to a quarter; 0 before there are 20 steps", "ours: chosen on DELBOT";
         PointerQuick, "pointer-quick", "percent", 1, "steps of the pointer within 12 ms; 0 before there are 20 steps", "ours: chosen on DELBOT";
         PointerSteady, "pointer-steady", "percent", 1, "steps of the pointer that took as long as the one before, to 1 ms; 0 before there are 20 steps", "ours: chosen on DELBOT";
+        PurposesWithdrawn, "purposes-withdrawn", "purposes", 1, "purposes that the visitor took back in this visit, keeping others", "ours: who takes back everything is not counted any more";
     }
 }
 

@@ -12,6 +12,8 @@ use crate::tracker::Finished;
 
 /// Forms open at once that are told apart; more share the last place.
 const FORMS: u32 = 32;
+/// Purposes that can be taken back at once.
+const PURPOSES: u32 = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Session {
@@ -225,6 +227,7 @@ impl Session {
             EventKind::RageClick => self.add(Number::RageClicks, 1),
             EventKind::DeadClick => self.add(Number::DeadClicks, 1),
             EventKind::ErrorClick => self.add(Number::ErrorClicks, 1),
+            EventKind::PurposeWithdrawn => self.add(Number::PurposesWithdrawn, a.min(PURPOSES)),
             EventKind::FormStart => {
                 let form = 1 << a.min(FORMS - 1);
                 if self.open_forms & form == 0 {

@@ -195,6 +195,7 @@ const NAMES: [Words; NUMBERS + CATEGORIES] = [
         "mouvements cadencés du pointeur",
         "movimientos acompasados del puntero",
     ],
+    ["purposes taken back", "zurückgenommene Zwecke", "finalités retirées", "finalidades retiradas"],
 ];
 
 /// The words of categories that are the same on every site.

@@ -150,6 +150,7 @@ impl Device {
             }
             self.forget_ungranted();
         }
+        self.taken_back(&state.purposes);
         self.lot = state.lot;
         self.known = state.known;
         self.account = state.account;
@@ -159,6 +160,23 @@ impl Device {
         // Lines from before words were kept are read by the policy that is there.
         for line in self.ledger.iter_mut().filter(|line| line.words == Words::default()) {
             line.words = Words::of(&self.policy, line.metric, line.cell);
+        }
+    }
+
+    /// Purposes of this policy that the person agrees to.
+    fn agreed(&self) -> Vec<String> {
+        let all = self.policy.purposes.iter().zip(&self.granted);
+        all.filter(|(_, granted)| **granted).map(|(purpose, _)| purpose.id.clone()).collect()
+    }
+
+    /// Tells the running session of purposes that were agreed to when the state was kept, and are not now. A policy that no longer
+    /// has them took them back itself.
+    fn taken_back(&mut self, before: &[String]) {
+        let gone =
+            self.policy.purposes.iter().zip(&self.granted).filter(|(p, granted)| !**granted && before.contains(&p.id));
+        if let Some(gone) = u32::try_from(gone.count()).ok().filter(|gone| *gone > 0) {
+            // At the time of what happened last: it belongs to the visit in which it was said.
+            self.tracker.push(Event { at_ms: 0, kind: EventKind::PurposeWithdrawn, a: gone, b: 0, c: 0 });
         }
     }
 
@@ -456,6 +474,7 @@ impl Device {
     ) -> Vec<u8> {
         cbor::to_vec(&State {
             policy_hash: self.policy_hash,
+            purposes: self.agreed(),
             tracker: Bytes(tracker.store()),
             account: account.clone(),
             sent_session: session,

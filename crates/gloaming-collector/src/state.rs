@@ -131,6 +131,8 @@ cbor_record!(Made { session, scores, arms });
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) policy_hash: [u8; 32],
+    /// What was agreed to.
+    pub(crate) purposes: Vec<String>,
     pub(crate) tracker: Bytes,
     pub(crate) account: DeviceAccountant,
     /// Session (its start) whose contributions were sent, and the metrics sent for it.
@@ -147,9 +149,10 @@ pub(crate) struct State {
 
 impl Cbor for State {
     fn encode(&self, writer: &mut Writer) {
-        writer.list(11);
+        writer.list(12);
         5u8.encode(writer);
         self.policy_hash.encode(writer);
+        self.purposes.encode(writer);
         self.tracker.encode(writer);
         self.account.encode(writer);
         self.sent_session.encode(writer);
@@ -161,12 +164,13 @@ impl Cbor for State {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        reader.record(11, |reader| {
+        reader.record(12, |reader| {
             if u8::decode(reader)? != 5 {
                 return Err(reader.limit());
             }
             Ok(Self {
                 policy_hash: Cbor::decode(reader)?,
+                purposes: Cbor::decode(reader)?,
                 tracker: Cbor::decode(reader)?,
                 account: Cbor::decode(reader)?,
                 sent_session: Cbor::decode(reader)?,
@@ -201,6 +205,7 @@ impl State {
         };
         let state = Self {
             policy_hash: Cbor::decode(reader)?,
+            purposes: Vec::new(),
             tracker: Cbor::decode(reader)?,
             account: Cbor::decode(reader)?,
             sent_session: Cbor::decode(reader)?,
@@ -255,6 +260,7 @@ mod tests {
     fn words_that_lines_share_are_stored_once_and_come_back() {
         let state = State {
             policy_hash: [3; 32],
+            purposes: vec!["measurement".into()],
             tracker: Bytes(vec![1, 2]),
             account: DeviceAccountant::default(),
             sent_session: 7,

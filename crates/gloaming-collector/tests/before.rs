@@ -1,4 +1,4 @@
-//! What a goal is adjusted by is what was known when a device first met the experiment, whatever it did since.
+//! What a device knows from before: what a goal is adjusted by, as it was when the experiment was first met; and what was agreed to.
 #![allow(clippy::unwrap_used)]
 
 use gloaming_collector::device::{Device, Setup};
@@ -76,4 +76,44 @@ fn it_is_as_of_the_first_time() {
     assert_eq!(known, Some(2));
     let (known, _) = visit(&policy, 7, "hint", &state);
     assert_eq!(known, Some(2));
+}
+
+/// A purpose that is taken back while another stays is counted under the other, once; who takes back everything says nothing.
+#[test]
+fn purposes_that_are_taken_back_are_counted_under_those_that_stay() {
+    let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap().replacen(
+        "rho_per_device_day = 0.25",
+        "rho_per_device_day = 1.0",
+        1,
+    ) + "[[metric]]\nid = 90\nname = \"taken-back\"\nof = \"feature:purposes-withdrawn@1\"\nhistogram = { edges = [0, 1, 9] }\n\
+         purpose = \"measurement\"\ntier = \"edge\"\nwindow = \"day\"\nrho = 0.02\nper_day = 3\nk = 50\n";
+    let policy = compile(&text, 20_781, &|_| Ok(ManifestFacts::stand_in("purchase-intent", &["pages@1"]))).unwrap();
+    let told = |purposes: &[&str], at: u64, state: &[u8], views: bool| {
+        let setup = Setup {
+            purposes: purposes.iter().map(ToString::to_string).collect(),
+            host: "app.example".into(),
+            now_ms: at as f64,
+            ..Setup::default()
+        };
+        let mut device = Device::new(&policy.to_bytes(), setup, state, &[7; 32]).unwrap();
+        if views {
+            device.page(at, 0, "/", "", "");
+        }
+        let prepared = device.prepare(at);
+        let sent: Option<Submission> = prepared.submission.map(|bytes| cbor::from_slice(&bytes).unwrap());
+        let cell = sent.and_then(|sent| sent.contributions.iter().find(|one| one.metric == 90).map(|one| one.cell));
+        (cell, prepared.kept, prepared.sent)
+    };
+    let (cell, kept, _) = told(&["measurement", "prediction"], NOW, &[], true);
+    assert_eq!(cell, Some(0));
+    // In the same visit, a moment later, and before anything else happens.
+    let (cell, kept, sent) = told(&["measurement"], NOW + 5_000, &kept, false);
+    assert_eq!(cell, Some(1));
+    // The page after that takes back nothing, and the visit is the same.
+    assert_eq!(told(&["measurement"], NOW + 9_000, &kept, true).0, Some(1));
+    // The next visit has taken back nothing.
+    assert_eq!(told(&["measurement"], NOW + 7_200_000, &sent, true).0, Some(0));
+    // What is agreed to again is not taken back, and who agrees to nothing says nothing.
+    assert_eq!(told(&["measurement", "prediction"], NOW + 7_200_000, &sent, true).0, Some(0));
+    assert_eq!(told(&[], NOW + 7_200_000, &sent, true).0, None);
 }

@@ -64,6 +64,8 @@ pub enum EventKind {
     PageFeature,
     /// The pointer is somewhere else. `a`, `b`: x, y in CSS pixels. Asked for only where a policy uses what is made of it.
     PointerMove,
+    /// The visitor took back purposes and kept others. `a`: how many.
+    PurposeWithdrawn,
 }
 
 cbor_enum!(EventKind {
@@ -93,6 +95,7 @@ cbor_enum!(EventKind {
     Custom = 23,
     PageFeature = 24,
     PointerMove = 25,
+    PurposeWithdrawn = 26,
 });
 
 impl EventKind {
@@ -126,6 +129,7 @@ impl EventKind {
             Self::Custom => "custom",
             Self::PageFeature => "page_feature",
             Self::PointerMove => "pointer_move",
+            Self::PurposeWithdrawn => "purpose_withdrawn",
         }
     }
 

@@ -322,7 +322,7 @@ pub fn run(policy: &Path, models: Option<&Path>, from: &Path, month: &str, out: 
     blocks.extend(purposes(&policy, &said, &month));
     blocks.push(Block::Heading("What this does not tell".into()));
     blocks.push(Block::Text(
-        "How many visitors declined: those who do are not counted. Complaints, and what people think of all this: nobody asked here. Figures of \
+        "How many visitors declined, or took back all that they had agreed to: those who do are not counted. Complaints, and what people think of all this: nobody asked here. Figures of \
          models and experiments are of the newest windows, those before the month among them."
             .into(),
     ));
