@@ -73,7 +73,10 @@ fn what_has_lost_its_grip_is_learnt_again_and_shows_itself_in_shadow() {
     };
     let said = day(&folder, MODEL, &turned(2), 2);
     println!("{said}");
-    assert!(said.contains("it has lost its grip: AUC 0.") && said.contains("left to you: look at"), "{said}");
+    assert!(
+        said.contains("it has lost its grip: AUC 0.") && said.contains("left to you, for purchase-intent: look at"),
+        "{said}"
+    );
     let next = folder.path("models/purchase-intent-v2");
     let (old, new) = (load(&folder.path(MODEL).join("manifest.json")), load(&next.join("manifest.json")));
     let later = turned(3);

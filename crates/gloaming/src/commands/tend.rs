@@ -98,37 +98,40 @@ impl Tended<'_> {
     }
 }
 
-/// The policy's text with another manifest for a model, in shadow, and the next version; `None` where it is not written plainly.
-fn proposed(text: &str, id: &str, manifest: Option<&str>) -> Option<String> {
-    let key = |line: &str, key: &str| {
-        let rest = line.trim_start().strip_prefix(key)?;
-        rest.trim_start().strip_prefix('=').map(|value| value.trim().to_owned())
-    };
-    let lines: Vec<&str> = text.lines().collect();
-    let is_head = |line: &str| line.trim_start().starts_with('[');
-    let mut out: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-    let top = lines.iter().position(|line| is_head(line)).unwrap_or(lines.len());
-    let at = lines[..top].iter().position(|line| key(line, "version").is_some())?;
-    let version = key(lines[at], "version")?;
-    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+/// What the policy would have to say of a model: another manifest, in shadow; or the same again, signed anew.
+struct Proposal {
+    id: String,
+    manifest: Option<String>,
+}
+
+/// The value of `key` on a line of plain TOML.
+fn value<'l>(line: &'l str, key: &str) -> Option<&'l str> {
+    line.trim_start().strip_prefix(key)?.trim_start().strip_prefix('=').map(str::trim)
+}
+
+/// The policy's text with all of that and the next version; `None` where it is not written plainly.
+fn proposed(text: &str, proposals: &[Proposal]) -> Option<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let is_head = |line: &String| line.trim_start().starts_with('[');
+    let top = lines.iter().position(is_head).unwrap_or(lines.len());
+    let at = lines[..top].iter().position(|line| value(line, "version").is_some())?;
+    let digits: String = value(&lines[at], "version")?.chars().take_while(char::is_ascii_digit).collect();
     let next = digits.parse::<u32>().ok()?.checked_add(1)?;
-    out[at] = lines[at].replacen(&digits, &next.to_string(), 1);
-    let Some(manifest) = manifest else { return Some(out.join("\n") + "\n") };
-    let starts = (0..lines.len())
-        .filter(|at| lines[*at].trim() == "[[model]]" || lines[*at].trim_start().starts_with("[[model]] "));
-    for start in starts {
-        let end = (start + 1..lines.len()).find(|at| is_head(lines[*at])).unwrap_or(lines.len());
-        let place = |wanted: &str| (start + 1..end).find(|at| key(lines[*at], wanted).is_some());
-        let own =
-            place("id").and_then(|at| key(lines[at], "id")).is_some_and(|own| own.starts_with(&format!("\"{id}\"")));
-        if !own {
-            continue;
-        }
-        out[place("manifest")?] = format!("manifest = \"{manifest}\"");
-        out[place("state")?] = "state = \"shadow\"".to_owned();
-        return Some(out.join("\n") + "\n");
+    lines[at] = lines[at].replacen(&digits, &next.to_string(), 1);
+    for Proposal { id, manifest } in proposals {
+        let Some(manifest) = manifest else { continue };
+        let block = |start: &usize| {
+            let end = (start + 1..lines.len()).find(|at| is_head(&lines[*at])).unwrap_or(lines.len());
+            let place = |key: &str| (start + 1..end).find(|at| value(&lines[*at], key).is_some());
+            let own = value(&lines[place("id")?], "id")?.starts_with(&format!("\"{id}\""));
+            own.then(|| Some((place("manifest")?, place("state")?)))?
+        };
+        let heads = (0..lines.len()).filter(|at| lines[*at].trim_start().starts_with("[[model]]"));
+        let (at, state) = heads.collect::<Vec<_>>().iter().find_map(block)?;
+        lines[at] = format!("manifest = \"{manifest}\"");
+        lines[state] = "state = \"shadow\"".to_owned();
     }
-    None
+    Some(lines.join("\n") + "\n")
 }
 
 fn first(problems: Vec<Problem>) -> anyhow::Error {
@@ -137,8 +140,8 @@ fn first(problems: Vec<Problem>) -> anyhow::Error {
         .map_or_else(|| anyhow!("the policy"), |one| anyhow!("line {}: {}; {}", one.line, one.cause, one.remedy))
 }
 
-/// Learns a model again, by what the policy has counted for it; whether that was possible.
-fn again(tended: &Tended<'_>, policy: &Policy, paths: &Paths<'_>, out: &Path) -> Result<bool> {
+/// Learns a model again, by what the policy has counted for it; says so where that is nothing.
+fn again(tended: &Tended<'_>, policy: &Policy, paths: &Paths<'_>, out: &Path) -> Result<()> {
     let id = &tended.model.id;
     let counted = policy.metrics.iter().any(|metric| {
         metric.is_written_out() && metric.name.starts_with(&format!("{id}-by-")) && metric.outcome().is_some()
@@ -163,7 +166,7 @@ fn again(tended: &Tended<'_>, policy: &Policy, paths: &Paths<'_>, out: &Path) ->
             "  nothing is counted that it could be learnt from: add [[retrain]] with model = \"{id}\", or take it back"
         );
     }
-    Ok(counted)
+    Ok(())
 }
 
 fn learn(tended: &Tended<'_>, paths: &Paths<'_>, out: Option<&Path>) -> Result<()> {
@@ -178,20 +181,28 @@ fn learn(tended: &Tended<'_>, paths: &Paths<'_>, out: Option<&Path>) -> Result<(
 }
 
 /// Writes what the policy would say, for its owner to sign; and says what is left to people.
-fn propose(paths: &Paths<'_>, id: &str, manifest: Option<&str>) -> Result<()> {
-    let text = files::read_text(paths.policy)?;
+fn propose(paths: &Paths<'_>, text: &str, proposals: &[Proposal]) -> Result<()> {
     let next = paths.policy.with_file_name("policy.next.toml");
-    let Some(changed) = proposed(&text, id, manifest) else {
-        println!("  left to you: name its manifest in the policy, in shadow, and raise the version");
+    let ids: Vec<&str> = proposals.iter().map(|proposal| proposal.id.as_str()).collect();
+    let Some(changed) = proposed(text, proposals) else {
+        println!(
+            "left to you, for {}: name the next manifest in the policy, in shadow, and raise the version",
+            ids.join(", ")
+        );
         return Ok(());
     };
     files::replace(&next, changed.as_bytes()).with_context(|| next.display().to_string())?;
-    println!("  left to you: look at {}, `gloaming policy sign` it, and put it", next.display());
+    println!("left to you, for {}: look at {}, `gloaming policy sign` it, and put it", ids.join(", "), next.display());
     Ok(())
 }
 
-/// Looks after one model.
-fn tend(tended: &Tended<'_>, (policy, overview): (&Policy, &Overview), asked: &Asked, paths: &Paths<'_>) -> Result<()> {
+/// Looks after one model; the manifest that the policy should name next, where there is one.
+fn tend(
+    tended: &Tended<'_>,
+    (policy, overview): (&Policy, &Overview),
+    asked: &Asked,
+    paths: &Paths<'_>,
+) -> Result<Option<String>> {
     let (model, described) = (tended.model, tended.brought.model.manifest());
     let own = hash::hex(&tended.brought.hash());
     let (table, counted) = overview.scores_and_outcomes(described, &own, None)?;
@@ -210,20 +221,14 @@ fn tend(tended: &Tended<'_>, (policy, overview): (&Policy, &Overview), asked: &A
     );
     let (named, out) = tended.next();
     let found = tended.found(&told, asked);
-    if out.join("manifest.json").exists() {
+    let is_there = || out.join("manifest.json").exists();
+    if is_there() {
         println!("  {} lies there already, and waits for you", out.display());
-        return Ok(());
+        return Ok(Some(named));
     }
     match found {
-        Found::Lost => {
-            if again(tended, policy, paths, &out)? || out.join("manifest.json").exists() {
-                propose(paths, &model.id, Some(&named))?;
-            }
-        }
-        Found::Off => {
-            recalibrate::run(&tended.manifest, paths.from, None, &out)?;
-            propose(paths, &model.id, Some(&named))?;
-        }
+        Found::Lost => again(tended, policy, paths, &out)?,
+        Found::Off => recalibrate::run(&tended.manifest, paths.from, None, &out)?,
         Found::Holds if model.state == ModelState::Shadow => {
             let said: serde_json::Value = serde_json::from_slice(&tended.brought.manifest)?;
             if said["retrained"].is_object() || said["recalibrated"].is_object() {
@@ -236,21 +241,21 @@ fn tend(tended: &Tended<'_>, (policy, overview): (&Policy, &Overview), asked: &A
         }
         Found::Holds => {}
     }
-    Ok(())
+    Ok(is_there().then_some(named))
 }
 
-/// Takes the round of votes that is due, where one is.
-fn vote(tended: &Tended<'_>, policy: &Policy, overview: &Overview, paths: &Paths<'_>) -> Result<()> {
+/// Takes the round of votes that is due; whether there was one.
+fn vote(tended: &Tended<'_>, policy: &Policy, overview: &Overview, paths: &Paths<'_>) -> Result<bool> {
     let asks = |metric: &&gloaming_policy::Metric| metric.name == format!("{}-votes", tended.model.id);
-    let Some(metric) = policy.metrics.iter().find(asks) else { return Ok(()) };
+    let Some(metric) = policy.metrics.iter().find(asks) else { return Ok(false) };
     // When it has lost its grip the round was taken above, and the policy asks for it no more.
     let file = tended.manifest.with_file_name(files::LEARNING);
     let round = gloaming_policy::author::Learning::read(&files::read_text(&file)?).map_err(|why| anyhow!("{why}"))?;
     if round.name() != metric.of || !overview.metrics.iter().any(|counted| counted.of == metric.of) {
-        return Ok(());
+        return Ok(false);
     }
     learn(tended, paths, None)?;
-    propose(paths, &tended.model.id, None)
+    Ok(true)
 }
 
 /// Looks after all models of a policy.
@@ -270,18 +275,22 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
         auc: step.and_then(|step| step.auc),
         calibration_error: step.and_then(|step| step.calibration_error).unwrap_or(CALIBRATION),
     };
-    let mut wrong = 0;
+    let (mut wrong, mut proposals) = (0, Vec::new());
     for (model, (id, name)) in policy.models.iter().zip(named(&text).map_err(first)?.models) {
         // Kinds have no outcome that says whether they are right.
         if model.state == ModelState::Off || !model.kinds.is_empty() || model.id != id {
             continue;
         }
-        let tended = || -> Result<()> {
+        let mut tended = || -> Result<()> {
             let manifest = files::beside(&name, paths.policy, paths.models).map_err(|why| anyhow!(why))?;
             let tended = Tended { model, brought: Brought::load(&manifest)?, named: name.clone(), manifest };
             let looked = tend(&tended, (&policy, &overview), &asked, paths);
-            vote(&tended, &policy, &overview, paths)?;
-            looked
+            if vote(&tended, &policy, &overview, paths)? {
+                proposals.push(Proposal { id: id.clone(), manifest: None });
+            }
+            let manifest = looked?;
+            proposals.extend(manifest.map(|manifest| Proposal { id: id.clone(), manifest: Some(manifest) }));
+            Ok(())
         };
         if let Err(why) = tended() {
             println!("{id}: {why:#}");
@@ -291,7 +300,7 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     if wrong > 0 {
         println!("of {wrong} {} nothing could be said", if wrong == 1 { "model" } else { "models" });
     }
-    Ok(())
+    if proposals.is_empty() { Ok(()) } else { propose(paths, &text, &proposals) }
 }
 
 #[cfg(test)]
@@ -302,14 +311,23 @@ mod tests {
 
     #[test]
     fn a_policy_is_changed_where_it_has_to_be_and_nowhere_else() {
-        let next = proposed(TEXT, "two", Some("m/two-v2/manifest.json")).unwrap();
+        let of = |id: &str, manifest: Option<&str>| Proposal { id: id.into(), manifest: manifest.map(Into::into) };
+        let next = proposed(TEXT, &[of("two", Some("m/two-v2/manifest.json"))]).unwrap();
         let wanted = TEXT
             .replace("version = 7 ", "version = 8 ")
             .replace("state = \"experiment\" # tried", "state = \"shadow\"")
             .replace("m/two/", "m/two-v2/");
         assert_eq!(next, wanted);
-        assert_eq!(proposed(TEXT, "one", None).unwrap(), TEXT.replace("version = 7 ", "version = 8 "));
-        assert_eq!(proposed(TEXT, "three", Some("x")), None);
-        assert_eq!(proposed("site = \"a\"\n", "one", None), None);
+        // Several at once, and one version more.
+        let both = [
+            of("one", Some("models/one-v2/manifest.json")),
+            of("one", None),
+            of("two", Some("m/two-v2/manifest.json")),
+        ];
+        let wanted = wanted.replace("models/one/", "models/one-v2/").replace("state = \"live\"", "state = \"shadow\"");
+        assert_eq!(proposed(TEXT, &both).unwrap(), wanted);
+        assert_eq!(proposed(TEXT, &[of("one", None)]).unwrap(), TEXT.replace("version = 7 ", "version = 8 "));
+        assert_eq!(proposed(TEXT, &[of("three", Some("x"))]), None);
+        assert_eq!(proposed("site = \"a\"\n", &[of("one", None)]), None);
     }
 }
