@@ -94,6 +94,24 @@ async fn a_phone_that_hides_the_page_has_said_goodbye() {
     stage.demo.stop().await;
 }
 
+/// A tab behind another has said nothing yet; closed there, it says what it had prepared when it was hidden.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tab_that_is_closed_while_it_is_hidden_has_told_its_visit() {
+    let (stage, _profile, page) = scene(Setting::default()).await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    linger(&page).await.unwrap();
+    page.eval("Object.defineProperty(document, 'hidden', { get: () => true, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); true")
+        .await
+        .unwrap();
+    settle().await;
+    assert_eq!(stage.wire.submissions().len(), 0, "with a mouse a hidden tab is often shown again");
+    page.leave().await.unwrap();
+    settle().await;
+    assert_eq!(stage.wire.submissions().len(), 1);
+    stage.demo.stop().await;
+}
+
 /// Blocks an address for a tab, so that fetching it fails.
 async fn block(page: &Page, what: &str) {
     page.call("Network.setBlockedURLs", json!({ "urls": [what] })).await.unwrap();

@@ -24,7 +24,7 @@
   const bytes = (text) => Uint8Array.from(text, (c) => c.charCodeAt())
   const stored = () => JSON.parse(localStorage[name] || '{}')
   // What earlier pages did not get to hand over comes before what happens here.
-  const load = () => (unread = [(record = stored()).x || []])
+  const load = () => (unread = [(record = stored(ready = 0)).x || []])
   const save = () => {
     record.r = now()
     try { return localStorage[name] = JSON.stringify(record) } catch {}
@@ -75,7 +75,7 @@
       if (clicked != (clicked = hit || at)) seen++
       add(4, event.x, event.y, seen, hit && [hit.localName, hit.type, hit.isContentEditable, hit.href] + '')
       lastClick = now()
-      observer.observe(d, { subtree: 1, childList: 1, characterData: 1, attributes: 1 })
+      observer.observe(d, { subtree: 1, attributes: 1, childList: 1, characterData: 1 })
     })
     on(d, 'selectionchange', () => getSelection() + '' && alive(2))
     on(d, 'scroll', () => alive(4))
@@ -89,10 +89,10 @@
     on(d, 'copy', () => add(13))
     on(d, 'mouseout', (event) => !event.relatedTarget && event.y < 1 && add(14))
     const observed = new PerformanceObserver((list) => list.getEntries().map((entry) =>
-      add(entry.entryType, entry.startTime, entry.responseStart || entry.value || entry.duration, entry.hadRecentInput || entry.interactionId || entry.name)))
-    ;'largest-contentful-paint layout-shift event paint navigation'.split(' ').map((type) => observed.observe({ type, durationThreshold: 40, buffered: 1 }))
+      add(entry.entryType, entry.startTime, entry.value || entry.responseStart || entry.duration, entry.hadRecentInput || entry.interactionId || entry.name)))
+    ;'largest-contentful-paint layout-shift event paint navigation'.split(' ').map((type) => observed.observe({ buffered: 1, type, durationThreshold: 40 }))
     // Only where something is made of the pointer's moves that was agreed to; they wait nowhere and are never stored.
-    on(d, 'mousemove', (event) => ready.m && worker.postMessage([now(), event.x, event.y]))
+    on(d, 'mousemove', (event) => worker && ready.m && worker.postMessage([now(), event.x, event.y]))
     setInterval(engaged, 1e3)
     // Whether the person goes on within the site decides whether a visit ends when the page is hidden.
     on(w.navigation || d, 'navigate click', (event) => {
@@ -120,8 +120,11 @@
     record.s = sends ? sent : kept
     unread = [record.x = [...unread, entries].flat()]
     entries = []
-    // Nobody is left to be told of a failure.
-    if (save() && sends) fetch(base + 'v1/contributions', { method: 'POST', body, keepalive: 1, ...quiet }).catch(now)
+    if (save() && sends) {
+      ready = 0
+      // Nobody is left to be told of a failure.
+      fetch(base + 'v1/contributions', { method: 'POST', body, keepalive: 1, ...quiet }).catch(now)
+    }
   }
   const stop = (final) => {
     engaged()
@@ -130,8 +133,8 @@
     end()
   }
   const end = () => {
+    // What was prepared stays: a tab that is hidden may be closed next.
     worker &&= release(worker.terminate())
-    ready = 0
     // Whoever still waits for an answer gets none.
     asked.splice(0).map((answer) => answer())
   }
@@ -181,7 +184,7 @@
       else forget('refused')
       // What was prepared was agreed to by another answer; from here on the record is this tab's.
       posts++
-      record = { ...stored(), t: now(), d: given.length, p: given, v: notice.version }
+      record = { ...stored(ready = 0), t: now(), d: given.length, p: given, v: notice.version }
       save()
       // Only now may a tab that waits read the record.
       end()
@@ -214,7 +217,7 @@
   const begin = async () => {
     if (d.prerendering) await new Promise((go) => on(d, 'prerenderingchange', go))
     if (top != w) off('frame')
-    else if (n.webdriver || /headless|bot|crawl|spider/i.test(n.userAgent)) off('bot')
+    else if (n.webdriver || /crawl|bot|spider|headless/i.test(n.userAgent)) off('bot')
     else {
       try {
         load()

@@ -174,7 +174,9 @@ impl Device {
     fn taken_back(&mut self, before: &[String]) {
         let gone =
             self.policy.purposes.iter().zip(&self.granted).filter(|(p, granted)| !**granted && before.contains(&p.id));
-        if let Some(gone) = u32::try_from(gone.count()).ok().filter(|gone| *gone > 0) {
+        // Where no visit runs there is none to tell of it.
+        let runs = self.tracker.session_started_ms().is_some();
+        if let Some(gone) = u32::try_from(gone.count()).ok().filter(|gone| *gone > 0 && runs) {
             // At the time of what happened last: it belongs to the visit in which it was said.
             self.tracker.push(Event { at_ms: 0, kind: EventKind::PurposeWithdrawn, a: gone, b: 0, c: 0 });
         }

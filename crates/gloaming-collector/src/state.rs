@@ -10,7 +10,7 @@ const LEDGER: usize = 200;
 
 /// What a line of the ledger says in words, as it was when it was sent: the policy that it was said under may be gone when a
 /// person reads it, and another may call the same number something else.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Words {
     pub(crate) name: String,
     pub(crate) label: String,
@@ -79,16 +79,18 @@ struct Wordless {
 cbor_record!(Wordless { at_ms, metric, window, cell, value });
 
 fn encode_ledger(lines: &[Line], writer: &mut Writer) {
-    let mut all: Vec<&Words> = lines.iter().map(|line| &line.words).collect();
-    all.sort_unstable();
-    all.dedup();
-    let stored = lines.iter().map(|line| {
+    // Some dozens differ, so that looking through them takes less than sorting would in bytes and time.
+    let mut all: Vec<&Words> = Vec::new();
+    let mut stored = Vec::with_capacity(lines.len());
+    for line in lines {
         let Line { at_ms, metric, window, cell, value, .. } = *line;
-        // Among all of them it is.
-        let words = all.binary_search(&&line.words).unwrap_or(0) as u32;
-        Stored { at_ms, metric, window, cell, value, words }
-    });
-    let stored: Vec<Stored> = stored.collect();
+        let known = all.iter().position(|words| *words == &line.words);
+        let words = known.unwrap_or_else(|| {
+            all.push(&line.words);
+            all.len() - 1
+        });
+        stored.push(Stored { at_ms, metric, window, cell, value, words: words as u32 });
+    }
     all.into_iter().cloned().collect::<Vec<_>>().encode(writer);
     stored.encode(writer);
 }
@@ -107,12 +109,13 @@ fn decode_ledger(reader: &mut Reader<'_>) -> Result<Vec<Line>, Error> {
 pub(crate) struct Known {
     /// The experiment's name.
     pub(crate) experiment: String,
-    /// The bin of it, and how many there were.
+    /// The bin of it.
     pub(crate) bin: u32,
-    pub(crate) bins: u32,
+    /// Among which bins: a hash of the axis.
+    pub(crate) of: u64,
 }
 
-cbor_record!(Known { experiment, bin, bins });
+cbor_record!(Known { experiment, bin, of });
 
 /// What models made of one session, and which arms it met.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,7 +270,7 @@ mod tests {
             sent_metrics: vec![1],
             ledger: (0..100).map(|at| line(at, words(if at % 2 == 0 { "even" } else { "odd" }))).collect(),
             made: Vec::new(),
-            known: vec![Known { experiment: "hint".into(), bin: 1, bins: 3 }],
+            known: vec![Known { experiment: "hint".into(), bin: 1, of: 3 }],
             lot: Some([4; 32]),
         };
         let bytes = cbor::to_vec(&state);

@@ -61,6 +61,12 @@ fn what_has_lost_its_grip_is_learnt_again_and_shows_itself_in_shadow() {
     println!("{said}");
     assert!(said.contains("it holds what it has to: 0.6") && said.contains("was shown of it"), "{said}");
     assert!(!folder.path("policy.next.toml").exists());
+    // Nor is a version that lies there, and that its owner does not want.
+    fs::create_dir_all(folder.path("models/purchase-intent-v2")).unwrap();
+    fs::copy(folder.path(MODEL).join("manifest.json"), folder.path("models/purchase-intent-v2/manifest.json")).unwrap();
+    folder.says(&TEND);
+    assert!(!folder.path("policy.next.toml").exists());
+    fs::remove_dir_all(folder.path("models/purchase-intent-v2")).unwrap();
     // People who do the reverse of what it goes by.
     let turned = |seed| -> Vec<Visit> {
         visits(6_000, seed)
@@ -110,8 +116,12 @@ fn scores_that_do_not_come_true_are_put_right() {
     assert!(said.contains("purchase-intent version 2: slope"), "{said}");
     let text = fs::read_to_string(folder.path("policy.next.toml")).unwrap();
     assert!(text.contains("version = 2 ") && text.contains("purchase-intent-v2"), "{text}");
-    // Where the order is lost, and nothing was counted to learn from, that is said, and nothing is made of it.
+    // Where the order is lost, and nothing was counted to learn from, that is said, and nothing is made of it. What was shown of
+    // another model is no measure.
     let folder = site("");
+    fs::create_dir_all(folder.path(MODEL).join("evidence")).unwrap();
+    let other = visits::MANIFEST.replace("purchase-intent/manifest.json", "pointer-bot/evidence/held-out.json");
+    fs::copy(other, folder.path(MODEL).join("evidence/held-out.json")).unwrap();
     let turned: Vec<Visit> = as_told(6_000, 5, 1.0)
         .into_iter()
         .map(|(row, bought)| {
@@ -127,10 +137,21 @@ fn scores_that_do_not_come_true_are_put_right() {
     fs::write(folder.path("overview.json"), "{\"site\":\"shop.example\",\"metrics\":[]}").unwrap();
     let said = folder.says(&TEND);
     assert!(
-        said.contains("shop.example counts nothing of `score:purchase-intent`")
+        said.contains("shop.example counts nothing called `purchase-calibration` of `score:purchase-intent`")
             && said.contains("of 1 model nothing could be said"),
         "{said}"
     );
     says_policy(&folder, "nonsense");
     assert!(folder.refuses(&TEND).contains("policy.toml:"));
+}
+
+/// What a model is to tell has to be said where an author counts its score with several outcomes.
+#[test]
+fn a_model_is_judged_by_its_own_outcome() {
+    let other = "[[metric]]\nid = 30\nname = \"intent-and-bounce\"\nof = [\"score:purchase-intent\", \"outcome:purchase@1\"]\njoint = [20, 2]\n\
+        purpose = \"prediction\"\ntier = \"edge\"\nwindow = \"week\"\nrho = 0.02\nper_day = 1\nk = 100\n";
+    let folder = site(other);
+    let said = day(&folder, MODEL, &visits(6_000, 1), 1);
+    assert!(said.contains("intent-and-bounce and purchase-calibration join its score with outcomes"), "{said}");
+    assert!(!folder.path("policy.next.toml").exists());
 }

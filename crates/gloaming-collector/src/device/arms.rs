@@ -1,7 +1,8 @@
 //! Which arms of experiments a device is in, and what was known of it when it first met them.
 
 use gloaming_behavior::NONE;
-use gloaming_policy::{Beside, Experiment};
+use gloaming_policy::{Axis, Beside, Experiment};
+use gloaming_signal::{cbor, hash};
 
 use super::Device;
 use crate::state::Known;
@@ -41,31 +42,30 @@ impl Device {
     /// Keeps what is known of this device as it meets an experiment for the first time, where its goal is adjusted by that: what comes
     /// later may be the arm's doing.
     fn remember_before(&mut self, index: usize) {
-        let Some(experiment) =
-            self.policy.experiments.get(index).filter(|e| e.beside.as_ref().is_some_and(|b| b.before))
-        else {
-            return;
-        };
-        let Some([_, axis, _]) = self.policy.metric(experiment.goal).map(|metric| metric.axes.as_slice()) else {
-            return;
-        };
-        let bins = axis.labels.len() as u32;
-        if self.known.iter().any(|known| known.experiment == experiment.id && known.bins == bins) {
+        let Some(experiment) = self.policy.experiments.get(index) else { return };
+        let Some((axis, of)) = self.adjusted_by(experiment) else { return };
+        if self.known.iter().any(|known| known.experiment == experiment.id && known.of == of) {
             return;
         }
         let Some(bin) = axis.bin(&self.tracker.features(false), Beside::default()) else { return };
         let experiment = experiment.id.clone();
         self.known.retain(|known| known.experiment != experiment);
-        self.known.push(Known { experiment, bin, bins });
+        self.known.push(Known { experiment, bin, of });
+    }
+
+    /// What an experiment's goal is adjusted by, and a number for that very axis: other edges make other bins.
+    fn adjusted_by(&self, experiment: &Experiment) -> Option<(&Axis, u64)> {
+        experiment.beside.as_ref().filter(|beside| beside.before)?;
+        let [_, axis, _] = self.policy.metric(experiment.goal)?.axes.as_slice() else { return None };
+        Some((axis, hash::fnv1a(&cbor::to_vec(axis))))
     }
 
     /// What was known before, by experiment, where that is asked for.
     pub(super) fn before(&self) -> Vec<u32> {
         let known = |experiment: &Experiment| {
-            let known = self.known.iter().find(|known| known.experiment == experiment.id);
-            let wanted = experiment.beside.as_ref().is_some_and(|beside| beside.before);
-            known.filter(|_| wanted).map_or(NONE, |known| known.bin)
+            let (_, of) = self.adjusted_by(experiment)?;
+            self.known.iter().find(|known| known.experiment == experiment.id && known.of == of).map(|known| known.bin)
         };
-        self.policy.experiments.iter().map(known).collect()
+        self.policy.experiments.iter().map(|experiment| known(experiment).unwrap_or(NONE)).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use gloaming_model::Model;
-use gloaming_model::evaluate::{Estimate, Gaps, gaps, performance};
+use gloaming_model::evaluate::{Estimate, EvaluateError, Gaps, gaps, performance};
 use gloaming_policy::author::date_of;
 use gloaming_policy::gate::{
     Attribute, Calibration, Fairness, Group, HeldOut, Interval, Parity, Point, Rows, Runtime, Said, SplitBy, Statement,
@@ -226,7 +226,15 @@ fn curve(model: &Model, column: &str, parts: &BTreeMap<String, Table>, seed: u64
             println!("  nothing can be told where {column} is {value}: all of its {rows} rows have one outcome");
             continue;
         }
-        let found = performance(&scores(model, part)?, &part.outcomes, &model.manifest().score_edges, seed)?;
+        let found = match performance(&scores(model, part)?, &part.outcomes, &model.manifest().score_edges, seed) {
+            Ok(found) => found,
+            // Few come as far as the last pages.
+            Err(why @ (EvaluateError::Rows(..) | EvaluateError::Outcomes(..))) => {
+                println!("  nothing can be told where {column} is {value}: {why}");
+                continue;
+            }
+            Err(why) => return Err(why.into()),
+        };
         let (rows, positives, auc) = (found.rows as u64, found.positives as u64, interval(found.auc));
         points.push((value.parse::<u64>().ok(), Point { at: format!("{column} {value}"), rows, positives, auc }));
     }

@@ -64,17 +64,23 @@ impl Tended<'_> {
         let folder = format!("{id}-v{version}");
         let above = Path::new(&self.named).parent().and_then(Path::parent).unwrap_or(Path::new(""));
         let named = above.join(&folder).join("manifest.json");
-        let beside = self.manifest.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+        // Where the folder lies that the policy's names begin in.
+        let depth = Path::new(&self.named).components().count();
+        let root = self.manifest.ancestors().nth(depth).unwrap_or(Path::new("."));
+        let out = root.join(&named);
         // Policies are written with slashes everywhere.
-        (named.to_string_lossy().replace('\\', "/"), beside.join(folder))
+        (named.to_string_lossy().replace('\\', "/"), out.parent().unwrap_or(root).to_path_buf())
     }
 
     /// The lower end of what was shown of it: what lies beside its manifest, else what the gate asks for.
     fn shown(&self, asked: &Asked) -> (f64, &'static str) {
         let path = self.manifest.with_file_name("evidence").join("held-out.json");
         let statement = files::read(&path).ok().and_then(|bytes| Statement::read(&bytes).ok());
-        match statement.map(|statement| statement.said) {
-            Some(Said::HeldOut(shown)) => (shown.worst().1.low, "was shown of it"),
+        let (id, own) = (&self.model.id, self.brought.hash());
+        let of_it = statement.filter(|s| s.model() == id && s.manifest() == hash::hex(&own));
+        match of_it.map(|statement| statement.said) {
+            // What holds at a page holds of no other moment, and devices tell of the last.
+            Some(Said::HeldOut(shown)) if shown.curve.is_empty() => (shown.worst().1.low, "was shown of it"),
             _ => asked.auc.map_or((CHANCE, "chance has"), |auc| (auc, "the gate asks for")),
         }
     }
@@ -193,6 +199,36 @@ fn propose(paths: &Paths<'_>, text: &str, proposals: &[Proposal]) -> Result<()> 
     };
     files::replace(&next, changed.as_bytes()).with_context(|| next.display().to_string())?;
     println!("left to you, for {}: look at {}, `gloaming policy sign` it, and put it", ids.join(", "), next.display());
+    // What the text as a whole makes of that only its owner can settle: an experiment on a model that now is in shadow.
+    if let Err(problems) = files::compile_policy(&next, paths.models) {
+        println!("before it can be signed:\n{problems:#}");
+    }
+    Ok(())
+}
+
+/// The metric that joins a model's score with what it is to tell: the monitor's; else the only one with an outcome.
+fn outcomes_of<'p>(policy: &'p Policy, tended: &Tended<'_>) -> Result<&'p str> {
+    let id = &tended.model.id;
+    let of_it = |metric: &&gloaming_policy::Metric| {
+        metric.of.starts_with(&format!("score:{id}, outcome:")) && metric.axes.len() == 2 && metric.outcome().is_some()
+    };
+    let all: Vec<&str> = policy.metrics.iter().filter(of_it).map(|metric| metric.name.as_str()).collect();
+    let own = format!("{id}-outcomes");
+    match all.as_slice() {
+        [] => bail!("nothing joins its score with an outcome: give it a [[monitor]] with `outcome`"),
+        [one] => Ok(one),
+        many => many.iter().copied().find(|name| *name == own).ok_or_else(|| {
+            anyhow!("{} join its score with outcomes, and which it is to tell is not said: give it a [[monitor]] with `outcome`", many.join(" and "))
+        }),
+    }
+}
+
+/// A version that goes on being learnt has what it goes on from beside it.
+fn keep_learning(tended: &Tended<'_>, out: &Path) -> Result<()> {
+    let file = tended.manifest.with_file_name(files::LEARNING);
+    if file.exists() {
+        files::replace(&out.join(files::LEARNING), &files::read(&file)?).with_context(|| out.display().to_string())?;
+    }
     Ok(())
 }
 
@@ -205,7 +241,8 @@ fn tend(
 ) -> Result<Option<String>> {
     let (model, described) = (tended.model, tended.brought.model.manifest());
     let own = hash::hex(&tended.brought.hash());
-    let (table, counted) = overview.scores_and_outcomes(described, &own, None)?;
+    let metric = outcomes_of(policy, tended)?;
+    let (table, counted) = overview.scores_and_outcomes(described, &own, Some(metric))?;
     let told = performance(&table)?;
     println!(
         "{} version {}: AUC {:.4} [{:.4}, {:.4}], calibration error {:.4} [{:.4}, {:.4}], of {}",
@@ -222,17 +259,24 @@ fn tend(
     let (named, out) = tended.next();
     let found = tended.found(&told, asked);
     let is_there = || out.join("manifest.json").exists();
-    if is_there() {
-        println!("  {} lies there already, and waits for you", out.display());
-        return Ok(Some(named));
-    }
     match found {
+        // What lies there and is not wanted any more is its owner's to keep or to take away.
+        Found::Lost | Found::Off if is_there() => println!("  {} lies there already, and waits for you", out.display()),
         Found::Lost => again(tended, policy, paths, &out)?,
-        Found::Off => recalibrate::run(&tended.manifest, paths.from, None, &out)?,
+        Found::Off => {
+            recalibrate::run(&tended.manifest, paths.from, Some(metric), &out)?;
+            keep_learning(tended, &out)?;
+        }
         Found::Holds if model.state == ModelState::Shadow => {
             let said: serde_json::Value = serde_json::from_slice(&tended.brought.manifest)?;
             if said["retrained"].is_object() || said["recalibrated"].is_object() {
-                devices::released(&tended.manifest, paths.from, None, "", &tended.manifest.with_file_name("evidence"))?;
+                devices::released(
+                    &tended.manifest,
+                    paths.from,
+                    Some(metric),
+                    "",
+                    &tended.manifest.with_file_name("evidence"),
+                )?;
                 println!(
                     "  left to you: `gloaming model evidence` signs what it has shown, and `gloaming model promote {}` tells what is missing",
                     model.id
@@ -241,7 +285,7 @@ fn tend(
         }
         Found::Holds => {}
     }
-    Ok(is_there().then_some(named))
+    Ok(Some(named).filter(|_| !matches!(found, Found::Holds) && is_there()))
 }
 
 /// Takes the round of votes that is due; whether there was one.
@@ -285,8 +329,17 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
             let manifest = files::beside(&name, paths.policy, paths.models).map_err(|why| anyhow!(why))?;
             let tended = Tended { model, brought: Brought::load(&manifest)?, named: name.clone(), manifest };
             let looked = tend(&tended, (&policy, &overview), &asked, paths);
-            if vote(&tended, &policy, &overview, paths)? {
+            let voted = vote(&tended, &policy, &overview, paths);
+            if matches!(voted, Ok(true)) {
                 proposals.push(Proposal { id: id.clone(), manifest: None });
+                let (_, out) = tended.next();
+                if out.exists() {
+                    keep_learning(&tended, &out)?;
+                }
+            }
+            // One that goes wrong takes nothing from the other.
+            if let (Err(why), true) = (&voted, looked.is_ok()) {
+                println!("{id}: {why:#}");
             }
             let manifest = looked?;
             proposals.extend(manifest.map(|manifest| Proposal { id: id.clone(), manifest: Some(manifest) }));
