@@ -19,6 +19,7 @@ use crate::store::{ReleaseRow, Store, StoreError};
 use crate::watch::{Figure, Windows};
 
 mod counted;
+mod groups;
 
 use counted::{Counted, YES_OR_NO, of_goal};
 
@@ -332,6 +333,10 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
     }
     for rail in &experiment.guardrails {
         let name = of(rail.metric);
+        if let Some(metric) = policy.metric(rail.metric).filter(|metric| metric.axes.len() == 3) {
+            groups::judge(&mut view, (experiment, *rail, metric), counted.get(&rail.metric));
+            continue;
+        }
         let judged = read(rail.metric, (stats::Metric::Proportion, YES_OR_NO.to_vec())).and_then(|counted| {
             let arms = counted.arms().map_err(|error| error.to_string())?;
             rails(experiment, *rail, &name, &arms).map_err(|error| error.to_string())

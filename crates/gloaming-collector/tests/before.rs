@@ -1,4 +1,5 @@
-//! What a device knows from before: what a goal is adjusted by, as it was when the experiment was first met; and what was agreed to.
+//! What a device knows from before: what a goal is adjusted by, as it was when the experiment was first met; what was agreed to; and what a person says of
+//! themselves, which is counted by arm where that was agreed to as well.
 #![allow(clippy::unwrap_used)]
 
 use gloaming_collector::device::{Device, Setup};
@@ -116,4 +117,46 @@ fn purposes_that_are_taken_back_are_counted_under_those_that_stay() {
     // What is agreed to again is not taken back, and who agrees to nothing says nothing.
     assert_eq!(told(&["measurement", "prediction"], NOW + 7_200_000, &sent, true).0, Some(0));
     assert_eq!(told(&[], NOW + 7_200_000, &sent, true).0, None);
+}
+
+#[test]
+fn arms_are_counted_by_group_where_both_were_agreed_to() {
+    let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap().replacen(
+        "rho_per_device_day = 0.25",
+        "rho_per_device_day = 1.0",
+        1,
+    ) + "\n[[purpose]]\nid = \"fairness\"\ntext.en = \"Compare how groups fare.\"\n
+[[attribute]]\nid = \"age-band\"\nvalues = [\"under-30\", \"30-59\", \"60-plus\"]\npurpose = \"fairness\"\n
+[[experiment]]\nid = \"hint\"\narms = [\"as-is\", \"hint\"]\npurpose = \"measurement\"\ntraffic = 1.0\n\
+         goal = \"outcome:purchase@1\"\nbefore = { of = \"feature:purchase-days@1\", edges = [1, 3] }\n\
+         guardrails = [{ of = \"outcome:purchase@1\", by = \"age-band\", permitted = 0.05 }]\n\
+         window = \"day\"\nrho = 0.02\nk = 50\n";
+    let policy = compile(&text, 20_781, &|_| Ok(ManifestFacts::stand_in("purchase-intent", &["pages@1"]))).unwrap();
+    let rail = policy.experiments[0].guardrails[0].metric;
+    let told = |purposes: &[&str], says: Option<&str>, meets: bool| {
+        let setup = Setup {
+            purposes: purposes.iter().map(ToString::to_string).collect(),
+            host: "app.example".into(),
+            now_ms: NOW as f64,
+            ..Setup::default()
+        };
+        let mut device = Device::new(&policy.to_bytes(), setup, &[], &[7; 32]).unwrap();
+        device.page(NOW, 0, "/", "", "");
+        if meets {
+            device.custom(NOW + 1, "exposure:hint");
+        }
+        if let Some(word) = says {
+            device.feature(NOW + 2, "age-band", |feature| feature.word(word));
+        }
+        device.push(NOW + 3, EventKind::Purchase.number().into(), 6_400, 0, 0);
+        let sent = device.prepare(NOW).submission.map(|bytes| cbor::from_slice::<Submission>(&bytes).unwrap());
+        sent.and_then(|sent| sent.contributions.iter().find(|one| one.metric == rail).map(|one| one.cell % 6))
+    };
+    // Of the third group, and bought: what was known before is another count's business.
+    assert_eq!(told(&["measurement", "fairness"], Some("60-plus"), true), Some(5));
+    assert_eq!(told(&["measurement", "fairness"], Some("under-30"), true), Some(1));
+    assert_eq!(told(&["measurement", "fairness"], None, true), None, "nobody is put into a group");
+    assert_eq!(told(&["measurement", "fairness"], Some("60-plus"), false), None);
+    assert_eq!(told(&["measurement"], Some("60-plus"), true), None);
+    assert_eq!(told(&["fairness"], Some("60-plus"), true), None);
 }

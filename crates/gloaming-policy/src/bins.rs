@@ -133,7 +133,11 @@ impl Metric {
 
     /// The bin of what was known before, where this counts the goal of an experiment that is adjusted by it.
     fn known(&self, beside: Beside<'_>) -> u32 {
-        let [Axis { source: Source::Arm(experiment), .. }, axis, _] = self.axes.as_slice() else { return NONE };
+        let [Axis { source: Source::Arm(experiment), .. }, axis @ Axis { source: Source::Feature(_), .. }, _] =
+            self.axes.as_slice()
+        else {
+            return NONE;
+        };
         let known = beside.before.get(*experiment as usize).copied().unwrap_or(NONE);
         if (known as usize) < axis.labels.len() { known } else { NONE }
     }

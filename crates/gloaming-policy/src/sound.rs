@@ -100,7 +100,13 @@ impl Policy {
         let counts = |id: u32, place: usize| {
             self.metric(id).is_some_and(|m| {
                 let arm = m.axes.first().filter(|axis| axis.source == Source::Arm(place as u32));
-                arm.is_some() && m.axes.get(1).is_some_and(|axis| axis.labels.len() == 2)
+                // Alone, or by what visitors say of themselves.
+                let by = match m.axes.as_slice() {
+                    [_, _] => true,
+                    [_, groups, _] => matches!(groups.source, Source::Page(_)),
+                    _ => false,
+                };
+                arm.is_some() && by && m.axes.last().is_some_and(|axis| axis.labels.len() == 2)
             })
         };
         // Every cell of the goal is of an arm, and stands for something.

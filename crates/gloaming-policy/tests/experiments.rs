@@ -225,3 +225,43 @@ purpose = "measurement"
     assert_eq!(metric.axes[1].bins, Bins::Map(vec![1, 0, 0]));
     assert_eq!(metric.labels(), ["as-is | no", "as-is | yes", "hint | no", "hint | yes"]);
 }
+
+/// What an arm does must be the same for all who say of themselves which group they are of, and agreed to be compared.
+#[test]
+fn a_guardrail_may_compare_groups() {
+    let asked = r#"
+[[purpose]]
+id = "fairness"
+text.en = "Compare how groups fare."
+
+[[attribute]]
+id = "age-band"
+values = ["under-30", "30-59", "60-plus"]
+purpose = "fairness"
+"#;
+    let by = HINT.replace(
+        "    \"feature:errors@1\",",
+        "    { of = \"outcome:purchase@1\", by = \"age-band\", permitted = 0.05 },",
+    );
+    let policy = compiled(&(asked.to_owned() + &by));
+    let rail = policy.experiments[0].guardrails.last().unwrap();
+    let metric = policy.metric(rail.metric).unwrap();
+    assert_eq!(metric.name, "hint-by-purchase-by-age-band");
+    assert_eq!(metric.of, "arm:hint, page:age-band, outcome:purchase@1");
+    assert_eq!((metric.axes.len(), metric.cells(), rail.permitted), (3, 12, 50_000));
+    assert_eq!(policy.purposes[metric.purpose as usize].id, "fairness");
+    assert_eq!(Policy::from_bytes(&policy.to_bytes()).unwrap(), policy);
+    // Whoever is in an arm without having said a group is in none of its cells, and so is who said one and is in none.
+    assert_eq!(metric.labels()[1], "as-is | under-30 | yes");
+    let all = problems(&(asked.to_owned() + &by.replace("\"age-band\"", "\"age-bend\"")));
+    assert!(all.contains("there is no attribute `age-bend`") && all.contains("age-band"), "{all}");
+    let all = problems(&(asked.to_owned() + HINT));
+    assert!(
+        all.contains("visitors are asked for `age-band`, and nothing is done with it")
+            && all.contains("a guardrail with by"),
+        "{all}"
+    );
+    // What is no attribute is no group to compare by.
+    let all = problems(&by.replace("\"age-band\"", "\"cart-value\""));
+    assert!(all.contains("there is no attribute `cart-value`"), "{all}");
+}

@@ -28,12 +28,14 @@ struct Measure {
     of: String,
     axis: Axis,
     permitted: u32,
+    /// The attribute whose groups an arm must treat alike in it: index into the page features.
+    by: Option<u32>,
 }
 
 /// Adds all `[[experiment]]`, and the metrics that count them, to the policy.
-pub(super) fn experiments(root: &Table<'_>, policy: &mut Policy) {
+pub(super) fn experiments(root: &Table<'_>, attributes_from: usize, policy: &mut Policy) {
     for table in root.tables("experiment") {
-        let found = experiment(&table, policy);
+        let found = experiment(&table, attributes_from, policy);
         table.finish();
         let Some(found) = found else { continue };
         if policy.experiments.len() == limits::EXPERIMENTS {
@@ -183,7 +185,7 @@ fn measure(value: &Value<'_>, policy: &Policy) -> Option<Measure> {
     };
     let source = metric::source_of(value, &of, policy)?;
     let get = |key| table.as_ref().and_then(|table| table.get(key));
-    let (is, at_least) = (get("is"), get("at_least").and_then(|value| value.number()));
+    let (is, at_least, _) = (get("is"), get("at_least").and_then(|value| value.number()), get("by"));
     let permitted = get("permitted").map_or(Some(WHOLE / 100), |value| share(&value));
     if let Some(table) = &table {
         table.finish();
@@ -228,7 +230,22 @@ fn measure(value: &Value<'_>, policy: &Policy) -> Option<Measure> {
         Bins::Map(words.iter().map(|word| u32::from(wanted.contains(word))).collect())
     };
     let axis = Axis { source, bins, labels: ["no", "yes"].map(str::to_owned).to_vec() };
-    Some(Measure { what, of: told, axis, permitted: permitted? })
+    Some(Measure { what, of: told, axis, permitted: permitted?, by: None })
+}
+
+/// What must not get worse; or, `by` an attribute, what an arm must not change more for one group than for another.
+fn rail(value: &Value<'_>, attributes_from: usize, policy: &Policy) -> Option<Measure> {
+    let by = value.is_table().then(|| value.table()).flatten().and_then(|table| table.get("by"));
+    let Some(by) = by else { return measure(value, policy) };
+    let name = by.text()?;
+    let attributes = || policy.page_features.iter().enumerate().skip(attributes_from);
+    let Some((place, _)) = attributes().find(|(_, attribute)| attribute.id == name) else {
+        let remedy =
+            meant(&name, attributes().map(|(_, attribute)| attribute.id.as_str()), "declare it as an [[attribute]]");
+        by.problem(format!("there is no attribute `{name}`"), remedy);
+        return None;
+    };
+    Some(Measure { by: u32::try_from(place).ok(), ..measure(value, policy)? })
 }
 
 /// What is to change, and what each of its bins stands for where it is an amount.
@@ -240,7 +257,7 @@ fn goal(value: &Value<'_>, policy: &Policy) -> Option<(Measure, Vec<i64>)> {
     let Amount { of, axis, worth } = amount(value, policy, true)?;
     let what = of.split_once(':').map_or(of.as_str(), |(_, name)| name).replace('@', "-");
     let what = what.strip_suffix("-1").unwrap_or(&what).to_owned();
-    Some((Measure { what, of, axis, permitted: 0 }, worth))
+    Some((Measure { what, of, axis, permitted: 0, by: None }, worth))
 }
 
 /// The smallest change that matters, in the goal's unit, as millionths.
@@ -268,7 +285,7 @@ fn is_number(source: Source, policy: &Policy) -> bool {
     }
 }
 
-fn experiment(table: &Table<'_>, policy: &mut Policy) -> Option<Experiment> {
+fn experiment(table: &Table<'_>, attributes_from: usize, policy: &mut Policy) -> Option<Experiment> {
     let id = need_name(table, "id");
     let (arms, slice, purpose) = (arms(table), slice(table), purpose_of(table, &policy.purposes));
     let layer = table.get("layer").and_then(|value| value.text()).unwrap_or_else(|| id.clone());
@@ -296,7 +313,7 @@ fn experiment(table: &Table<'_>, policy: &mut Policy) -> Option<Experiment> {
     if rails.len() > GUARDRAILS {
         table.problem(format!("more than {GUARDRAILS} guardrails"), "keep those that would stop it");
     }
-    let rails: Vec<Measure> = rails.iter().filter_map(|value| measure(value, policy)).collect();
+    let rails: Vec<Measure> = rails.iter().filter_map(|value| rail(value, attributes_from, policy)).collect();
     let (arms, (from, to), (goal, worth)) = (arms?, slice?, goal?);
     let shares = shares(table, arms.len());
     let is_ratio = beside.as_ref().is_some_and(|(before, _)| !before);
@@ -333,8 +350,19 @@ fn experiment(table: &Table<'_>, policy: &mut Policy) -> Option<Experiment> {
             labels: arms.clone(),
         };
         let axes = [Some(arm), beside.map(|beside| beside.axis.clone()), Some(measure.axis.clone())];
-        let axes = axes.into_iter().flatten().collect();
-        let metric = written((name, of), "joint", (purpose, span_ms, k), each, axes);
+        let mut axes: Vec<Axis> = axes.into_iter().flatten().collect();
+        let (mut name, mut of, mut serves) = (name, of, purpose);
+        if let Some((place, attribute)) = measure.by.and_then(|at| Some((at, policy.page_features.get(at as usize)?)))
+            && let PageFeatureKind::Category(words) = &attribute.kind
+        {
+            // Counted where a person agreed to be compared; that they are in an arm takes the experiment's own purpose.
+            let bins = Bins::Map((0..u32::try_from(words.len()).unwrap_or(0)).collect());
+            axes.insert(1, Axis { source: Source::Page(place), bins, labels: words.clone() });
+            serves = attribute.purpose;
+            (name, of) =
+                (format!("{name}-by-{}", attribute.id), format!("arm:{id}, page:{}, {}", attribute.id, measure.of));
+        }
+        let metric = written((name, of), "joint", (serves, span_ms, k), each, axes);
         metric::check_purposes(table, policy, &metric);
         let number = metric.id;
         write_out(table, policy, metric);

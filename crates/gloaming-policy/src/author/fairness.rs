@@ -1,7 +1,8 @@
 //! `[[attribute]]` and `[[fairness]]`: what visitors say of themselves, and whether a model treats those who say it alike.
 //!
 //! An attribute is said by the visitor, on the device, or not at all; nothing infers it. It serves a purpose of its own, off
-//! like every purpose until somebody agrees, and nothing but fairness: no model takes it, no other metric counts it.
+//! like every purpose until somebody agrees, and nothing but fairness: no model takes it, and no other metric counts it but guardrails of
+//! experiments, which see that arms do to all groups what they do.
 
 use gloaming_behavior::MAX_PAGE_FEATURES;
 
@@ -50,7 +51,8 @@ pub(super) fn attributes(root: &Table<'_>, purposes: &[Purpose], features: &mut 
 pub(super) fn fairness(root: &Table<'_>, from: usize, policy: &mut Policy) {
     // Before those that may.
     alone(root, from, policy);
-    let mut compared = vec![false; policy.page_features.len()];
+    let guarded = |place: usize| policy.metrics.iter().any(|metric| guards(metric, place));
+    let mut compared: Vec<bool> = (0..policy.page_features.len()).map(guarded).collect();
     for table in root.tables("fairness") {
         compare(&table, from, policy, &mut compared);
         table.finish();
@@ -58,10 +60,20 @@ pub(super) fn fairness(root: &Table<'_>, from: usize, policy: &mut Policy) {
     for (feature, _) in policy.page_features.iter().zip(&compared).skip(from).filter(|(_, compared)| !**compared) {
         root.problem(
             format!("visitors are asked for `{}`, and nothing is done with it", feature.id),
-            format!("add [[fairness]] with by = [\"{}\"], or ask for less", feature.id),
+            format!(
+                "add [[fairness]] with by = [\"{0}\"], or a guardrail with by = \"{0}\", or ask for less",
+                feature.id
+            ),
         );
     }
     policy.metrics.sort_by_key(|metric| metric.id);
+}
+
+/// Whether a metric counts what an arm does to the groups of an attribute: a guardrail, which is fairness too.
+fn guards(metric: &Metric, place: usize) -> bool {
+    let [arm, groups, _] = metric.axes.as_slice() else { return false };
+    let is_arm = matches!(arm.source, Source::Arm(_));
+    metric.is_written_out() && is_arm && groups.source == Source::Page(u32::try_from(place).unwrap_or(u32::MAX))
 }
 
 /// What visitors say of themselves serves its purpose and nothing else, and its purpose nothing else either.
@@ -76,10 +88,12 @@ fn alone(root: &Table<'_>, from: usize, policy: &Policy) {
             );
         }
         let counts = |metric: &&Metric| metric.axes.iter().any(|axis| axis.source == Source::Page(place));
-        for metric in policy.metrics.iter().filter(counts) {
+        for metric in policy.metrics.iter().filter(counts).filter(|metric| !guards(metric, at)) {
             root.problem(format!("`{}` counts `{id}`, which is for fairness alone", metric.name), "remove that metric");
         }
-        let metrics = policy.metrics.iter().map(|metric| (metric.purpose, &metric.name));
+        let others =
+            policy.metrics.iter().filter(|metric| !(from..policy.page_features.len()).any(|at| guards(metric, at)));
+        let metrics = others.map(|metric| (metric.purpose, &metric.name));
         let models = policy.models.iter().map(|model| (model.purpose, &model.id));
         let pages = policy.page_features[..from].iter().map(|feature| (feature.purpose, &feature.id));
         let experiments = policy.experiments.iter().map(|experiment| (experiment.purpose, &experiment.id));

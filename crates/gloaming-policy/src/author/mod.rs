@@ -420,7 +420,7 @@ fn document(
     metric::metrics(source, root, &mut policy);
     retrain::retrainings(root, &learnings, &mut policy);
     monitor::monitors(root, &mut policy);
-    experiment::experiments(root, &mut policy);
+    experiment::experiments(root, attributes_from, &mut policy);
     fairness::fairness(root, attributes_from, &mut policy);
     if policy.metrics.len() > limits::CONTRIBUTIONS {
         root.problem(
