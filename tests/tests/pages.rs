@@ -65,6 +65,14 @@ async fn page_complaints_free(browser: &Browser, stage: &Stage) -> bool {
     page.seen().complaints.is_empty()
 }
 
+/// What a browser does when something else comes in front of a page, or goes away again.
+async fn hide(page: &Page, hidden: bool) {
+    let line = format!(
+        "Object.defineProperty(document, 'hidden', {{ get: () => {hidden}, configurable: true }}); document.dispatchEvent(new Event('visibilitychange')); true"
+    );
+    page.eval(&line).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phone_that_hides_the_page_has_said_goodbye() {
     let (stage, _profile, page) = scene(Setting::default()).await.unwrap();
@@ -73,15 +81,11 @@ async fn a_phone_that_hides_the_page_has_said_goodbye() {
     page.click("#gl-accept").await.unwrap();
     linger(&page).await.unwrap();
     // An app in front: the page is hidden, and often never shown again.
-    page.eval("Object.defineProperty(document, 'hidden', { get: () => true, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); true")
-        .await
-        .unwrap();
+    hide(&page, true).await;
     settle().await;
     assert_eq!(stage.wire.submissions().len(), 1);
     // It is shown again after all and left: the same visit is not told twice.
-    page.eval("Object.defineProperty(document, 'hidden', { get: () => false, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); true")
-        .await
-        .unwrap();
+    hide(&page, false).await;
     linger(&page).await.unwrap();
     page.leave().await.unwrap();
     settle().await;
@@ -101,9 +105,7 @@ async fn a_tab_that_is_closed_while_it_is_hidden_has_told_its_visit() {
     page.goto(&stage.demo.shop).await.unwrap();
     page.click("#gl-accept").await.unwrap();
     linger(&page).await.unwrap();
-    page.eval("Object.defineProperty(document, 'hidden', { get: () => true, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); true")
-        .await
-        .unwrap();
+    hide(&page, true).await;
     settle().await;
     assert_eq!(stage.wire.submissions().len(), 0, "with a mouse a hidden tab is often shown again");
     page.leave().await.unwrap();

@@ -105,16 +105,20 @@ pub struct ExperimentView {
 /// Least that Thompson sampling leaves to an arm, so that its mistakes can be found.
 const LEAST_SHARE: f64 = 0.05;
 
+/// What an arm does to what it must not make more frequent.
+fn guarded(control: &Arm, arm: &Arm) -> Result<Effect, ExperimentError> {
+    let effect = stats::effect(control, arm, Scale::Absolute)?;
+    // What happened to nobody may yet happen: it counts as what one in each arm would have made uncertain.
+    Ok(Effect { sampling: effect.sampling.max(8.0 / effect.people.powi(2)), ..effect })
+}
+
 fn rails(experiment: &Experiment, rail: Guarded, of: &str, arms: &[Arm]) -> Result<Vec<RailView>, ExperimentError> {
     let permitted = f64::from(rail.permitted) / 1e6;
     let [control, others @ ..] = arms else { return Ok(Vec::new()) };
     let alpha = ALPHA / others.len().max(1) as f64;
     let rule = Guardrail { better: Better::Lower, permitted, alpha, tau: TAU };
     let judged = |(arm, name): (&Arm, &String)| {
-        let mut effect = stats::effect(control, arm, Scale::Absolute)?;
-        // What happened to nobody may yet happen: it counts as what one in each arm would have made uncertain.
-        effect.sampling = effect.sampling.max(8.0 / effect.people.powi(2));
-        let found = stats::guard(&effect, &rule)?;
+        let found = stats::guard(&guarded(control, arm)?, &rule)?;
         let verdict = match found.verdict {
             Verdict::Ok => "held",
             Verdict::Stop => "broken",
@@ -289,12 +293,13 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
         unknown: Vec::new(),
         statement: None,
     };
-    let read = |metric: u32, made: (stats::Metric, Vec<(f64, f64)>)| {
+    let read = |metric: u32, rows: usize, made: (stats::Metric, Vec<(f64, f64)>)| {
         let windows = counted.get(&metric).ok_or_else(|| "no window was released yet".to_owned())?;
-        Counted::of(windows, experiment.arms.len(), made)
+        Counted::of(windows, rows, made)
     };
+    let (arms, yes_or_no) = (experiment.arms.len(), || (stats::Metric::Proportion, YES_OR_NO.to_vec()));
     let (mut uneven, mut newest_ms, mut next) = (false, 0, None);
-    match read(experiment.goal, of_goal(experiment)) {
+    match read(experiment.goal, arms, of_goal(experiment)) {
         Ok(goal) => {
             (view.windows, newest_ms) = (goal.windows, goal.newest_ms);
             if view.windows >= WINDOWS as usize {
@@ -334,10 +339,11 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
     for rail in &experiment.guardrails {
         let name = of(rail.metric);
         if let Some(metric) = policy.metric(rail.metric).filter(|metric| metric.axes.len() == 3) {
-            groups::judge(&mut view, (experiment, *rail, metric), counted.get(&rail.metric));
+            let rows = read(rail.metric, arms * metric.axes[1].labels.len(), yes_or_no());
+            groups::judge(&mut view, (experiment, *rail, metric), rows);
             continue;
         }
-        let judged = read(rail.metric, (stats::Metric::Proportion, YES_OR_NO.to_vec())).and_then(|counted| {
+        let judged = read(rail.metric, arms, yes_or_no()).and_then(|counted| {
             let arms = counted.arms().map_err(|error| error.to_string())?;
             rails(experiment, *rail, &name, &arms).map_err(|error| error.to_string())
         });

@@ -116,14 +116,7 @@ impl Device {
         if let Ok(state) = State::read(state) {
             device.restore(state);
         }
-        let granted = |purpose: u32| device.granted.get(purpose as usize) == Some(&true);
-        // Of experiments that have ended, and of those that are not agreed to any more, nothing is kept.
-        let policy = &device.policy;
-        let runs = |known: &Known| policy.experiments.iter().any(|e| e.id == known.experiment && granted(e.purpose));
-        let known: Vec<Known> = device.known.iter().filter(|known| runs(known)).cloned().collect();
-        device.known = known;
-        let granted = |purpose: u32| device.granted.get(purpose as usize) == Some(&true);
-        if !device.policy.experiments.iter().any(|e| granted(e.purpose)) {
+        if !device.policy.experiments.iter().any(|e| device.agrees_to(e.purpose)) {
             device.lot = None;
         } else if device.lot.is_none() {
             device.lot = Some(hash::sha256(&device.seed));
@@ -152,7 +145,11 @@ impl Device {
         }
         self.taken_back(&state.purposes);
         self.lot = state.lot;
-        self.known = state.known;
+        // Of experiments that have ended, and of those that are not agreed to any more, nothing is kept.
+        let runs = |known: &Known| {
+            self.policy.experiments.iter().any(|e| e.id == known.experiment && self.agrees_to(e.purpose))
+        };
+        self.known = state.known.into_iter().filter(runs).collect();
         self.account = state.account;
         self.sent_session = state.sent_session;
         self.sent_metrics = state.sent_metrics;
@@ -161,6 +158,11 @@ impl Device {
         for line in self.ledger.iter_mut().filter(|line| line.words == Words::default()) {
             line.words = Words::of(&self.policy, line.metric, line.cell);
         }
+    }
+
+    /// Whether the person agreed to a purpose, by its index.
+    fn agrees_to(&self, purpose: u32) -> bool {
+        self.granted.get(purpose as usize) == Some(&true)
     }
 
     /// Purposes of this policy that the person agrees to.
@@ -184,19 +186,18 @@ impl Device {
 
     /// A purpose taken back takes along what was made for it.
     fn forget_ungranted(&mut self) {
-        let granted = |purpose: u32| self.granted.get(purpose as usize) == Some(&true);
         for (index, model) in self.policy.models.iter().enumerate() {
-            if !granted(model.purpose) {
+            if !self.agrees_to(model.purpose) {
                 self.made.iter_mut().for_each(|made| made.scores[index] = Score::NONE);
             }
         }
         for (index, experiment) in self.policy.experiments.iter().enumerate() {
-            if !granted(experiment.purpose) {
+            if !self.agrees_to(experiment.purpose) {
                 self.made.iter_mut().for_each(|made| made.arms[index] = NONE);
             }
         }
         for (index, feature) in self.policy.page_features.iter().enumerate() {
-            if !granted(feature.purpose) {
+            if !self.agrees_to(feature.purpose) {
                 self.tracker.forget_page_feature(index);
             }
         }
@@ -230,13 +231,12 @@ impl Device {
     /// See [`crate::Collector::moves`].
     #[must_use]
     pub fn moves(&self) -> bool {
-        let granted = |purpose: u32| self.granted.get(purpose as usize) == Some(&true);
         let pointer = |at: &u32| DEFINITIONS.get(*at as usize).is_some_and(|known| known.name.starts_with("pointer-"));
         let axis = |axis: &Axis| matches!(&axis.source, Source::Feature(at) if pointer(at));
         let Policy { models, metrics, .. } = &self.policy;
-        let runs = |model: &&Model| model.state != ModelState::Off && granted(model.purpose);
+        let runs = |model: &&Model| model.state != ModelState::Off && self.agrees_to(model.purpose);
         models.iter().filter(runs).any(|model| model.inputs.iter().any(pointer))
-            || metrics.iter().any(|metric| granted(metric.purpose) && metric.axes.iter().any(axis))
+            || metrics.iter().any(|metric| self.agrees_to(metric.purpose) && metric.axes.iter().any(axis))
     }
 
     /// See [`crate::Collector::custom`].
@@ -262,7 +262,7 @@ impl Device {
         let found = self.policy.page_features.iter().position(|f| f.id == id);
         let value = found.and_then(|i| {
             let feature = &self.policy.page_features[i];
-            let agreed = self.granted.get(feature.purpose as usize) == Some(&true);
+            let agreed = self.agrees_to(feature.purpose);
             Some((u32::try_from(i).ok()?, agreed.then(|| steps(feature)).flatten()?))
         });
         if let Some((index, steps)) = value {
@@ -277,7 +277,7 @@ impl Device {
     #[must_use]
     pub fn model_inputs(&self, model: usize) -> Vec<f32> {
         let Some(model) = self.policy.models.get(model) else { return Vec::new() };
-        if self.granted.get(model.purpose as usize) != Some(&true) {
+        if !self.agrees_to(model.purpose) {
             return Vec::new();
         }
         let features = self.tracker.features(false);
@@ -313,7 +313,7 @@ impl Device {
     /// Where the running session keeps what a model made of it; `None` without consent to its purpose.
     fn slot(&mut self, model: usize) -> Option<&mut Score> {
         let declared = self.policy.models.get(model)?;
-        let granted = self.granted.get(declared.purpose as usize) == Some(&true);
+        let granted = self.agrees_to(declared.purpose);
         self.running()?.scores.get_mut(model).filter(|_| granted)
     }
 
@@ -421,7 +421,7 @@ impl Device {
         for (random, index) in order {
             let metric = &self.policy.metrics[index];
             if contributions.len() == limits::CONTRIBUTIONS
-                || self.granted.get(metric.purpose as usize) != Some(&true)
+                || !self.agrees_to(metric.purpose)
                 || sending.metrics.contains(&metric.id)
             {
                 continue;

@@ -91,6 +91,15 @@ impl Axis {
 }
 
 impl Bins {
+    /// How many there are; of a sum, its two cells.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Edges(edges) => edges.len() - 1,
+            Self::Map(map) => map.iter().max().map_or(0, |most| *most as usize + 1),
+            Self::Sum { .. } => 2,
+        }
+    }
+
     /// The bin of a value; none for [`NONE`], for words that have none, and in sums.
     pub(crate) fn place(&self, value: u32) -> Option<u32> {
         match self {

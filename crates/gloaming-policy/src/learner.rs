@@ -72,14 +72,10 @@ impl Term {
     }
 
     fn sound(&self) -> bool {
-        let bins = match &self.bins {
-            Bins::Edges(edges) => edges.len() - 1,
-            Bins::Map(map) => map.iter().max().map_or(0, |most| *most as usize + 1),
-            Bins::Sum { .. } => 0,
-        };
         matches!(self.source, Source::Feature(_) | Source::Page(_))
-            && self.values.len() == bins
-            && (1..=TERM_BINS).contains(&bins)
+            && !matches!(self.bins, Bins::Sum { .. })
+            && self.values.len() == self.bins.count()
+            && (1..=TERM_BINS).contains(&self.values.len())
             && self.values.iter().chain([&self.weight]).all(|number| (-LARGEST..=LARGEST).contains(number))
     }
 }

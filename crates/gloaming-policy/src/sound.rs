@@ -26,14 +26,7 @@ impl Policy {
             Source::Arm(i) => points(i, self.experiments.len()),
             Source::Vote(i) => points(i, self.learners.len()),
         };
-        let axis = |axis: &Axis| {
-            let bins = match &axis.bins {
-                Bins::Edges(edges) => edges.len() - 1,
-                Bins::Map(map) => map.iter().max().map_or(0, |m| *m as usize + 1),
-                Bins::Sum { .. } => 2,
-            };
-            sources(&axis.source) && bins == axis.labels.len()
-        };
+        let axis = |axis: &Axis| sources(&axis.source) && axis.bins.count() == axis.labels.len();
         let voted = |axis: &Axis| match axis.source {
             Source::Vote(i) => self.learners.get(i as usize).is_some_and(|l| l.cells() == axis.labels.len()),
             _ => true,

@@ -68,12 +68,8 @@ pub(crate) enum ModelCommand {
     Learn {
         /// The manifest of the version before; `model.onnx` lies beside it, and `learning.json` between rounds.
         manifest: PathBuf,
-        /// The policy that is in force.
-        #[arg(long, default_value = "policy.toml")]
-        policy: PathBuf,
-        /// Folder to look for models in, when they are not beside the policy.
-        #[arg(long, value_name = "FOLDER")]
-        models: Option<PathBuf>,
+        #[command(flatten)]
+        under: Under,
         /// The centre's overview: `curl CENTRE/api/v1/sites/SITE/overview?last=1 > overview.json` for the newest window.
         #[arg(long, value_name = "OVERVIEW.json")]
         from: Option<PathBuf>,
@@ -91,12 +87,8 @@ pub(crate) enum ModelCommand {
     Retrain {
         /// The manifest of the version before; `model.onnx` lies beside it.
         manifest: PathBuf,
-        /// The policy that is in force.
-        #[arg(long, default_value = "policy.toml")]
-        policy: PathBuf,
-        /// Folder to look for models in, when they are not beside the policy.
-        #[arg(long, value_name = "FOLDER")]
-        models: Option<PathBuf>,
+        #[command(flatten)]
+        under: Under,
         /// The centre's overview: `curl CENTRE/api/v1/sites/SITE/overview?last=8 > overview.json` for the 8 newest windows.
         #[arg(long, value_name = "OVERVIEW.json")]
         from: PathBuf,
@@ -111,12 +103,8 @@ pub(crate) enum ModelCommand {
     /// round of votes that is due, and state what shadows have shown. Signs nothing and promotes nothing: that stays with people.
     #[command(after_help = TEND)]
     Tend {
-        /// The policy that is in force.
-        #[arg(long, default_value = "policy.toml")]
-        policy: PathBuf,
-        /// Folder to look for models in, when they are not beside the policy.
-        #[arg(long, value_name = "FOLDER")]
-        models: Option<PathBuf>,
+        #[command(flatten)]
+        under: Under,
         /// The centre's overview: `curl CENTRE/api/v1/sites/SITE/overview?last=4 > overview.json`.
         #[arg(long, value_name = "OVERVIEW.json")]
         from: PathBuf,
@@ -285,6 +273,17 @@ const RETRAIN: &str = "The policy says what is counted for it, and pays for it f
 The model that comes of it adds up: a level, and a number for each bin of each input. It is explained exactly on devices. What
 noise drowns adds nothing. `docs/models.md` says how, and how far it gets.";
 
+/// What a model is looked at under.
+#[derive(Args)]
+pub(crate) struct Under {
+    /// The policy that is in force.
+    #[arg(long, default_value = "policy.toml")]
+    policy: PathBuf,
+    /// Folder to look for models in, when they are not beside the policy.
+    #[arg(long, value_name = "FOLDER")]
+    models: Option<PathBuf>,
+}
+
 #[derive(Args)]
 pub(crate) struct Which {
     /// The model's name in the policy.
@@ -427,24 +426,24 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
         ModelCommand::Add { onnx, says, output, column, out } => {
             model::add(&onnx, &says, &gloaming_model::Choice { output, column }, &out)
         }
-        ModelCommand::Tend { policy, models, from } => {
-            tend::run(&tend::Paths { policy: &policy, models: models.as_deref(), from: &from })
+        ModelCommand::Tend { under, from } => {
+            tend::run(&tend::Paths { policy: &under.policy, models: under.models.as_deref(), from: &from })
         }
         ModelCommand::Recalibrate { manifest, from, metric, out } => {
             recalibrate::run(&manifest, &from, metric.as_deref(), &out)
         }
-        ModelCommand::Learn { manifest, policy, models, from, outcome, out } => learn::run(&learn::Paths {
+        ModelCommand::Learn { manifest, under, from, outcome, out } => learn::run(&learn::Paths {
             manifest: &manifest,
-            policy: &policy,
-            models: models.as_deref(),
+            policy: &under.policy,
+            models: under.models.as_deref(),
             from: from.as_deref(),
             outcome: outcome.as_deref(),
             out: out.as_deref(),
         }),
-        ModelCommand::Retrain { manifest, policy, models, from, out, sessions } => retrain::run(&retrain::Paths {
+        ModelCommand::Retrain { manifest, under, from, out, sessions } => retrain::run(&retrain::Paths {
             manifest: &manifest,
-            policy: &policy,
-            models: models.as_deref(),
+            policy: &under.policy,
+            models: under.models.as_deref(),
             from: &from,
             out: &out,
             sessions: sessions.as_deref(),

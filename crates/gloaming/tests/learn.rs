@@ -1,6 +1,8 @@
 //! A model that is learnt in rounds from votes, each cast by the code that devices run.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/november.rs"]
+mod november;
 #[path = "support/shop.rs"]
 mod shop;
 mod support;
@@ -12,10 +14,11 @@ use std::path::Path;
 
 use gloaming::files::compile_policy;
 use gloaming_policy::{Policy, Source};
+use november::november;
 use serde_json::{Value, json};
 use shop::{DAY, FROM, MODEL, features, overview, says_policy, site};
 use support::Folder;
-use visits::{MANIFEST, Visit, auc, load, november, scored, visits};
+use visits::{MANIFEST, Visit, auc, load, scored, visits};
 
 fn votes(rho: f64) -> String {
     format!("[[retrain]]\nmodel = \"purchase-intent\"\nby = \"votes\"\nwindow = \"day\"\nrho = {rho}\nk = 50\n")

@@ -1,6 +1,8 @@
 //! A model that is learnt again from released counts: of people who are drawn by a rule, and of a shop's real visits.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/november.rs"]
+mod november;
 mod support;
 #[path = "support/visits.rs"]
 mod visits;
@@ -15,9 +17,10 @@ use gloaming_policy::author::template;
 use gloaming_policy::{Axis, Bins, Metric, Policy, Source};
 use gloaming_privacy::{noised, sample};
 use gloaming_signal::hash;
+use november::november;
 use serde_json::{Value, json};
 use support::Folder;
-use visits::{MANIFEST, Visit, auc, load, november, scored, visits};
+use visits::{MANIFEST, Visit, auc, load, scored, visits};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const DAY: u64 = 86_400_000;

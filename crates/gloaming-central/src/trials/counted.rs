@@ -24,14 +24,14 @@ pub(super) const YES_OR_NO: [(f64, f64); 2] = [(0.0, 0.0), (1.0, 0.0)];
 impl Counted {
     pub(super) fn of(
         windows: &Windows<'_>,
-        arms: usize,
+        wanted: usize,
         (metric, points): (stats::Metric, Vec<(f64, f64)>),
     ) -> Result<Self, String> {
         let all = windows.all().ok_or("no window was released yet")?;
         let row = |cells: &[f64]| Cells::new(cells.to_vec(), all.variance()).map_err(|error| error.to_string());
         let rows = all.values().chunks(points.len().max(1)).map(row).collect::<Result<Vec<_>, _>>()?;
-        if rows.len() != arms {
-            return Err(format!("{} arms were released, {arms} are declared", rows.len()));
+        if rows.len() != wanted {
+            return Err(format!("{} arms, or groups of them, were released, {wanted} are declared", rows.len()));
         }
         Ok(Self { windows: windows.len(), newest_ms: windows.newest_ms(), rows, points, metric })
     }

@@ -4,9 +4,8 @@ use gloaming_policy::{Experiment, Guarded, Metric};
 use gloaming_stats::Cells;
 use gloaming_stats::experiment::{self as stats, Arm, Better, Effect, Guardrail, Scale, TAU, Verdict};
 
-use super::counted::YES_OR_NO;
-use super::{ALPHA, ExperimentView, RailView, outcome_of};
-use crate::watch::Windows;
+use super::counted::{Counted, YES_OR_NO};
+use super::{ALPHA, ExperimentView, RailView, guarded, outcome_of};
 
 /// What an arm does to a group, by the group's word.
 type Done<'m> = (&'m str, Effect);
@@ -16,13 +15,8 @@ fn done<'m>(metric: &'m Metric, control: &[Cells], arm: &[Cells]) -> (Vec<Done<'
     let (mut told, mut small) = (Vec::new(), Vec::new());
     for ((word, control), arm) in metric.axes[1].labels.iter().zip(control).zip(arm) {
         let of = |cells| Arm::from_cells(stats::Metric::Proportion, &YES_OR_NO, cells);
-        let effect = of(control).and_then(|control| stats::effect(&control, &of(arm)?, Scale::Absolute));
-        match effect {
-            Ok(mut effect) => {
-                // What happened to nobody may yet happen, as in other guardrails.
-                effect.sampling = effect.sampling.max(8.0 / effect.people.powi(2));
-                told.push((word.as_str(), effect));
-            }
+        match of(control).and_then(|control| guarded(&control, &of(arm)?)) {
+            Ok(effect) => told.push((word.as_str(), effect)),
             Err(_) => small.push(word.as_str()),
         }
     }
@@ -50,16 +44,13 @@ fn verdict(told: &[Done<'_>], small: &[&str], permitted: f64, alpha: f64) -> Res
     let rule = Guardrail { better: Better::Lower, permitted, alpha: alpha / pairs().count() as f64, tau: TAU };
     let mut found = Vec::new();
     for ((one, effect), (other, its)) in pairs() {
-        let guarded = stats::guard(&more(effect, its), &rule).map_err(|error| error.to_string())?;
-        found.push((one, other, guarded));
+        let judged = stats::guard(&more(effect, its), &rule).map_err(|error| error.to_string())?;
+        found.push((one, other, judged));
     }
     let points = |share: f64| format!("{:.1}", 100.0 * share);
-    let furthest = |found: &mut Vec<(&&str, &&str, stats::Guarded)>| {
-        found.sort_by(|one, two| two.2.low.total_cmp(&one.2.low));
-    };
-    furthest(&mut found);
+    found.sort_by(|one, two| two.2.low.total_cmp(&one.2.low));
     let (one, other, worst) = &found[0];
-    let high = found.iter().map(|(_, _, guarded)| guarded.high).fold(0.0, f64::max);
+    let high = found.iter().map(|(_, _, judged)| judged.high).fold(0.0, f64::max);
     let without =
         if small.is_empty() { String::new() } else { format!("; too few people of {} to tell", small.join(", ")) };
     Ok(if worst.verdict == Verdict::Stop {
@@ -69,7 +60,7 @@ fn verdict(told: &[Done<'_>], small: &[&str], permitted: f64, alpha: f64) -> Res
             points(permitted)
         );
         ("broken", words + &without)
-    } else if found.iter().all(|(_, _, guarded)| guarded.verdict == Verdict::Ok) && small.is_empty() {
+    } else if found.iter().all(|(_, _, judged)| judged.verdict == Verdict::Ok) && small.is_empty() {
         (
             "held",
             format!("groups are treated alike to {} points, and {} are permitted", points(high), points(permitted)),
@@ -90,24 +81,19 @@ fn verdict(told: &[Done<'_>], small: &[&str], permitted: f64, alpha: f64) -> Res
 pub(super) fn judge(
     view: &mut ExperimentView,
     (experiment, rail, metric): (&Experiment, Guarded, &Metric),
-    windows: Option<&Windows<'_>>,
+    counted: Result<Counted, String>,
 ) {
     let by = metric.of.split(", page:").nth(1).and_then(|of| of.split(", ").next()).unwrap_or_default();
     let name = format!("{} by {by}", outcome_of(metric));
     let permitted = f64::from(rail.permitted) / 1e6;
     let alpha = ALPHA / experiment.arms.len().saturating_sub(1).max(1) as f64;
     let groups = metric.axes[1].labels.len();
-    let arms = || -> Result<Vec<Vec<Cells>>, String> {
-        let all = windows.and_then(Windows::all).ok_or("no window was released yet")?;
-        let row = |cells: &[f64]| Cells::new(cells.to_vec(), all.variance()).map_err(|error| error.to_string());
-        let rows = all.values().chunks(2).map(row).collect::<Result<Vec<_>, _>>()?;
-        let arms: Vec<Vec<Cells>> = rows.chunks(groups.max(1)).map(<[Cells]>::to_vec).collect();
-        if arms.len() == experiment.arms.len() { Ok(arms) } else { Err("other arms were released".to_owned()) }
-    };
-    let arms = arms();
+    // A row for each group of each arm.
+    let rows = counted.map(|counted| counted.rows);
     for (at, arm) in experiment.arms.iter().enumerate().skip(1) {
-        let judged = arms.as_ref().map_err(Clone::clone).and_then(|arms| {
-            let (told, small) = done(metric, &arms[0], &arms[at]);
+        let judged = rows.as_ref().map_err(Clone::clone).and_then(|rows| {
+            let arms: Vec<&[Cells]> = rows.chunks(groups).collect();
+            let (told, small) = done(metric, arms[0], arms[at]);
             verdict(&told, &small, permitted, alpha)
         });
         // One that cannot be told has not held.

@@ -39,6 +39,12 @@ struct Arms {
 
 const SAME: Arms = Arms { visits: [2_000; 2], bought: [0.1; 2], errors: [0.02; 2] };
 
+/// How many of so many visits were not so, and how many were, as they are released.
+fn no_and_yes((visits, share): (u32, f64), deviation: f64, draws: &mut Draws) -> [i64; 2] {
+    let yes = (0..visits).filter(|_| draws.uniform() < share).count();
+    [f64::from(visits) - yes as f64, yes as f64].map(|count| (count + deviation * draws.normal()).round() as i64)
+}
+
 /// The releases of these days, a window each.
 fn rows(policy: &Policy, days: std::ops::Range<u64>, arms: Arms, draws: &mut Draws) -> Vec<ReleaseRow> {
     let experiment = &policy.experiments[0];
@@ -49,10 +55,7 @@ fn rows(policy: &Policy, days: std::ops::Range<u64>, arms: Arms, draws: &mut Dra
             let deviation = metric.scales()[0].deviation(metric.mechanism);
             let mut values = Vec::new();
             for (visits, share) in arms.visits.iter().zip(share) {
-                let yes = (0..*visits).filter(|_| draws.uniform() < share).count();
-                for count in [f64::from(*visits) - yes as f64, yes as f64] {
-                    values.push((count + deviation * draws.normal()).round() as i64);
-                }
+                values.extend(no_and_yes((*visits, share), deviation, draws));
             }
             all.push(ReleaseRow {
                 metric: id,
@@ -400,10 +403,7 @@ fn by_group(shares: [[f64; 2]; 3], visits: [u32; 3], days: u64, seed: u64) -> Ra
             let mut values = Vec::new();
             for arm in 0..2 {
                 for (visits, share) in visits.iter().zip(&shares) {
-                    let yes = (0..*visits).filter(|_| draws.uniform() < share[arm]).count();
-                    for count in [f64::from(*visits) - yes as f64, yes as f64] {
-                        values.push((count + deviation * draws.normal()).round() as i64);
-                    }
+                    values.extend(no_and_yes((*visits, share[arm]), deviation, &mut draws));
                 }
             }
             ReleaseRow {

@@ -26,8 +26,7 @@ impl Device {
 
     /// This device's arm of an experiment, where it takes part and agreed to its purpose.
     pub(super) fn arm(&self, experiment: &Experiment) -> Option<u32> {
-        let granted = self.granted.get(experiment.purpose as usize) == Some(&true);
-        experiment.arm(self.lot.as_ref()?).filter(|_| granted)
+        experiment.arm(self.lot.as_ref()?).filter(|_| self.agrees_to(experiment.purpose))
     }
 
     /// The running session meets an experiment; the arm that it meets.
@@ -63,8 +62,9 @@ impl Device {
     /// What was known before, by experiment, where that is asked for.
     pub(super) fn before(&self) -> Vec<u32> {
         let known = |experiment: &Experiment| {
+            let known = self.known.iter().find(|known| known.experiment == experiment.id)?;
             let (_, of) = self.adjusted_by(experiment)?;
-            self.known.iter().find(|known| known.experiment == experiment.id && known.of == of).map(|known| known.bin)
+            (known.of == of).then_some(known.bin)
         };
         self.policy.experiments.iter().map(|experiment| known(experiment).unwrap_or(NONE)).collect()
     }

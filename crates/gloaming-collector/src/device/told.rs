@@ -14,7 +14,7 @@ impl Device {
     pub fn models(&self) -> String {
         let all = &self.policy.models;
         let wanted = |(_, model): &(usize, &gloaming_policy::Model)| {
-            model.state != ModelState::Off && self.granted.get(model.purpose as usize) == Some(&true)
+            model.state != ModelState::Off && self.agrees_to(model.purpose)
         };
         let listed = all.iter().enumerate().filter(wanted).map(|(index, model)| {
             let (manifest, onnx) = (hash::hex(&model.manifest_sha256), hash::hex(&model.onnx_sha256));

@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 use gloaming_behavior::Definition;
 use gloaming_signal::hash;
 
+use super::model::input_of;
 use super::monitor::axis_of;
 use crate::document::{Axis, Bins, PageFeatureKind, Policy, Source};
 use crate::learner::{Learner, TERM_BINS, TERMS, Term};
+use crate::model::PAGE_INPUT;
 
 /// The form that is written and read.
 const FORMAT: u32 = 1;
@@ -39,6 +41,17 @@ pub struct LearningTerm {
     /// How the weight moved last.
     #[serde(default)]
     pub speed: f64,
+}
+
+impl LearningTerm {
+    /// How a value becomes one of its bins: by its edges, or each word by itself.
+    #[must_use]
+    pub fn bins(&self) -> Bins {
+        match self.edges.as_slice() {
+            [] => Bins::Map((0..self.values.len()).map(|word| word as u32).collect()),
+            edges => Bins::Edges(edges.to_vec()),
+        }
+    }
 }
 
 /// What a round came to.
@@ -86,14 +99,8 @@ pub struct Learning {
 /// Where an input that manifests call by this name comes from.
 #[must_use]
 pub fn input_source(name: &str, policy: &Policy) -> Option<Source> {
-    let place = |at: usize| u32::try_from(at).ok();
-    match name.strip_prefix("page:") {
-        Some(page) => {
-            let found = policy.page_features.iter().position(|feature| feature.id == page);
-            found.and_then(place).map(Source::Page)
-        }
-        None => Definition::find(name).and_then(place).map(Source::Feature),
-    }
+    let input = input_of(name, &policy.page_features)?;
+    Some(input.checked_sub(PAGE_INPUT).map_or(Source::Feature(input), Source::Page))
 }
 
 /// All words of an input, in the order of their numbers; `None` for numbers, and for words of which there may be many.
@@ -191,12 +198,8 @@ impl Learning {
             if term.edges.is_empty() && input_words(source, policy).as_deref() != Some(&term.words) {
                 return Err(format!("the words of `{}` are others than when learning began", term.input));
             }
-            let bins = match term.edges.as_slice() {
-                [] => Bins::Map((0..term.values.len()).map(|word| word as u32).collect()),
-                edges => Bins::Edges(edges.to_vec()),
-            };
             let values = term.values.iter().map(|value| micro(*value)).collect::<Result<_, _>>()?;
-            Ok(Term { source, bins, values, weight: micro(term.weight)? })
+            Ok(Term { source, bins: term.bins(), values, weight: micro(term.weight)? })
         };
         let clip = u32::try_from(micro(self.clip)?).ok().filter(|clip| *clip > 0);
         Ok(Learner {

@@ -6,13 +6,13 @@
 
 mod votes;
 
+use super::model::input_of;
 use super::monitor::{axis_of, outcome_of, write_out, written};
 use super::table::{Table, Value, nearest};
 use super::{metric, monitor};
 use crate::document::{Axis, PageFeatureKind, Policy, Source};
 use crate::model::PAGE_INPUT;
 use crate::{Bins, Model};
-use gloaming_behavior::Definition;
 use gloaming_behavior::definitions::DEFINITIONS;
 
 /// Of ten parts of the price, those for what goes with the outcome: it decides, and pairs only tell what is said twice.
@@ -79,15 +79,6 @@ impl Input {
     }
 }
 
-/// A model's input by the name that manifests give it.
-fn input_named(name: &str, policy: &Policy) -> Option<u32> {
-    if let Some(page) = name.strip_prefix("page:") {
-        let page = policy.page_features.iter().position(|feature| feature.id == page)?;
-        return Some(PAGE_INPUT + u32::try_from(page).ok()?);
-    }
-    u32::try_from(Definition::find(name)?).ok()
-}
-
 /// As manifests name an input.
 fn name_of(input: u32, policy: &Policy) -> String {
     Input::of(input, policy).map_or_else(
@@ -102,7 +93,7 @@ fn inputs(table: &Table<'_>, model: &Model, outcome: &Axis, policy: &Policy) -> 
         None => model.inputs.clone(),
         Some(value) => {
             let named = |name: String| {
-                let input = input_named(&name, policy);
+                let input = input_of(&name, &policy.page_features);
                 if input.is_none() {
                     let known = DEFINITIONS.iter().map(|definition| definition.name);
                     let meant = nearest(name.split('@').next().unwrap_or_default(), known);
@@ -152,7 +143,9 @@ fn pairs(value: Option<&Value<'_>>, inputs: &[(u32, Input)], policy: &Policy) ->
         let names = pair.texts();
         let places: Vec<usize> = names
             .iter()
-            .filter_map(|name| inputs.iter().position(|(input, _)| Some(*input) == input_named(name, policy)))
+            .filter_map(|name| {
+                inputs.iter().position(|(input, _)| Some(*input) == input_of(name, &policy.page_features))
+            })
             .collect();
         match places.as_slice() {
             &[one, other] if one != other && names.len() == 2 => {

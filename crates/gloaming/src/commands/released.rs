@@ -84,6 +84,15 @@ impl Overview {
         Ok((overview, bytes))
     }
 
+    /// Reads one that was saved, of a policy's site and of no other.
+    pub(super) fn of_site(path: &Path, site: &str) -> Result<Self> {
+        let (overview, _) = Self::read(path)?;
+        if overview.site != site {
+            bail!("{} is of {}, and the policy of {site}", path.display(), overview.site);
+        }
+        Ok(overview)
+    }
+
     /// What was counted of the scores of a model with this manifest and what came of them, by the model's own bins.
     pub(super) fn scores_and_outcomes(
         &self,

@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use gloaming_behavior::definitions::{DEFINITIONS, Kind};
 use gloaming_model::evaluate::performance;
-use gloaming_model::{Additive, Manifest, Steps};
+use gloaming_model::{Additive, INPUT, Manifest, Steps};
 use gloaming_policy::{Axis, Bins, Metric, PageFeatureKind, Policy, Source};
 use gloaming_signal::hash;
 use gloaming_stats::Cells;
 use gloaming_stats::draws::Draws;
 use gloaming_stats::marginals::{Counted, Joint, Pair, learn};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::next;
 use super::released::{self, Overview, Place};
@@ -21,8 +21,8 @@ use crate::files::{self, Brought};
 /// Sessions of nobody that are drawn: bins of equal mass come from their scores.
 pub(super) const SESSIONS: usize = 20_000;
 /// Reference rows and usual rows of the manifest.
-pub(super) const REFERENCE: usize = 64;
-pub(super) const BACKGROUND: usize = 32;
+const REFERENCE: usize = 64;
+const BACKGROUND: usize = 32;
 /// Everything that is drawn follows from it.
 const SEED: u64 = 20_261_127;
 /// Edges of bins of scores.
@@ -237,7 +237,7 @@ fn session(learnt: &Learnt<'_>, policy: &Policy, joint: &Joint, draws: &mut Draw
 
 /// 19 edges of 20 bins with as many scores in each, as near as scores that are few and alike allow; and the mean of each.
 /// Edges lie between scores that a device tells apart: what lies on one would fall to either side by its last digit.
-pub(super) fn score_bins(scores: &[f64]) -> (Vec<f64>, Vec<f64>) {
+fn score_bins(scores: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut sorted = scores.to_vec();
     sorted.sort_by(f64::total_cmp);
     // What a device tells apart, by its seven digits: gaps between scores that differ.
@@ -280,11 +280,36 @@ pub(super) fn score_bins(scores: &[f64]) -> (Vec<f64>, Vec<f64>) {
     (edges, means)
 }
 
+/// Says of the next version what follows from its sessions of nobody and their scores: inputs, bins of scores, usual rows and rows
+/// to prove it by. The edges of those bins.
+pub(super) fn describe(
+    said: &mut Value,
+    (additive, inputs, policy): (&Additive, &[Input<'_>], &Policy),
+    drawn: &[&[f32]],
+    scores: &[f64],
+) -> Vec<f64> {
+    let names: Vec<&String> = inputs.iter().map(|input| &input.name).collect();
+    let (edges, means) = score_bins(scores);
+    let reference = reference(inputs, policy, drawn);
+    said["input"] = json!({ "name": INPUT, "shape": [1, names.len()], "features": names });
+    said["score_edges"] = json!(edges);
+    said["score_means"] = json!(means);
+    said["background"] = json!(drawn.iter().rev().take(BACKGROUND).collect::<Vec<_>>());
+    said["reference"] = json!({
+        "inputs": reference,
+        "outputs": reference.iter().map(|row| additive.score(row)).collect::<Vec<_>>(),
+    });
+    if let Some(said) = said.as_object_mut() {
+        said.remove("recalibrated");
+    }
+    edges
+}
+
 /// Rows to prove the model by: sessions of nobody, among them every input's least and largest values.
-fn reference(learnt: &Learnt<'_>, policy: &Policy, drawn: &[(Vec<f32>, bool)]) -> Vec<Vec<f32>> {
-    let mut rows: Vec<Vec<f32>> = drawn.iter().take(REFERENCE).map(|(row, _)| row.clone()).collect();
+fn reference(inputs: &[Input<'_>], policy: &Policy, drawn: &[&[f32]]) -> Vec<Vec<f32>> {
+    let mut rows: Vec<Vec<f32>> = drawn.iter().take(REFERENCE).map(|row| row.to_vec()).collect();
     let count = rows.len();
-    for (at, input) in learnt.inputs.iter().enumerate() {
+    for (at, input) in inputs.iter().enumerate() {
         let (first, last) = (input.steps(0), input.steps(input.axis.labels.len() - 1));
         rows[(2 * at) % count][at] = input.value(policy, first.0);
         rows[(2 * at + 1) % count][at] = input.value(policy, last.1);
@@ -336,10 +361,7 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     let before = Brought::load(paths.manifest)?;
     let described = before.model.manifest();
     let (policy, _) = files::compile_policy(paths.policy, paths.models)?;
-    let (overview, _) = Overview::read(paths.from)?;
-    if overview.site != policy.site {
-        bail!("{} is of {}, and the policy of {}", paths.from.display(), overview.site, policy.site);
-    }
+    let overview = Overview::of_site(paths.from, &policy.site)?;
     let learnt = found(&policy, &overview, described)?;
     let joint = learn(&learnt.counted)?;
     let (level, weights) = joint.weights();
@@ -357,21 +379,12 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     let drawn: Vec<(Vec<f32>, bool)> = (0..SESSIONS).map(|_| session(&learnt, &policy, &joint, &mut draws)).collect();
     let (scores, outcomes): (Vec<f64>, Vec<bool>) =
         drawn.iter().map(|(row, outcome)| (additive.score(row), *outcome)).unzip();
-    let (edges, means) = score_bins(&scores);
-    let reference = reference(&learnt, &policy, &drawn);
-    let names: Vec<&String> = learnt.inputs.iter().map(|input| &input.name).collect();
     let pairs: Vec<[&String; 2]> =
         joint.pairs().iter().map(|(a, b)| [&learnt.inputs[*a].name, &learnt.inputs[*b].name]).collect();
     let from = format!("{} of {}", released::windows(learnt.windows), overview.site);
     let mut said = next::said(&before, &lowered)?;
-    said["input"] = json!({ "name": gloaming_model::INPUT, "shape": [1, names.len()], "features": names });
-    said["score_edges"] = json!(edges);
-    said["score_means"] = json!(means);
-    said["background"] = json!(drawn.iter().rev().take(BACKGROUND).map(|(row, _)| row).collect::<Vec<_>>());
-    said["reference"] = json!({
-        "inputs": reference,
-        "outputs": reference.iter().map(|row| additive.score(row)).collect::<Vec<_>>(),
-    });
+    let rows: Vec<&[f32]> = drawn.iter().map(|(row, _)| row.as_slice()).collect();
+    let edges = describe(&mut said, (&additive, &learnt.inputs, &policy), &rows, &scores);
     said["training"] =
         json!({ "data": from, "rows": "none: counts of an input with the outcome, and of inputs with each other" });
     said["retrained"] = json!({
@@ -382,9 +395,6 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
         "base_rate": joint.rate(),
         "pairs": pairs,
     });
-    if let Some(said) = said.as_object_mut() {
-        said.remove("recalibrated");
-    }
     let proven = next::write(&said, &lowered.onnx, paths.out)?;
     println!(
         "{} version {}, learnt from {} counts of inputs with the outcome and {} of pairs, of {from}",

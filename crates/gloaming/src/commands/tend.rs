@@ -309,10 +309,7 @@ fn vote(tended: &Tended<'_>, policy: &Policy, overview: &Overview, paths: &Paths
 pub fn run(paths: &Paths<'_>) -> Result<()> {
     let (policy, _) = files::compile_policy(paths.policy, paths.models)?;
     let text = files::read_text(paths.policy)?;
-    let (overview, _) = Overview::read(paths.from)?;
-    if overview.site != policy.site {
-        bail!("{} is of {}, and the policy of {}", paths.from.display(), overview.site, policy.site);
-    }
+    let overview = Overview::of_site(paths.from, &policy.site)?;
     let rules = gate_rules(&text).map_err(first)?;
     let step = rules.as_ref().map(|rules| &rules.live);
     let asked = Asked {

@@ -161,7 +161,6 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
         bail!("{} sorts visits into kinds, and no outcome shows which", described.id);
     }
     let file: PathBuf = paths.manifest.with_file_name(LEARNING);
-    let overview = paths.from.map(Overview::read).transpose()?.map(|(overview, _)| overview);
     let mut learning = match file.exists() {
         true => Some(
             Learning::read(&files::read_text(&file)?)
@@ -172,9 +171,7 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     // Before learning has begun there is nothing to vote on, and the policy may ask for votes already.
     let stands_in = |id: &str| begin::nothing(id).and_then(|nothing| Ok(serde_json::to_string(&nothing)?)).ok();
     let (policy, _) = files::compile_policy_with(paths.policy, paths.models, &stands_in)?;
-    if let Some(overview) = overview.as_ref().filter(|overview| overview.site != policy.site) {
-        bail!("the overview is of {}, and the policy of {}", overview.site, policy.site);
-    }
+    let overview = paths.from.map(|from| Overview::of_site(from, &policy.site)).transpose()?;
     let Some(learning) = &mut learning else {
         let (Some(overview), Some(outcome)) = (&overview, paths.outcome) else {
             bail!(

@@ -3,26 +3,22 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use gloaming_model::{Additive, INPUT, Steps};
+use gloaming_model::{Additive, Steps};
 use gloaming_policy::author::{Learning, LearningTerm, input_source};
-use gloaming_policy::{Axis, Bins, Policy};
+use gloaming_policy::{Axis, Policy};
 use gloaming_signal::hash;
 use gloaming_stats::draws::Draws;
 use serde_json::json;
 
 use super::super::next;
-use super::super::retrain::{BACKGROUND, Input, REFERENCE, SESSIONS, score_bins};
+use super::super::retrain::{Input, SESSIONS, describe};
 use super::{SEED, adds, bin, groups};
 use crate::files::Brought;
 
 /// An input's axis, of a term.
 fn axis(term: &LearningTerm, policy: &Policy) -> Result<Axis> {
     let source = input_source(&term.input, policy).with_context(|| format!("no device computes `{}`", term.input))?;
-    let bins = match term.edges.as_slice() {
-        [] => Bins::Map((0..term.values.len()).map(|word| word as u32).collect()),
-        edges => Bins::Edges(edges.to_vec()),
-    };
-    Ok(Axis { source, bins, labels: vec![String::new(); term.values.len()] })
+    Ok(Axis { source, bins: term.bins(), labels: vec![String::new(); term.values.len()] })
 }
 
 /// Writes it, proven, into a folder of its own.
@@ -54,23 +50,14 @@ pub(super) fn write(learning: &Learning, policy: &Policy, before: &Brought, site
     };
     let drawn: Vec<Vec<f32>> = (0..SESSIONS).map(|_| session()).collect();
     let scores: Vec<f64> = drawn.iter().map(|row| additive.score(row)).collect();
-    let (edges, means) = score_bins(&scores);
-    let reference: Vec<&Vec<f32>> = drawn.iter().take(REFERENCE).collect();
     let visits: f64 = learning.rounds.iter().map(|round| round.visits).sum();
     let rounds = learning.rounds.len();
     let from = format!("votes of {rounds} {} at {site}", if rounds == 1 { "round" } else { "rounds" });
     let mut said = next::said(before, &lowered)?;
-    let names: Vec<&String> = inputs.iter().map(|input| &input.name).collect();
+    let rows: Vec<&[f32]> = drawn.iter().map(Vec::as_slice).collect();
+    describe(&mut said, (&additive, &inputs, policy), &rows, &scores);
     // Each round's version is one of its own, in whatever folder the one before lies.
     said["version"] = json!(learning.version + u32::try_from(rounds)?);
-    said["input"] = json!({ "name": INPUT, "shape": [1, names.len()], "features": names });
-    said["score_edges"] = json!(edges);
-    said["score_means"] = json!(means);
-    said["background"] = json!(drawn.iter().rev().take(BACKGROUND).collect::<Vec<_>>());
-    said["reference"] = json!({
-        "inputs": reference,
-        "outputs": reference.iter().map(|row| additive.score(row)).collect::<Vec<_>>(),
-    });
     said["training"] = json!({ "data": from, "rows": "none: each visit voted for more or less of one input" });
     said["retrained"] = json!({
         "of": hash::hex(&before.hash()),
@@ -79,9 +66,6 @@ pub(super) fn write(learning: &Learning, policy: &Policy, before: &Brought, site
         "visits": visits.round(),
         "base_rate": learning.rate,
     });
-    if let Some(said) = said.as_object_mut() {
-        said.remove("recalibrated");
-    }
     let proven = next::write(&said, &lowered.onnx, out)?;
     println!("{} version {}, of {from}", proven.manifest().id, proven.manifest().version);
     Ok(())
