@@ -264,4 +264,15 @@ purpose = "fairness"
     // What is no attribute is no group to compare by.
     let all = problems(&by.replace("\"age-band\"", "\"cart-value\""));
     assert!(all.contains("there is no attribute `cart-value`"), "{all}");
+    // Whether people of a group say that they are of it tells nothing, and a goal is not by group.
+    let all = problems(
+        &(asked.to_owned()
+            + &by.replace("of = \"outcome:purchase@1\", by", "of = \"page:age-band\", is = [\"60-plus\"], by")),
+    );
+    assert!(all.contains("counts `age-band`, which is for fairness alone"), "{all}");
+    let goal =
+        HINT.replace("goal = \"outcome:purchase@1\"", "goal = { of = \"outcome:purchase@1\", by = \"age-band\" }");
+    assert_ne!(goal, HINT);
+    let all = problems(&(asked.to_owned() + &goal));
+    assert!(all.contains("`by`"), "{all}");
 }

@@ -2,7 +2,7 @@
 
 use gloaming_policy::{Experiment, Guarded, Metric};
 use gloaming_stats::Cells;
-use gloaming_stats::experiment::{self as stats, Arm, Better, Effect, Guardrail, Scale, TAU, Verdict};
+use gloaming_stats::experiment::{self as stats, Arm, Better, Effect, Guardrail, Noised, Scale, Shares, TAU, Verdict};
 
 use super::counted::{Counted, YES_OR_NO};
 use super::{ALPHA, ExperimentView, RailView, guarded, outcome_of};
@@ -35,13 +35,26 @@ fn more(one: &Effect, other: &Effect) -> Effect {
     }
 }
 
-/// The verdict on one arm, and why: the pair of groups that is furthest apart decides.
+/// The groups of which arms hold others than their share: an arm changes who says which group they are of, and what it does to those
+/// who say it is no longer what it does to the group.
+fn shifted<'m>(metric: &'m Metric, counted: &Counted, experiment: &Experiment) -> Vec<&'m str> {
+    let (words, people) = (&metric.axes[1].labels, counted.people());
+    let is_shifted = |(group, _): &(usize, &String)| {
+        let people: Vec<Noised> = people.iter().skip(*group).step_by(words.len()).copied().collect();
+        // Too few to tell are too few for a verdict as well.
+        stats::check_shares(&people, &experiment.portions())
+            .is_ok_and(|found| Shares::of(found.always_valid_p) != Shares::Fine)
+    };
+    words.iter().enumerate().filter(is_shifted).map(|(_, word)| word.as_str()).collect()
+}
+
+/// The verdict on one arm, and why: the pair of groups that is furthest apart decides. `alpha` is each ordered pair's.
 fn verdict(told: &[Done<'_>], small: &[&str], permitted: f64, alpha: f64) -> Result<(&'static str, String), String> {
     if told.len() < 2 {
         return Err(format!("too few people of {} to tell groups apart yet", small.join(", ")));
     }
     let pairs = || told.iter().flat_map(|one| told.iter().map(move |other| (one, other))).filter(|(a, b)| a.0 != b.0);
-    let rule = Guardrail { better: Better::Lower, permitted, alpha: alpha / pairs().count() as f64, tau: TAU };
+    let rule = Guardrail { better: Better::Lower, permitted, alpha, tau: TAU };
     let mut found = Vec::new();
     for ((one, effect), (other, its)) in pairs() {
         let judged = stats::guard(&more(effect, its), &rule).map_err(|error| error.to_string())?;
@@ -65,6 +78,8 @@ fn verdict(told: &[Done<'_>], small: &[&str], permitted: f64, alpha: f64) -> Res
             "held",
             format!("groups are treated alike to {} points, and {} are permitted", points(high), points(permitted)),
         )
+    } else if found.iter().all(|(_, _, judged)| judged.verdict == Verdict::Ok) {
+        ("open", format!("the others are treated alike to {} points{without}", points(high)))
     } else {
         (
             "open",
@@ -86,19 +101,27 @@ pub(super) fn judge(
     let by = metric.of.split(", page:").nth(1).and_then(|of| of.split(", ").next()).unwrap_or_default();
     let name = format!("{} by {by}", outcome_of(metric));
     let permitted = f64::from(rail.permitted) / 1e6;
-    let alpha = ALPHA / experiment.arms.len().saturating_sub(1).max(1) as f64;
-    let groups = metric.axes[1].labels.len();
-    // A row for each group of each arm.
-    let rows = counted.map(|counted| counted.rows);
+    let (others, groups) = (experiment.arms.len().saturating_sub(1).max(1), metric.axes[1].labels.len());
+    // Of all arms and ordered pairs, those too that cannot be told yet: what was shared among fewer at the first looks is spent.
+    let alpha = ALPHA / (others * groups * groups.saturating_sub(1).max(1)) as f64;
+    let shifted = counted.as_ref().map(|counted| shifted(metric, counted, experiment).join(", ")).unwrap_or_default();
     for (at, arm) in experiment.arms.iter().enumerate().skip(1) {
-        let judged = rows.as_ref().map_err(Clone::clone).and_then(|rows| {
-            let arms: Vec<&[Cells]> = rows.chunks(groups).collect();
+        let judged = counted.as_ref().map_err(Clone::clone).and_then(|counted| {
+            if !shifted.is_empty() {
+                let why = "what they do to groups cannot be told";
+                return Ok(("open", format!("arms change how many say that they are of {shifted}: {why}")));
+            }
+            // A row for each group of each arm.
+            let arms: Vec<&[Cells]> = counted.rows.chunks(groups).collect();
             let (told, small) = done(metric, arms[0], arms[at]);
             verdict(&told, &small, permitted, alpha)
         });
         // One that cannot be told has not held.
         let (verdict, reason) = judged.unwrap_or_else(|why| {
-            view.unknown.push(format!("{name}: {why}"));
+            let said = format!("{name}: {why}");
+            if !view.unknown.contains(&said) {
+                view.unknown.push(said);
+            }
             ("open", why)
         });
         view.guardrails.push(RailView { of: name.clone(), arm: arm.clone(), verdict, reason });

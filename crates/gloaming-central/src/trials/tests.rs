@@ -386,6 +386,11 @@ fn thompson_sampling_is_for_models_that_passed_the_gate() {
 
 /// Shares that buy, by group, in the control and in the arm; everybody says of which group they are.
 fn by_group(shares: [[f64; 2]; 3], visits: [u32; 3], days: u64, seed: u64) -> RailView {
+    by_group_in_arms(shares, [visits; 2], days, seed)
+}
+
+/// The same where an arm changes how many say of which group they are: visits a day by arm, then group.
+fn by_group_in_arms(shares: [[f64; 2]; 3], visits: [[u32; 3]; 2], days: u64, seed: u64) -> RailView {
     let asked = "\n[[purpose]]\nid = \"fairness\"\ntext.en = \"Compare how groups fare.\"\n
 [[attribute]]\nid = \"age-band\"\nvalues = [\"under-30\", \"30-59\", \"60-plus\"]\npurpose = \"fairness\"\n";
     let guarded = "guardrails = [{ of = \"outcome:purchase@1\", by = \"age-band\", permitted = 0.05 }]";
@@ -401,7 +406,7 @@ fn by_group(shares: [[f64; 2]; 3], visits: [u32; 3], days: u64, seed: u64) -> Ra
     let rows: Vec<ReleaseRow> = (0..days)
         .map(|day| {
             let mut values = Vec::new();
-            for arm in 0..2 {
+            for (arm, visits) in visits.iter().enumerate() {
                 for (visits, share) in visits.iter().zip(&shares) {
                     values.extend(no_and_yes((*visits, share[arm]), deviation, &mut draws));
                 }
@@ -445,6 +450,20 @@ fn an_arm_that_does_more_for_one_group_than_for_another_is_stopped() {
     assert!(rail.verdict == "open" && rail.reason.contains("more visits are needed"), "{rail:?}");
     let rail = by_group([[0.10, 0.10]; 3], [700, 700, 1], 60, 4);
     assert!(rail.verdict == "open" && rail.reason.contains("too few people of 60-plus to tell"), "{rail:?}");
+    assert!(rail.reason.starts_with("the others are treated alike to "), "{rail:?}");
+}
+
+/// The arm that draws in old people who do not buy does nothing to old people.
+#[test]
+fn an_arm_that_changes_who_says_a_group_is_not_judged_by_groups() {
+    let shares = [[0.10, 0.10], [0.10, 0.10], [0.20, 0.10]];
+    let rail = by_group_in_arms(shares, [[700, 700, 700], [700, 700, 1_400]], 20, 5);
+    assert_eq!(
+        (rail.verdict, &*rail.reason),
+        ("open", "arms change how many say that they are of 60-plus: what they do to groups cannot be told")
+    );
+    // The same shares, of people who are the same.
+    assert_eq!(by_group(shares, [700; 3], 20, 5).verdict, "broken");
 }
 
 /// Arms that do the same to everybody break it less often than one in twenty, however often one looks.

@@ -176,8 +176,8 @@ fn model(table: &Table<'_>, purpose: u32, policy: &Policy) -> Option<u32> {
     u32::try_from(place).ok()
 }
 
-/// What a text or a table says is true of a visit or not.
-fn measure(value: &Value<'_>, policy: &Policy) -> Option<Measure> {
+/// What a text or a table says is true of a visit or not; its keys `also` are somebody else's business.
+fn measure(value: &Value<'_>, also: &[&'static str], policy: &Policy) -> Option<Measure> {
     let table = value.is_table().then(|| value.table()).flatten();
     let of = match &table {
         Some(table) => table.need_text("of", "\"outcome:purchase@1\""),
@@ -185,9 +185,10 @@ fn measure(value: &Value<'_>, policy: &Policy) -> Option<Measure> {
     };
     let source = metric::source_of(value, &of, policy)?;
     let get = |key| table.as_ref().and_then(|table| table.get(key));
-    let (is, at_least, _) = (get("is"), get("at_least").and_then(|value| value.number()), get("by"));
+    let (is, at_least) = (get("is"), get("at_least").and_then(|value| value.number()));
     let permitted = get("permitted").map_or(Some(WHOLE / 100), |value| share(&value));
     if let Some(table) = &table {
+        also.iter().for_each(|key| drop(table.get(key)));
         table.finish();
     }
     let mut what = of.split_once(':').map_or(of.as_str(), |(_, name)| name).replace('@', "-");
@@ -236,7 +237,7 @@ fn measure(value: &Value<'_>, policy: &Policy) -> Option<Measure> {
 /// What must not get worse; or, `by` an attribute, what an arm must not change more for one group than for another.
 fn rail(value: &Value<'_>, attributes_from: usize, policy: &Policy) -> Option<Measure> {
     let by = value.is_table().then(|| value.table()).flatten().and_then(|table| table.get("by"));
-    let Some(by) = by else { return measure(value, policy) };
+    let Some(by) = by else { return measure(value, &[], policy) };
     let name = by.text()?;
     let attributes = || policy.page_features.iter().enumerate().skip(attributes_from);
     let Some((place, _)) = attributes().find(|(_, attribute)| attribute.id == name) else {
@@ -245,14 +246,14 @@ fn rail(value: &Value<'_>, attributes_from: usize, policy: &Policy) -> Option<Me
         by.problem(format!("there is no attribute `{name}`"), remedy);
         return None;
     };
-    Some(Measure { by: u32::try_from(place).ok(), ..measure(value, policy)? })
+    Some(Measure { by: u32::try_from(place).ok(), ..measure(value, &["by"], policy)? })
 }
 
 /// What is to change, and what each of its bins stands for where it is an amount.
 fn goal(value: &Value<'_>, policy: &Policy) -> Option<(Measure, Vec<i64>)> {
     let is_amount = value.is_table() && value.table().is_some_and(|table| table.get("edges").is_some());
     if !is_amount {
-        return Some((measure(value, policy)?, Vec::new()));
+        return Some((measure(value, &[], policy)?, Vec::new()));
     }
     let Amount { of, axis, worth } = amount(value, policy, true)?;
     let what = of.split_once(':').map_or(of.as_str(), |(_, name)| name).replace('@', "-");

@@ -71,8 +71,8 @@ pub(super) fn fairness(root: &Table<'_>, from: usize, policy: &mut Policy) {
 
 /// Whether a metric counts what an arm does to the groups of an attribute: a guardrail, which is fairness too.
 fn guards(metric: &Metric, place: usize) -> bool {
-    let [arm, groups, _] = metric.axes.as_slice() else { return false };
-    let is_arm = matches!(arm.source, Source::Arm(_));
+    let [arm, groups, what] = metric.axes.as_slice() else { return false };
+    let is_arm = matches!(arm.source, Source::Arm(_)) && what.source != groups.source;
     metric.is_written_out() && is_arm && groups.source == Source::Page(u32::try_from(place).unwrap_or(u32::MAX))
 }
 
