@@ -393,7 +393,7 @@ pub(crate) struct Evaluate {
     #[arg(long)]
     group: Vec<String>,
     /// Why there is no attribute to compare groups by.
-    #[arg(long, value_name = "REASON", conflicts_with = "group")]
+    #[arg(long, value_name = "REASON", conflicts_with = "group", value_parser = evaluate::reason)]
     no_group: Option<String>,
     /// Score from which a person counts as selected; the manifest's 70th percentile when nothing is said.
     #[arg(long)]

@@ -246,8 +246,39 @@ fn rows_that_cannot_be_evaluated_are_counted_by_reason() {
     assert!(words.contains("2 rows with nothing in `region`"), "{words}");
     let words = refuses(csv.lines().take(50).collect::<Vec<_>>().join("\n"), "purchase");
     assert!(words.contains("49 rows; evaluate 100 to 200000"), "{words}");
+    let how = ["--split", "time", "--trained", "a", "--tested", "b", "--no-group", "none"];
+    let evaluate = ["model", "evaluate", &manifest, "--rows", "rows.csv", "--outcome", "purchase"];
+    let words = folder.refuses(&[&evaluate, &how[..]].concat());
+    assert!(words.contains("why no groups can be compared"), "{words}");
     let words = refuses(csv.replacen(",north\n", ",west\n", 5), "purchase");
     assert!(words.contains("the group `west` has 5 rows, fewer than 30"), "{words}");
+}
+
+/// What holds at one point of visits says so, for it is no measure of any other.
+#[test]
+fn what_was_judged_at_one_point_of_visits_says_so() {
+    let folder = shop();
+    rows(&folder, "rows.csv", 1.0);
+    let manifest = format!("{MODEL}/manifest.json");
+    let curve = |more: &[&str]| {
+        let how =
+            ["--split", "time", "--trained", "a", "--tested", "b", "--no-group", "visitors say nothing of themselves"];
+        let evaluate = ["model", "evaluate", &manifest, "--rows", "rows.csv", "--outcome", "purchase"];
+        let said = folder.says(&[&evaluate, &how[..], more].concat());
+        let held = fs::read(folder.path("evidence/held-out.json")).unwrap();
+        let held: serde_json::Value = serde_json::from_slice(&held).unwrap();
+        (said, held["predicate"]["curve"].as_array().cloned().unwrap_or_default(), held["predicate"]["auc"].clone())
+    };
+    let (said, none, _) = curve(&[]);
+    assert!(none.is_empty() && !said.contains("as a visit goes on"), "{said}");
+    let (said, own, auc) = curve(&["--only", "region=north"]);
+    assert!(own.len() == 1 && own[0]["at"] == "region north" && own[0]["auc"] == auc, "{own:?}");
+    assert!(!said.contains("as a visit goes on"), "{said}");
+    let (said, both, again) = curve(&["--only", "region=north", "--curve"]);
+    assert_eq!((both.len(), &both[0], &again), (2, &own[0], &auc), "{both:?}");
+    assert!(both[1]["at"] == "region south" && said.contains("AUC, as a visit goes on"), "{said}");
+    let rows = |point: &serde_json::Value| point["rows"].as_u64().unwrap();
+    assert_eq!(rows(&both[0]) + rows(&both[1]), 1_200);
 }
 
 #[test]

@@ -155,3 +155,19 @@ fn a_model_is_judged_by_its_own_outcome() {
     assert!(said.contains("intent-and-bounce and purchase-calibration join its score with outcomes"), "{said}");
     assert!(!folder.path("policy.next.toml").exists());
 }
+
+/// However the policy writes the path.
+#[test]
+fn the_next_version_lies_inside_the_site() {
+    let folder = site("");
+    let dotted = fs::read_to_string(folder.path("policy.toml")).unwrap();
+    let dotted = dotted.replace("manifest = \"models/", "manifest = \"./models/");
+    fs::write(folder.path("policy.toml"), &dotted).unwrap();
+    let said = day(&folder, MODEL, &as_told(20_000, 4, 6.0), 1);
+    assert!(said.contains("its scores do not come true"), "{said}");
+    assert!(folder.path("models/purchase-intent-v2/manifest.json").exists(), "{said}");
+    let text = fs::read_to_string(folder.path("policy.next.toml")).unwrap();
+    assert!(text.contains("models/purchase-intent-v2/manifest.json"), "{text}");
+    fs::rename(folder.path("policy.next.toml"), folder.path("policy.toml")).unwrap();
+    compile_policy(&folder.path("policy.toml"), None).unwrap();
+}

@@ -14,6 +14,9 @@ use gloaming_signal::hash;
 /// Most sources that take turns in being held out.
 const TURNS: usize = 64;
 
+/// Fewest bytes of a reason for comparing no groups.
+pub const REASON: usize = 20;
+
 /// What a piece of evidence is about. Ordered as it is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -418,7 +421,7 @@ impl Said {
                         && a.groups.len() >= 2
                         && a.groups.iter().all(|g| g.rows > 0 && g.positives <= g.rows && g.selected <= g.rows)
                 };
-                let reason = s.none.as_ref().is_some_and(|why| why.trim().len() >= 20);
+                let reason = s.none.as_ref().is_some_and(|why| why.trim().len() >= REASON);
                 // A threshold that nobody reaches, or everybody, tells groups apart by nothing.
                 let selects = |a: &Attribute| {
                     let (rows, selected) = a.groups.iter().fold((0, 0), |(r, s), g| (r + g.rows, s + g.selected));

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use gloaming_model::Model;
-use gloaming_model::evaluate::{Estimate, EvaluateError, Gaps, gaps, performance};
+use gloaming_model::evaluate::{Estimate, EvaluateError, Gaps, Performance, gaps, performance};
 use gloaming_policy::author::date_of;
 use gloaming_policy::gate::{
-    Attribute, Calibration, Fairness, Group, HeldOut, Interval, Parity, Point, Rows, Runtime, Said, SplitBy, Statement,
-    Turn,
+    Attribute, Calibration, Fairness, Group, HeldOut, Interval, Parity, Point, REASON, Rows, Runtime, Said, SplitBy,
+    Statement, Turn,
 };
 use gloaming_signal::hash;
 
@@ -103,6 +103,17 @@ impl OtherTurn {
     }
 }
 
+/// A reason for comparing no groups that says something to who reads it later.
+///
+/// # Errors
+/// When it is too short for that.
+pub fn reason(text: &str) -> Result<String, String> {
+    if text.trim().len() < REASON {
+        return Err(format!("say in a sentence ({REASON} characters at least) why no groups can be compared"));
+    }
+    Ok(text.to_owned())
+}
+
 /// What groups are compared.
 pub struct Groups {
     /// Columns.
@@ -114,7 +125,7 @@ pub struct Groups {
 }
 
 /// Columns as they are needed.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Table {
     inputs: Vec<Vec<f32>>,
     outcomes: Vec<bool>,
@@ -216,27 +227,30 @@ fn scores(model: &Model, table: &Table) -> Result<Vec<f64>> {
     Ok(table.inputs.iter().map(score).collect::<Result<_, _>>()?)
 }
 
-/// How good a model is on each part of the rows, in the order of their numbers.
-fn curve(model: &Model, column: &str, parts: &BTreeMap<String, Table>, seed: u64) -> Result<Vec<Point>> {
-    let mut points = Vec::new();
-    for (value, part) in parts {
-        let (rows, positives) = (part.outcomes.len(), part.outcomes.iter().filter(|outcome| **outcome).count());
-        // One kind alone ranks nothing.
-        if positives == 0 || positives == rows {
-            println!("  nothing can be told where {column} is {value}: all of its {rows} rows have one outcome");
-            continue;
-        }
-        let found = match performance(&scores(model, part)?, &part.outcomes, &model.manifest().score_edges, seed) {
-            Ok(found) => found,
-            // Few come as far as the last pages.
+/// One part of the rows, and how good a model is there.
+fn point(column: &str, value: &str, found: &Performance) -> Point {
+    let (rows, positives) = (found.rows as u64, found.positives as u64);
+    Point { at: format!("{column} {value}"), rows, positives, auc: interval(found.auc) }
+}
+
+/// How good a model is on each of the other parts of the rows, and on the one that is judged, in the order of their numbers.
+fn curve(
+    model: &Model,
+    only: &Only,
+    (judged, others): (&Performance, &BTreeMap<String, Table>),
+    seed: u64,
+) -> Result<Vec<Point>> {
+    let number = |value: &str| value.parse::<u64>().ok();
+    let mut points = vec![(number(&only.value), point(&only.column, &only.value, judged))];
+    for (value, part) in others {
+        match performance(&scores(model, part)?, &part.outcomes, &model.manifest().score_edges, seed) {
+            Ok(found) => points.push((number(value), point(&only.column, value, &found))),
+            // One kind alone ranks nothing, and few come as far as the last pages.
             Err(why @ (EvaluateError::Rows(..) | EvaluateError::Outcomes(..))) => {
-                println!("  nothing can be told where {column} is {value}: {why}");
-                continue;
+                println!("  nothing can be told where {} is {value}: {why}", only.column);
             }
             Err(why) => return Err(why.into()),
-        };
-        let (rows, positives, auc) = (found.rows as u64, found.positives as u64, interval(found.auc));
-        points.push((value.parse::<u64>().ok(), Point { at: format!("{column} {value}"), rows, positives, auc }));
+        }
     }
     points.sort_by_key(|(number, _)| *number);
     Ok(points.into_iter().map(|(_, point)| point).collect())
@@ -344,14 +358,13 @@ pub fn run(
     let by: Vec<String> = groups.columns.iter().chain(labelled.only.iter().map(|only| &only.column)).cloned().collect();
     let table = read(&rows, &labelled.rows, &described.input.features, &labelled.outcome, &by)?;
     let digest = hash::sha256(&rows);
-    let (table, parts) = match &labelled.only {
+    let (table, others) = match &labelled.only {
         None => (table, BTreeMap::new()),
         Some(Only { column, value }) => {
-            let parts = table.apart();
-            let known = parts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let own = parts.get(value).cloned();
-            let own = own.with_context(|| format!("no row has {value} in `{column}`; there is {known}"))?;
-            (own, parts)
+            let mut parts = table.apart();
+            let known = parts.keys().cloned().collect::<Vec<_>>().join(", ");
+            let own = parts.remove(value);
+            (own.with_context(|| format!("no row has {value} in `{column}`; there is {known}"))?, parts)
         }
     };
     let scores = scores(model, &table)?;
@@ -376,9 +389,11 @@ pub fn run(
         "{} version {} on {} rows, {} with the outcome:",
         described.id, described.version, found.rows, found.positives
     );
+    // What was judged at one point of visits says so, whether or not others are told beside it.
     let curve = match &labelled.only {
-        Some(Only { column, .. }) if labelled.curve => curve(model, column, &parts, seed)?,
-        _ => Vec::new(),
+        None => Vec::new(),
+        Some(only) if labelled.curve => curve(model, only, (&found, &others), seed)?,
+        Some(Only { column, value }) => vec![point(column, value, &found)],
     };
     let held_out = HeldOut {
         day: day.clone(),
@@ -412,7 +427,7 @@ pub fn run(
         let (hardest, auc) = held_out.worst();
         println!("  the hardest of {} is {hardest}: {}", held_out.turns.len() + 1, shown(auc));
     }
-    if !held_out.curve.is_empty() {
+    if labelled.curve {
         println!("AUC, as a visit goes on:");
         for point in &held_out.curve {
             println!(

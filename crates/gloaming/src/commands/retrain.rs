@@ -125,6 +125,11 @@ fn declared<'p>(policy: &'p Policy, before: &Manifest) -> (Vec<&'p Metric>, Vec<
     (by_outcome, pairs)
 }
 
+/// Whether the policy counts what this model could be learnt from again.
+pub(super) fn is_declared(policy: &Policy, before: &Manifest) -> bool {
+    !declared(policy, before).0.is_empty()
+}
+
 /// Sums over the releases that all of the metrics have: one that fell below the crowd in one of them alone would tell of other
 /// people there. And how many windows those are, and when the last of them ended, ms.
 fn together(metrics: &[(&Metric, &released::Counted)]) -> Result<(Vec<Cells>, usize, u64)> {

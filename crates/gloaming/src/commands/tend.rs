@@ -4,7 +4,7 @@
 //! is put right, one that has lost its grip is learnt again, a round of votes that is due is taken, and what a shadow has shown
 //! is stated. Everything lies in files afterwards: nothing is signed, nothing promoted, and no policy is put.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use gloaming_policy::author::{Problem, gate_rules, named};
@@ -65,7 +65,7 @@ impl Tended<'_> {
         let above = Path::new(&self.named).parent().and_then(Path::parent).unwrap_or(Path::new(""));
         let named = above.join(&folder).join("manifest.json");
         // Where the folder lies that the policy's names begin in.
-        let depth = Path::new(&self.named).components().count();
+        let depth = Path::new(&self.named).components().filter(|part| *part != Component::CurDir).count();
         let root = self.manifest.ancestors().nth(depth).unwrap_or(Path::new("."));
         let out = root.join(&named);
         // Policies are written with slashes everywhere.
@@ -149,10 +149,7 @@ fn first(problems: Vec<Problem>) -> anyhow::Error {
 /// Learns a model again, by what the policy has counted for it; says so where that is nothing.
 fn again(tended: &Tended<'_>, policy: &Policy, paths: &Paths<'_>, out: &Path) -> Result<()> {
     let id = &tended.model.id;
-    let counted = policy.metrics.iter().any(|metric| {
-        metric.is_written_out() && metric.name.starts_with(&format!("{id}-by-")) && metric.outcome().is_some()
-    });
-    if counted {
+    if retrain::is_declared(policy, tended.brought.model.manifest()) {
         retrain::run(&retrain::Paths {
             manifest: &tended.manifest,
             policy: paths.policy,
