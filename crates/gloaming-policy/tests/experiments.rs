@@ -275,4 +275,9 @@ purpose = "fairness"
     assert_ne!(goal, HINT);
     let all = problems(&(asked.to_owned() + &goal));
     assert!(all.contains("`by`"), "{all}");
+    // Nor is anything permitted of a goal; and two groups are never surely the same.
+    let all = problems(&goal.replace("by = \"age-band\"", "permitted = 0.05"));
+    assert!(all.contains("`permitted`"), "{all}");
+    let all = problems(&(asked.to_owned() + &by.replace("permitted = 0.05", "permitted = 0.0")));
+    assert!(all.contains("groups that may not be apart at all"), "{all}");
 }

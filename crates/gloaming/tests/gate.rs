@@ -279,6 +279,16 @@ fn what_was_judged_at_one_point_of_visits_says_so() {
     assert!(both[1]["at"] == "region south" && said.contains("AUC, as a visit goes on"), "{said}");
     let rows = |point: &serde_json::Value| point["rows"].as_u64().unwrap();
     assert_eq!(rows(&both[0]) + rows(&both[1]), 1_200);
+    // More points than a statement holds are told before anything is written.
+    let csv = fs::read_to_string(folder.path("rows.csv")).unwrap();
+    let (head, lines) = csv.split_once('\n').unwrap();
+    let line = |(at, line): (usize, &str)| format!("{},{}\n", line.rsplit_once(',').unwrap().0, at % 65);
+    let many: String = lines.lines().cycle().take(65 * 120).enumerate().map(line).collect();
+    fs::write(folder.path("many.csv"), format!("{head}\n{many}")).unwrap();
+    let only = ["--only", "region=3", "--curve", "--split", "time", "--trained", "a", "--tested", "b"];
+    let evaluate = ["model", "evaluate", &manifest, "--rows", "many.csv", "--outcome", "purchase"];
+    let words = folder.refuses(&[&evaluate, &only[..]].concat());
+    assert!(words.contains("65 of 65 values of `region` can be judged, and a curve has 64 points"), "{words}");
 }
 
 #[test]

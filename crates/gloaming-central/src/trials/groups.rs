@@ -35,14 +35,14 @@ fn more(one: &Effect, other: &Effect) -> Effect {
     }
 }
 
-/// The groups of which arms hold others than their share: an arm changes who says which group they are of, and what it does to those
-/// who say it is no longer what it does to the group.
-fn shifted<'m>(metric: &'m Metric, counted: &Counted, experiment: &Experiment) -> Vec<&'m str> {
-    let (words, people) = (&metric.axes[1].labels, counted.people());
+/// The groups of which an arm, or the control, holds another share than it has of all: it changes who says which group they are of,
+/// and what it does to those who say it is no longer what it does to the group.
+fn shifted<'m>(metric: &'m Metric, counted: &Counted, experiment: &Experiment, arm: usize) -> Vec<&'m str> {
+    let (words, people, portions) = (&metric.axes[1].labels, counted.people(), experiment.portions());
     let is_shifted = |(group, _): &(usize, &String)| {
-        let people: Vec<Noised> = people.iter().skip(*group).step_by(words.len()).copied().collect();
+        let people: [Noised; 2] = [0, arm].map(|arm| people[arm * words.len() + group]);
         // Too few to tell are too few for a verdict as well.
-        stats::check_shares(&people, &experiment.portions())
+        stats::check_shares(&people, &[portions[0], portions[arm]])
             .is_ok_and(|found| Shares::of(found.always_valid_p) != Shares::Fine)
     };
     words.iter().enumerate().filter(is_shifted).map(|(_, word)| word.as_str()).collect()
@@ -53,7 +53,9 @@ fn verdict(told: &[Done<'_>], small: &[&str], permitted: f64, alpha: f64) -> Res
     if told.len() < 2 {
         return Err(format!("too few people of {} to tell groups apart yet", small.join(", ")));
     }
-    let pairs = || told.iter().flat_map(|one| told.iter().map(move |other| (one, other))).filter(|(a, b)| a.0 != b.0);
+    let pairs = || {
+        told.iter().flat_map(|one| told.iter().map(move |other| (one, other))).filter(|(a, b)| !std::ptr::eq(*a, *b))
+    };
     let rule = Guardrail { better: Better::Lower, permitted, alpha, tau: TAU };
     let mut found = Vec::new();
     for ((one, effect), (other, its)) in pairs() {
@@ -104,12 +106,13 @@ pub(super) fn judge(
     let (others, groups) = (experiment.arms.len().saturating_sub(1).max(1), metric.axes[1].labels.len());
     // Of all arms and ordered pairs, those too that cannot be told yet: what was shared among fewer at the first looks is spent.
     let alpha = ALPHA / (others * groups * groups.saturating_sub(1).max(1)) as f64;
-    let shifted = counted.as_ref().map(|counted| shifted(metric, counted, experiment).join(", ")).unwrap_or_default();
     for (at, arm) in experiment.arms.iter().enumerate().skip(1) {
         let judged = counted.as_ref().map_err(Clone::clone).and_then(|counted| {
+            let shifted = shifted(metric, counted, experiment, at);
             if !shifted.is_empty() {
-                let why = "what they do to groups cannot be told";
-                return Ok(("open", format!("arms change how many say that they are of {shifted}: {why}")));
+                let (who, control) = (shifted.join(", "), &experiment.arms[0]);
+                let words = format!("more or fewer than under {control} say that they are of {who}");
+                return Ok(("open", words + ": what is done to groups cannot be told"));
             }
             // A row for each group of each arm.
             let arms: Vec<&[Cells]> = counted.rows.chunks(groups).collect();

@@ -7,6 +7,8 @@ use gloaming_stats::draws::Draws;
 
 use super::*;
 
+mod groups;
+
 const HINT: &str = r#"
 [[experiment]]
 id = "hint"
@@ -382,95 +384,4 @@ fn thompson_sampling_is_for_models_that_passed_the_gate() {
     assert!(shares.len() == 2 && shares[1] > 0.9 && shares[0] >= 0.04, "{shares:?}");
     assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
     assert_eq!(tried(ModelState::Shadow), [None, None]);
-}
-
-/// Shares that buy, by group, in the control and in the arm; everybody says of which group they are.
-fn by_group(shares: [[f64; 2]; 3], visits: [u32; 3], days: u64, seed: u64) -> RailView {
-    by_group_in_arms(shares, [visits; 2], days, seed)
-}
-
-/// The same where an arm changes how many say of which group they are: visits a day by arm, then group.
-fn by_group_in_arms(shares: [[f64; 2]; 3], visits: [[u32; 3]; 2], days: u64, seed: u64) -> RailView {
-    let asked = "\n[[purpose]]\nid = \"fairness\"\ntext.en = \"Compare how groups fare.\"\n
-[[attribute]]\nid = \"age-band\"\nvalues = [\"under-30\", \"30-59\", \"60-plus\"]\npurpose = \"fairness\"\n";
-    let guarded = "guardrails = [{ of = \"outcome:purchase@1\", by = \"age-band\", permitted = 0.05 }]";
-    let text = template("shop", "shop.example", "https://shop.example", "2027-03-01").unwrap();
-    let text = text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 1.0")
-        + asked
-        + &HINT.replace("guardrails = [{ of = \"feature:errors@1\", permitted = 0.01 }]", guarded);
-    let facts = ManifestFacts::stand_in("purchase-intent", &["pages@1"]);
-    let policy = compile(&text, 20_781, &|_| Ok(facts.clone())).unwrap();
-    let (id, mut draws) = (policy.experiments[0].guardrails[0].metric, Draws::new(seed));
-    let metric = policy.metric(id).unwrap();
-    let deviation = metric.scales()[0].deviation(metric.mechanism);
-    let rows: Vec<ReleaseRow> = (0..days)
-        .map(|day| {
-            let mut values = Vec::new();
-            for (arm, visits) in visits.iter().enumerate() {
-                for (visits, share) in visits.iter().zip(&shares) {
-                    values.extend(no_and_yes((*visits, share[arm]), deviation, &mut draws));
-                }
-            }
-            ReleaseRow {
-                metric: id,
-                window: 20_000 + day,
-                edge: "edge-1".into(),
-                policy_version: policy.version,
-                state: ReleaseState::Released,
-                received_ms: day,
-                values,
-            }
-        })
-        .collect();
-    let view = seen(&[policy], &rows);
-    assert_eq!(view.guardrails.len(), 1);
-    if view.guardrails[0].verdict == "broken" {
-        assert_eq!(view.verdict, "stop");
-        println!("{}", view.words);
-    }
-    view.guardrails[0].clone()
-}
-
-#[test]
-fn an_arm_that_does_more_for_one_group_than_for_another_is_stopped() {
-    // Better for the young, worse for the old: all in all nothing.
-    let rail = by_group([[0.10, 0.18], [0.10, 0.10], [0.10, 0.02]], [700; 3], 20, 1);
-    println!("{rail:?}");
-    assert_eq!((rail.verdict, &*rail.of), ("broken", "outcome:purchase@1 by age-band"));
-    assert!(
-        rail.reason.starts_with("raised by ")
-            && rail.reason.contains("more for `under-30` than for `60-plus` at least, where 5.0 are permitted"),
-        "{rail:?}"
-    );
-    // Better for all alike, whatever they did before.
-    let rail = by_group([[0.10, 0.13], [0.20, 0.23], [0.05, 0.08]], [700; 3], 60, 2);
-    assert_eq!(rail.verdict, "held", "{rail:?}");
-    // Too few to tell, of all and of one group.
-    let rail = by_group([[0.10, 0.13]; 3], [700; 3], 1, 3);
-    assert!(rail.verdict == "open" && rail.reason.contains("more visits are needed"), "{rail:?}");
-    let rail = by_group([[0.10, 0.10]; 3], [700, 700, 1], 60, 4);
-    assert!(rail.verdict == "open" && rail.reason.contains("too few people of 60-plus to tell"), "{rail:?}");
-    assert!(rail.reason.starts_with("the others are treated alike to "), "{rail:?}");
-}
-
-/// The arm that draws in old people who do not buy does nothing to old people.
-#[test]
-fn an_arm_that_changes_who_says_a_group_is_not_judged_by_groups() {
-    let shares = [[0.10, 0.10], [0.10, 0.10], [0.20, 0.10]];
-    let rail = by_group_in_arms(shares, [[700, 700, 700], [700, 700, 1_400]], 20, 5);
-    assert_eq!(
-        (rail.verdict, &*rail.reason),
-        ("open", "arms change how many say that they are of 60-plus: what they do to groups cannot be told")
-    );
-    // The same shares, of people who are the same.
-    assert_eq!(by_group(shares, [700; 3], 20, 5).verdict, "broken");
-}
-
-/// Arms that do the same to everybody break it less often than one in twenty, however often one looks.
-#[test]
-fn alike_arms_are_seldom_called_unfair() {
-    let unfair =
-        (0..200).filter(|seed| by_group([[0.10, 0.10]; 3], [300; 3], 10, 100 + seed).verdict == "broken").count();
-    println!("{unfair} of 200");
-    assert!(unfair <= 4);
 }

@@ -176,19 +176,16 @@ fn model(table: &Table<'_>, purpose: u32, policy: &Policy) -> Option<u32> {
     u32::try_from(place).ok()
 }
 
-/// What a text or a table says is true of a visit or not; its keys `also` are somebody else's business.
-fn measure(value: &Value<'_>, also: &[&'static str], policy: &Policy) -> Option<Measure> {
-    let table = value.is_table().then(|| value.table()).flatten();
-    let of = match &table {
+/// What a text says is true of a visit or not; or its table, of which what else is known was read before.
+fn measure(value: &Value<'_>, table: Option<&Table<'_>>, policy: &Policy) -> Option<Measure> {
+    let of = match table {
         Some(table) => table.need_text("of", "\"outcome:purchase@1\""),
         None => value.text()?,
     };
     let source = metric::source_of(value, &of, policy)?;
-    let get = |key| table.as_ref().and_then(|table| table.get(key));
+    let get = |key| table.and_then(|table| table.get(key));
     let (is, at_least) = (get("is"), get("at_least").and_then(|value| value.number()));
-    let permitted = get("permitted").map_or(Some(WHOLE / 100), |value| share(&value));
-    if let Some(table) = &table {
-        also.iter().for_each(|key| drop(table.get(key)));
+    if let Some(table) = table {
         table.finish();
     }
     let mut what = of.split_once(':').map_or(of.as_str(), |(_, name)| name).replace('@', "-");
@@ -231,13 +228,17 @@ fn measure(value: &Value<'_>, also: &[&'static str], policy: &Policy) -> Option<
         Bins::Map(words.iter().map(|word| u32::from(wanted.contains(word))).collect())
     };
     let axis = Axis { source, bins, labels: ["no", "yes"].map(str::to_owned).to_vec() };
-    Some(Measure { what, of: told, axis, permitted: permitted?, by: None })
+    Some(Measure { what, of: told, axis, permitted: 0, by: None })
 }
 
 /// What must not get worse; or, `by` an attribute, what an arm must not change more for one group than for another.
 fn rail(value: &Value<'_>, attributes_from: usize, policy: &Policy) -> Option<Measure> {
-    let by = value.is_table().then(|| value.table()).flatten().and_then(|table| table.get("by"));
-    let Some(by) = by else { return measure(value, &[], policy) };
+    let table = value.is_table().then(|| value.table()).flatten();
+    let get = |key| table.as_ref().and_then(|table| table.get(key));
+    let (permitted, by) = (get("permitted"), get("by"));
+    let measure = measure(value, table.as_ref(), policy)?;
+    let measure = Measure { permitted: permitted.map_or(Some(WHOLE / 100), |value| share(&value))?, ..measure };
+    let Some(by) = by else { return Some(measure) };
     let name = by.text()?;
     let attributes = || policy.page_features.iter().enumerate().skip(attributes_from);
     let Some((place, _)) = attributes().find(|(_, attribute)| attribute.id == name) else {
@@ -246,14 +247,20 @@ fn rail(value: &Value<'_>, attributes_from: usize, policy: &Policy) -> Option<Me
         by.problem(format!("there is no attribute `{name}`"), remedy);
         return None;
     };
-    Some(Measure { by: u32::try_from(place).ok(), ..measure(value, &["by"], policy)? })
+    if measure.permitted == 0 {
+        value.problem(
+            "groups that may not be apart at all never are alike for sure",
+            "write how far, as permitted = 0.05",
+        );
+    }
+    Some(Measure { by: u32::try_from(place).ok(), ..measure })
 }
 
 /// What is to change, and what each of its bins stands for where it is an amount.
 fn goal(value: &Value<'_>, policy: &Policy) -> Option<(Measure, Vec<i64>)> {
-    let is_amount = value.is_table() && value.table().is_some_and(|table| table.get("edges").is_some());
-    if !is_amount {
-        return Some((measure(value, &[], policy)?, Vec::new()));
+    let table = value.is_table().then(|| value.table()).flatten();
+    if table.as_ref().is_none_or(|table| table.get("edges").is_none()) {
+        return Some((measure(value, table.as_ref(), policy)?, Vec::new()));
     }
     let Amount { of, axis, worth } = amount(value, policy, true)?;
     let what = of.split_once(':').map_or(of.as_str(), |(_, name)| name).replace('@', "-");

@@ -35,7 +35,7 @@ pub use rules::{Rules, Step, least};
 pub use signed::{STATEMENT_TYPE, Statement};
 pub use statement::{
     Approval, Attribute, Calibration, Ethics, Experiment, Fairness, Group, Guardrail, HeldOut, Interval, Kind, Parity,
-    Point, REASON, Rows, Runtime, Said, SplitBy, Turn,
+    Point, REASON, Rows, Runtime, Said, SplitBy, TURNS, Turn,
 };
 pub use value::{Estimator, Value};
 

@@ -11,8 +11,8 @@ use super::Stage;
 use super::value::Value;
 use gloaming_signal::hash;
 
-/// Most sources that take turns in being held out.
-const TURNS: usize = 64;
+/// Most sources that take turns in being held out, and most points of a curve.
+pub const TURNS: usize = 64;
 
 /// Fewest bytes of a reason for comparing no groups.
 pub const REASON: usize = 20;

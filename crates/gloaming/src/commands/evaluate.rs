@@ -9,7 +9,7 @@ use gloaming_model::evaluate::{Estimate, EvaluateError, Gaps, Performance, gaps,
 use gloaming_policy::author::date_of;
 use gloaming_policy::gate::{
     Attribute, Calibration, Fairness, Group, HeldOut, Interval, Parity, Point, REASON, Rows, Runtime, Said, SplitBy,
-    Statement, Turn,
+    Statement, TURNS, Turn,
 };
 use gloaming_signal::hash;
 
@@ -251,6 +251,14 @@ fn curve(
             }
             Err(why) => return Err(why.into()),
         }
+    }
+    if points.len() > TURNS {
+        bail!(
+            "{} of {} values of `{}` can be judged, and a curve has {TURNS} points: leave out --curve, or make fewer",
+            points.len(),
+            others.len() + 1,
+            only.column
+        );
     }
     points.sort_by_key(|(number, _)| *number);
     Ok(points.into_iter().map(|(_, point)| point).collect())
