@@ -231,11 +231,19 @@ struct Public {
 
 impl Answers for Public {
     async fn answer(&self, request: Request) -> Response {
-        if request.method() == Method::POST && request.uri().path() == CONTRIBUTIONS {
+        if is_contribution(&request) {
             return contributions(State(Arc::clone(&self.context)), request).await;
         }
         self.router.answer(request).await
     }
+
+    fn awaits(&self, head: &http::Request<()>) -> bool {
+        is_contribution(head) && self.context.origin(head.headers()).is_ok()
+    }
+}
+
+fn is_contribution<B>(request: &http::Request<B>) -> bool {
+    request.method() == Method::POST && request.uri().path() == CONTRIBUTIONS
 }
 
 fn public_routes(context: Arc<Context>) -> Router {

@@ -1,6 +1,6 @@
 //! Listeners with limits, and the small client that delivers.
 //!
-//! [`serve`] runs an axum router over hyper, in plain text or TLS, with a bound on everything a stranger decides:
+//! [`serve`] answers over HTTP/1.1 and HTTP/2, in plain text or TLS, with a bound on everything a stranger decides:
 //! open connections, time to send the head, time for a whole request, requests and connections of one
 //! address. [`Client`] posts bytes and gives up in time.
 //!
@@ -10,8 +10,12 @@
 
 mod assets;
 mod client;
+mod conversation;
 mod guard;
+mod house;
 mod linger;
+mod plain;
+mod prefixed;
 mod server;
 mod tls;
 mod visitor;

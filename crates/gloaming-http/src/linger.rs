@@ -12,6 +12,7 @@ use http::header::EXPECT;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::{Request, Version};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Most that is thrown away, bytes: the largest body that anything of ours sends, twice.
 const MOST: usize = 2 << 20;
@@ -64,4 +65,17 @@ impl Drop for Lingering {
             }
         }));
     }
+}
+
+/// Ends a connection whose answer was sent before all of its request was read.
+pub(crate) async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let _ = stream.shutdown().await;
+    let rest = async {
+        let (mut left, mut bytes) = (MOST, [0; 4096]);
+        while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+            let Some(rest) = left.checked_sub(count) else { break };
+            left = rest;
+        }
+    };
+    let _ = tokio::time::timeout(LONGEST, rest).await;
 }

@@ -1,31 +1,22 @@
 //! The accept loop.
 
-use std::convert::Infallible;
 use std::future::Future;
-use std::net::IpAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::response::{IntoResponse as _, Response};
-use http::{HeaderValue, Request, StatusCode, header};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use axum::response::Response;
+use http::Request;
 use ipnet::IpNet;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tower::Service as _;
 
 use crate::guard::{AddressLimits, Guard};
-use crate::linger::Lingering;
+use crate::house::House;
 use crate::tls::Tls;
-use crate::visitor::Visitor;
 
 /// What one listener allows.
 #[derive(Clone, Copy, Debug)]
@@ -61,17 +52,11 @@ impl Default for Limits {
     }
 }
 
-/// Headers in which proxies name a visitor's address: taken out before a handler sees a request.
-const ADDRESSES: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
-
-/// Requests of one HTTP/2 connection at once.
-const STREAMS: u32 = 32;
-
 macro_rules! turned_away {
     ($($(#[$doc:meta])* $name:ident: $word:literal),+ $(,)?) => {
         /// Whom a listener turned away before any handler saw them, and why.
         #[derive(Debug, Default)]
-        pub struct TurnedAway { $($(#[$doc])* $name: AtomicU64),+ }
+        pub struct TurnedAway { $($(#[$doc])* pub(crate) $name: AtomicU64),+ }
 
         impl TurnedAway {
             /// Each reason's word, and how often.
@@ -96,7 +81,7 @@ turned_away! {
     slow: "slow",
 }
 
-fn count(counter: &AtomicU64) {
+pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -124,12 +109,12 @@ pub async fn bind(address: &str) -> std::io::Result<TcpListener> {
 
 /// A socket, and how strangers on it are treated.
 pub struct Listener {
-    socket: TcpListener,
-    tls: Option<Tls>,
-    guard: Option<Guard>,
-    trusted: Vec<IpNet>,
-    limits: Limits,
-    turned_away: Arc<TurnedAway>,
+    pub(crate) socket: TcpListener,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) guard: Option<Guard>,
+    pub(crate) trusted: Vec<IpNet>,
+    pub(crate) limits: Limits,
+    pub(crate) turned_away: Arc<TurnedAway>,
 }
 
 impl From<TcpListener> for Listener {
@@ -187,6 +172,12 @@ impl Listener {
 pub trait Answers: Clone + Send + Sync + 'static {
     /// Answers one request. The sender's address is not in it.
     fn answer(&self, request: Request<Body>) -> impl Future<Output = Response> + Send;
+
+    /// Whether a small body that did not come together with its head is worth the room to wait for it. What would be
+    /// refused on its head alone is not.
+    fn awaits(&self, _head: &Request<()>) -> bool {
+        false
+    }
 }
 
 impl Answers for Router {
@@ -196,66 +187,12 @@ impl Answers for Router {
     }
 }
 
-/// What all connections of a listener share.
-struct House<A> {
-    answers: A,
-    tls: Option<Tls>,
-    guard: Option<Guard>,
-    trusted: Vec<IpNet>,
-    limits: Limits,
-    turned_away: Arc<TurnedAway>,
-    requests: Semaphore,
-    began: Instant,
-    http1: Builder<TokioExecutor>,
-    http2: Builder<TokioExecutor>,
-}
-
-fn http1(limits: Limits) -> Builder<TokioExecutor> {
-    // HTTP/1.1 alone: told so, the builder starts its timers at once instead of looking for a preface.
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header)
-        .max_headers(limits.headers)
-        .max_buf_size(32 * 1024)
-        .keep_alive(true);
-    builder
-}
-
-fn http2(limits: Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new()).http2_only();
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(u32::try_from(limits.headers * 256).unwrap_or(u32::MAX))
-        // A peer that opens and resets at once (CVE-2023-44487) is hung up on after so many.
-        .max_pending_accept_reset_streams(STREAMS as usize)
-        .max_local_error_reset_streams(STREAMS as usize)
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(256 * 1024)
-        .max_send_buf_size(256 * 1024)
-        .keep_alive_interval(limits.header)
-        .keep_alive_timeout(limits.header);
-    builder
-}
-
 /// Serves until `stop` is done, then lets open requests finish within the drain time.
 pub async fn serve(listener: impl Into<Listener>, answers: impl Answers, stop: impl Future<Output = ()>) {
-    let Listener { socket, tls, guard, trusted, limits, turned_away } = listener.into();
-    let house = Arc::new(House {
-        answers,
-        tls,
-        guard,
-        trusted,
-        limits,
-        turned_away,
-        requests: Semaphore::new(limits.requests),
-        began: Instant::now(),
-        http1: http1(limits),
-        http2: http2(limits),
-    });
+    let listener = listener.into();
+    let limits = listener.limits;
+    let (house, socket) = House::new(answers, listener);
+    let house = Arc::new(house);
     let (stopping, stopped) = watch::channel(());
     let places = Arc::new(Semaphore::new(limits.connections));
     tokio::pin!(stop);
@@ -289,113 +226,11 @@ pub async fn serve(listener: impl Into<Listener>, answers: impl Answers, stop: i
     let _ = tokio::time::timeout(limits.drain, places.acquire_many(all)).await;
 }
 
-impl<A: Answers> House<A> {
-    fn now_us(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    async fn welcome(self: Arc<Self>, stream: TcpStream, peer: IpAddr, stopped: watch::Receiver<()>) {
-        let address = Visitor { peer, trusted: &self.trusted }.connected();
-        let mut counted = None;
-        if let (Some(guard), Some(address)) = (&self.guard, address) {
-            counted = guard.connection(address, self.now_us());
-            if counted.is_none() {
-                return count(&self.turned_away.connections);
-            }
-        }
-        let _ = stream.set_nodelay(true);
-        match &self.tls {
-            None => Arc::clone(&self).drive(stream, &self.http1, peer, stopped).await,
-            Some(tls) => match tokio::time::timeout(self.limits.header, tls.acceptor().accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    let second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    let builder = if second { &self.http2 } else { &self.http1 };
-                    Arc::clone(&self).drive(stream, builder, peer, stopped).await;
-                }
-                Ok(Err(_)) | Err(_) => count(&self.turned_away.handshake),
-            },
-        }
-        drop(counted);
-    }
-
-    /// Drives a connection to its end: its own, or that of its time, or the server's. In the last two cases the
-    /// request that is open is answered first.
-    async fn drive(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        builder: &Builder<TokioExecutor>,
-        peer: IpAddr,
-        mut stopped: watch::Receiver<()>,
-    ) {
-        let limits = self.limits;
-        let asked = Arc::new(AtomicBool::new(false));
-        let first = Arc::clone(&asked);
-        let service = service_fn(move |request| {
-            first.store(true, Ordering::Relaxed);
-            let house = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(house.answer(peer, request).await) }
-        });
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        // Errors here are the other side's: closed early, too slow, not HTTP.
-        let over = tokio::select! {
-            _ = connection.as_mut() => false,
-            // HTTP/2 has no timer of its own for a preface or a head that trickles.
-            () = unasked(limits.header, &asked) => false,
-            () = tokio::time::sleep(limits.connection) => true,
-            _ = stopped.changed() => true,
-        };
-        if over {
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(limits.drain, connection).await;
-        }
-    }
-
-    /// The address goes no further than this.
-    async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Response {
-        let mut request = Lingering::over(request);
-        let address = Visitor { peer, trusted: &self.trusted }.of(request.headers());
-        if let (Some(guard), Some(address)) = (&self.guard, address) {
-            if !guard.request(address, self.now_us()) {
-                count(&self.turned_away.rate);
-                return later(StatusCode::TOO_MANY_REQUESTS, "too many requests from this address\n");
-            }
-            request.extensions_mut().insert(guard.network(address, self.now_us()));
-        }
-        for name in ADDRESSES {
-            request.headers_mut().remove(name);
-        }
-        let Ok(_place) = self.requests.try_acquire() else {
-            count(&self.turned_away.busy);
-            return later(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
-        };
-        match tokio::time::timeout(self.limits.request, self.answers.answer(request.map(Body::new))).await {
-            Ok(response) => response,
-            Err(_) => {
-                count(&self.turned_away.slow);
-                (StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time\n").into_response()
-            }
-        }
-    }
-}
-
-/// Done when nothing was asked within a time.
-async fn unasked(within: Duration, asked: &AtomicBool) {
-    tokio::time::sleep(within).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
-    }
-}
-
-fn later(status: StatusCode, why: &'static str) -> Response {
-    let mut response = (status, why).into_response();
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
     use super::*;
 

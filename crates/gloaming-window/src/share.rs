@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::open::Bounds;
 use crate::storage::WindowName;
 
@@ -35,20 +37,20 @@ impl<'b> From<&'b [u8]> for Posted<'b> {
 #[derive(Default)]
 pub(crate) struct Counts {
     /// Contributions to each metric.
-    all: HashMap<u32, u64>,
+    all: HashMap<u32, u64, RandomState>,
     /// Those of one network.
     own: Own,
 }
 
 /// Contributions by metric and network.
 enum Own {
-    Exact(HashMap<(u32, u64), u32>),
+    Exact(HashMap<(u32, u64), u32, RandomState>),
     Sketch(Vec<u32>),
 }
 
 impl Default for Own {
     fn default() -> Self {
-        Self::Exact(HashMap::new())
+        Self::Exact(HashMap::default())
     }
 }
 
