@@ -1,7 +1,7 @@
 //! What only a real PostgreSQL can show: that it outlasts `kill -9` under load, and that every query uses an index.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -79,8 +79,8 @@ async fn what_was_acknowledged_outlasts_kill_9_and_counts_once() {
     println!("{sent} batches, {KILLS} kills, {} failed attempts: 0 lost, 0 double", failed.load(Ordering::Relaxed));
 }
 
-/// Tables that grow.
-const LARGE: [&str; 4] = ["release", "ledger", "watermark", "alarm"];
+/// Tables that grow. Of `told` there is only what is on its way.
+const LARGE: [&str; 5] = ["release", "ledger", "watermark", "alarm", "alert"];
 
 /// Whether a line of a plan reads a whole table that grows.
 fn whole(line: &str) -> bool {
@@ -114,6 +114,7 @@ async fn every_query_uses_an_index() {
             "INSERT INTO watermark SELECT 's' || n % 97, 'e' || n, 0, 0 FROM generate_series(1, 20000) AS n;
              INSERT INTO ledger SELECT 's' || n % 97, 'e', 0, n, '', 0 FROM generate_series(1, 40000) AS n;
              INSERT INTO alarm SELECT 's' || n % 97, 'e', n, 'w' FROM generate_series(1, 20000) AS n;
+             INSERT INTO alert SELECT 's' || n % 97, 'a' || n, 'drift', 'w', n, n, n FROM generate_series(1, 20000) AS n;
              INSERT INTO release SELECT 's' || n % 97, 1, 1, 9000000000000 + n, 'e', 1, 0, 0, '[]' FROM generate_series(1, 20000) AS n;
              ANALYZE;",
         )
@@ -131,6 +132,15 @@ async fn every_query_uses_an_index() {
     assert_eq!(store.alarms("0.example").await.unwrap().0, 1);
     assert!(store.hashes("0.example").await.unwrap() > 1_000);
     store.retain(50, NOW).await.unwrap();
+    for about in ["one", "two"] {
+        assert!(store.note_alert("s7", about, "drift", "it drifted", NOW).await.unwrap());
+    }
+    assert!(!store.note_alert("s7", "one", "drift", "it drifted on", NOW + 1).await.unwrap());
+    let untold = store.untold_alerts("webhook", 100).await.unwrap();
+    assert_eq!((untold.len(), store.alerts("s7", 100).await.unwrap().len()), (2, 100));
+    store.told_alert(&untold[0], "webhook").await.unwrap();
+    store.settle_alerts(&["webhook"], NOW + 2).await.unwrap();
+    assert_eq!(store.alert_counts(NOW).await.unwrap(), (BTreeMap::from([("drift".to_owned(), 2)]), 1));
     store.ping().await.unwrap();
 
     let log = cluster.log().unwrap();

@@ -27,7 +27,7 @@ pub(super) const PARTITION_MS: i64 = 28 * 86_400_000;
 /// default partition, so that a clock far off makes no tables.
 const PARTITIONS: i64 = 40;
 
-const COMMON: [&str; 9] = [
+const COMMON: [&str; 11] = [
     "CREATE TABLE IF NOT EXISTS policy (
         site TEXT NOT NULL, version BIGINT NOT NULL, signed BYTES NOT NULL, PRIMARY KEY (site, version))",
     "CREATE TABLE IF NOT EXISTS ledger (
@@ -48,6 +48,9 @@ const COMMON: [&str; 9] = [
         site TEXT NOT NULL, about TEXT NOT NULL, kind TEXT NOT NULL, words TEXT NOT NULL,
         since_ms BIGINT NOT NULL, last_ms BIGINT NOT NULL, told_ms BIGINT NOT NULL, PRIMARY KEY (site, about))",
     "CREATE INDEX IF NOT EXISTS alert_by_time ON alert (site, last_ms)",
+    // What is asked over all sites: what was found lately, and what is on its way to be told.
+    "CREATE INDEX IF NOT EXISTS alert_lately ON alert (last_ms, kind)",
+    "CREATE INDEX IF NOT EXISTS alert_untold ON alert (since_ms) WHERE told_ms = 0",
     // In which ways an alert was told that was not told in all of them yet.
     "CREATE TABLE IF NOT EXISTS told (
         site TEXT NOT NULL, about TEXT NOT NULL, way TEXT NOT NULL, PRIMARY KEY (site, about, way))",
