@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gloaming_policy::author::{PublicKey, SignError, Signed};
 use gloaming_policy::{Policy, grace_ms};
-use gloaming_signal::hash;
+use gloaming_signal::{hash, relay};
 use gloaming_window::{Answer, Delivered, Edge, EdgeError, Keeper, LoadPolicyError, OutboxRow, Posted, Tally};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -21,10 +20,9 @@ use crate::ending::Ending;
 pub use crate::error::EngineError;
 use crate::log::RedbStorage;
 use crate::opening::{Files, load, open, opening, say_aside};
+use crate::queue::{Queue, ROOM, Turns, queue};
 use crate::shadow::Guests;
 
-/// Requests that may wait for the thread. Beyond, the edge answers 503.
-const QUEUE: usize = 8_192;
 /// Bodies folded and committed together at most.
 const GROUP: usize = 1_024;
 /// A group of bodies is committed no sooner than this after the one before it: whoever comes meanwhile shares its sync.
@@ -51,13 +49,11 @@ pub struct Reload {
 }
 
 enum Command {
-    Ingest(Waiting),
     NextDelivery(oneshot::Sender<Option<OutboxRow>>),
     Delivered(OutboxRow, Delivered, oneshot::Sender<()>),
     Reload(Reload, oneshot::Sender<Vec<EngineError>>),
     Leave(String, oneshot::Sender<Result<bool, EngineError>>),
     Components(Vec<u8>, Option<Vec<u8>>, oneshot::Sender<Result<(), EngineError>>),
-    Stop,
 }
 
 /// What the HTTP side reads of a site without asking the thread.
@@ -87,7 +83,7 @@ pub(crate) struct Gauges {
 
 /// A handle on the thread.
 pub struct Engine {
-    commands: SyncSender<Command>,
+    queue: Queue<Waiting, Command>,
     pub(crate) served: Arc<RwLock<Vec<Served>>>,
     pub(crate) gauges: Arc<RwLock<Gauges>>,
     /// Whether the store works; false for good once the thread has ended.
@@ -112,6 +108,8 @@ struct Thread {
     delivery_conflicts: u64,
     runtime: Handle,
     _ending: Ending,
+    /// Ends last: whoever hears that there is no answer, and asks for readiness, hears the same.
+    turns: Turns<Waiting, Command>,
 }
 
 /// What the HTTP side needs of a policy.
@@ -166,9 +164,11 @@ impl Engine {
         let gauges = Arc::new(RwLock::new(Gauges { restored: keeper.restored, ..Gauges::default() }));
         let healthy = Arc::new(AtomicBool::new(true));
         let (sender, ended) = watch::channel(());
-        let (commands, receiver) = sync_channel(QUEUE);
+        let (queue, turns) = queue(ROOM);
+        turns.know(list.iter().map(|served| &*served.site));
         let served = Arc::new(RwLock::new(list));
         let thread = Thread {
+            turns,
             served: Arc::clone(&served),
             loopback,
             keeper,
@@ -183,9 +183,9 @@ impl Engine {
             runtime: Handle::current(),
             _ending: Ending::new(Arc::clone(&healthy), sender),
         };
-        let thread = std::thread::Builder::new().name("edge".into()).spawn(move || thread.run(&receiver))?;
+        let thread = std::thread::Builder::new().name("edge".into()).spawn(move || thread.run())?;
         let thread = std::sync::Mutex::new(Some(thread));
-        Ok(Self { commands, served, gauges, healthy, floor_ms, clock, ended, thread })
+        Ok(Self { queue, served, gauges, healthy, floor_ms, clock, ended, thread })
     }
 
     /// Edge time as devices are told it, ms: never before what the edge itself has seen.
@@ -209,10 +209,21 @@ impl Engine {
         answered.await.unwrap_or(Err(EngineError::Busy))
     }
 
-    /// Where the answer will be; nowhere when no more may wait.
+    /// Where the answer will be; nowhere when no more may wait for its site.
     fn queue(&self, body: Bytes, network: Option<u64>) -> Option<oneshot::Receiver<Result<Answer, EngineError>>> {
         let (answer, answered) = oneshot::channel();
-        self.commands.try_send(Command::Ingest(Waiting { body, network, answer })).is_ok().then_some(answered)
+        let waiting = Waiting { body, network, answer };
+        self.queue.body(waiting, |waiting| relay::site(&waiting.body)).then_some(answered)
+    }
+
+    /// Bodies that there was no place for.
+    pub(crate) fn refused(&self) -> u64 {
+        self.queue.refused()
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        if self.queue.command(command(sender)) { answer.await.ok() } else { None }
     }
 
     /// As [`Engine::ingest`], of bodies that came together.
@@ -232,45 +243,33 @@ impl Engine {
     }
 
     pub(crate) async fn next_delivery(&self) -> Option<OutboxRow> {
-        let (sender, answer) = oneshot::channel();
-        self.commands.try_send(Command::NextDelivery(sender)).ok()?;
-        answer.await.ok().flatten()
+        self.ask(Command::NextDelivery).await.flatten()
     }
 
     pub(crate) async fn delivered(&self, row: OutboxRow, outcome: Delivered) {
-        let (sender, answer) = oneshot::channel();
-        if self.commands.try_send(Command::Delivered(row, outcome, sender)).is_ok() {
-            let _ = answer.await;
-        }
+        self.ask(|sender| Command::Delivered(row, outcome, sender)).await;
     }
 
     /// Puts policies in force without a restart. Each is taken or refused by itself; what is in force already
     /// changes nothing.
     pub(crate) async fn reload(&self, reload: Reload) -> Vec<EngineError> {
-        let (sender, answer) = oneshot::channel();
-        match self.commands.try_send(Command::Reload(reload, sender)) {
-            Ok(()) => answer.await.unwrap_or_else(|_| vec![EngineError::Busy]),
-            Err(_) => vec![EngineError::Busy],
-        }
+        self.ask(|sender| Command::Reload(reload, sender)).await.unwrap_or_else(|| vec![EngineError::Busy])
     }
 
     /// Lets a site leave; whether it was here.
     pub(crate) async fn leave(&self, site: &str) -> Result<bool, EngineError> {
-        let (sender, answer) = oneshot::channel();
-        self.commands.try_send(Command::Leave(site.to_owned(), sender)).map_err(|_| EngineError::Busy)?;
-        answer.await.unwrap_or(Err(EngineError::Busy))
+        let site = site.to_owned();
+        self.ask(|sender| Command::Leave(site, sender)).await.unwrap_or(Err(EngineError::Busy))
     }
 
     /// Lets a component serve, and another run beside it.
     pub(crate) async fn components(&self, component: Vec<u8>, next: Option<Vec<u8>>) -> Result<(), EngineError> {
-        let (sender, answer) = oneshot::channel();
-        self.commands.try_send(Command::Components(component, next, sender)).map_err(|_| EngineError::Busy)?;
-        answer.await.unwrap_or(Err(EngineError::Busy))
+        self.ask(|sender| Command::Components(component, next, sender)).await.unwrap_or(Err(EngineError::Busy))
     }
 
     /// Stops the thread after what it has taken is committed and answered.
     pub fn stop(&self) {
-        let _ = self.commands.send(Command::Stop);
+        self.queue.close();
         if let Ok(mut thread) = self.thread.lock()
             && let Some(thread) = thread.take()
         {
@@ -280,60 +279,52 @@ impl Engine {
 }
 
 impl Thread {
-    fn run(mut self, receiver: &Receiver<Command>) {
+    fn run(mut self) {
         let mut next_commit = Instant::now();
-        loop {
-            let first = match receiver.recv_timeout(TICK) {
-                Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            if let (Some(Command::Ingest(_)), Some(early)) =
-                (&first, next_commit.checked_duration_since(Instant::now()))
+        while !self.turns.over() {
+            let bodies = self.turns.wait(TICK);
+            if let Some(early) = next_commit.checked_duration_since(Instant::now())
+                && bodies
             {
                 std::thread::sleep(early);
             }
             self.reopen();
-            let mut group = Vec::new();
-            let mut stop = false;
-            let mut next = first;
-            while let Some(command) = next {
-                match command {
-                    Command::Ingest(waiting) => group.push(waiting),
-                    Command::NextDelivery(sender) => {
-                        let row = self.keeper.next_delivery((self.clock)());
-                        let _ = sender.send(row.unwrap_or_else(|error| {
-                            tracing::error!(%error, "nothing is delivered now");
-                            None
-                        }));
-                    }
-                    Command::Delivered(row, outcome, sender) => {
-                        self.delivered(&row, outcome);
-                        let _ = sender.send(());
-                    }
-                    Command::Reload(reload, sender) => {
-                        let _ = sender.send(self.reload(reload));
-                    }
-                    Command::Leave(site, sender) => {
-                        let left = self.keeper.leave(&site, (self.clock)());
-                        self.serve();
-                        let _ = sender.send(left.map_err(Into::into));
-                    }
-                    Command::Components(component, next, sender) => {
-                        let _ = sender.send(self.guest.set(&component, next.as_deref()).map_err(Into::into));
-                    }
-                    Command::Stop => stop = true,
-                }
-                next = if group.len() < GROUP { receiver.try_recv().ok() } else { None };
+            while let Some(command) = self.turns.command() {
+                self.obey(command);
             }
+            let group = self.turns.bodies(GROUP);
             if !group.is_empty() {
                 next_commit = Instant::now() + PACE;
                 self.ingest(group);
             }
             self.release();
             self.show();
-            if stop {
-                break;
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::NextDelivery(sender) => {
+                let row = self.keeper.next_delivery((self.clock)());
+                let _ = sender.send(row.unwrap_or_else(|error| {
+                    tracing::error!(%error, "nothing is delivered now");
+                    None
+                }));
+            }
+            Command::Delivered(row, outcome, sender) => {
+                self.delivered(&row, outcome);
+                let _ = sender.send(());
+            }
+            Command::Reload(reload, sender) => {
+                let _ = sender.send(self.reload(reload));
+            }
+            Command::Leave(site, sender) => {
+                let left = self.keeper.leave(&site, (self.clock)());
+                self.serve();
+                let _ = sender.send(left.map_err(Into::into));
+            }
+            Command::Components(component, next, sender) => {
+                let _ = sender.send(self.guest.set(&component, next.as_deref()).map_err(Into::into));
             }
         }
     }
@@ -360,6 +351,7 @@ impl Thread {
     fn serve(&self) {
         if let (Some(edge), Ok(mut list)) = (self.keeper.edge(), self.served.write()) {
             *list = served(edge);
+            self.turns.know(list.iter().map(|served| &*served.site));
         }
     }
 

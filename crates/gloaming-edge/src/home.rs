@@ -1,6 +1,6 @@
 //! A home edge's door for relays: what they sealed for it is opened, and judged as if it had been posted here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use axum::body::to_bytes;
@@ -22,8 +22,8 @@ use crate::server::Context;
 pub(crate) const ROUTE: &str = "/g/v1/relayed";
 /// Loads that are read and judged at once; more wait, unread.
 const AT_ONCE: usize = 8;
-/// Bodies of one load that wait for the engine at once: with [`AT_ONCE`] loads a quarter of its queue.
-const TURN: usize = 256;
+/// Bodies of one load that wait for the engine at once: with [`AT_ONCE`] loads half of what may wait for a site alone.
+const TURN: usize = 128;
 /// Largest load, bytes: [`limits::LOAD_BYTES`], and what sealing and names add.
 const MOST: usize = limits::LOAD_BYTES + 64 * 1024;
 
@@ -58,16 +58,28 @@ fn problem(status: StatusCode, reason: &str, remedy: &str) -> Response {
     (status, axum::Json(serde_json::json!({ "reason": reason, "remedy": remedy }))).into_response()
 }
 
-/// Judges bodies some at a time, so that what relays bring never takes all the places of those who post here.
-async fn in_turns(context: &Context, bodies: Vec<(Bytes, Option<u64>)>) -> Vec<Result<Answer, EngineError>> {
-    let (mut answers, mut bodies) = (Vec::with_capacity(bodies.len()), bodies.into_iter());
-    loop {
-        let some: Vec<_> = bodies.by_ref().take(TURN).collect();
-        if some.is_empty() {
-            return answers;
+/// Judges bodies some at a time, so that what relays bring never takes all the places of those who post here. For whom there
+/// was no place, the turn after may have one; a turn without any is the last.
+async fn in_turns(context: &Context, bodies: &[(Bytes, Option<u64>)]) -> Vec<Result<Answer, EngineError>> {
+    let mut answers: Vec<_> = bodies.iter().map(|_| Err(EngineError::Busy)).collect();
+    let mut waiting: VecDeque<usize> = (0..bodies.len()).collect();
+    while !waiting.is_empty() {
+        let some: Vec<usize> = waiting.drain(..waiting.len().min(TURN)).collect();
+        let turn = some.iter().map(|place| bodies[*place].clone()).collect();
+        let turn = context.engine.ingest_all(turn).await;
+        let (mut judged, mut again) = (false, Vec::new());
+        for (place, answer) in some.into_iter().zip(turn) {
+            match answer {
+                Ok(answer) => (judged, answers[place]) = (true, Ok(answer)),
+                Err(_) => again.push(place),
+            }
         }
-        answers.extend(context.engine.ingest_all(some).await);
+        if !judged {
+            break;
+        }
+        again.into_iter().rev().for_each(|place| waiting.push_front(place));
     }
+    answers
 }
 
 /// Takes a load. Whatever of it can be judged is judged, for what comes again counts once.
@@ -106,7 +118,7 @@ pub(crate) async fn relayed(State(context): State<Arc<Context>>, request: Reques
     let (mut counts, mut come_again, mut full) = (BTreeMap::<&str, u64>::new(), false, false);
     // A relay may have a policy before its home edge has: what it took under it is not to be lost for that.
     let mut not_yet = false;
-    for (answer, to_come) in in_turns(&context, bodies).await.into_iter().zip(to_come) {
+    for (answer, to_come) in in_turns(&context, &bodies).await.into_iter().zip(to_come) {
         let Ok(answer) = answer else {
             come_again = true;
             continue;

@@ -50,7 +50,14 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
     for (reason, count) in context.turned_away.counts() {
         text.push_str(&format!("gloaming_turned_away_total{{reason=\"{reason}\"}} {count}\n"));
     }
+    let refused = context.engine.refused() + context.relay.as_ref().map_or(0, |relay| relay.refused());
     let rows = [
+        (
+            "gloaming_queue_refused_total",
+            "counter",
+            "Submissions told to come again because too many waited already, of their site or of all.",
+            refused,
+        ),
         ("gloaming_windows_released_total", "counter", "Windows released.", gauges.tally.windows),
         (
             "gloaming_windows_skipped_total",

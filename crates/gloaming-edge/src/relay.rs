@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,9 +18,8 @@ use crate::config::{Clock, Config, EntropySource, Home, system_entropy};
 use crate::ending::Ending;
 use crate::engine::{Engine, EngineError, Served, served_of};
 use crate::parcels::RedbParcels;
+use crate::queue::{Queue, ROOM, Turns, queue};
 
-/// Requests that may wait for the thread. Beyond, the relay answers 503.
-const QUEUE: usize = 8_192;
 /// Bodies sealed and committed together at most.
 const GROUP: usize = 1_024;
 /// As an edge's, see there.
@@ -38,12 +36,10 @@ struct Body {
 }
 
 enum Command {
-    Take(Body),
     Next(String, oneshot::Sender<Option<Load>>),
     After(String, Vec<Waiting>, Delivered, oneshot::Sender<()>),
     Reload(Sites, oneshot::Sender<Vec<EngineError>>),
     Forget(String, oneshot::Sender<Result<bool, EngineError>>),
-    Stop,
 }
 
 /// What a relay is to know from now on.
@@ -62,7 +58,7 @@ pub(crate) struct RelayGauges {
 
 /// A handle on the thread.
 pub(crate) struct Relays {
-    commands: SyncSender<Command>,
+    queue: Queue<Body, Command>,
     pub(crate) served: Arc<RwLock<Vec<Served>>>,
     pub(crate) gauges: Arc<RwLock<RelayGauges>>,
     pub(crate) healthy: Arc<AtomicBool>,
@@ -86,6 +82,8 @@ struct Thread {
     gauges: Arc<RwLock<RelayGauges>>,
     healthy: Arc<AtomicBool>,
     _ending: Ending,
+    /// Ends last: whoever hears that there is no answer, and asks for readiness, hears the same.
+    turns: Turns<Body, Command>,
 }
 
 /// The site of a policy that the edge of this name relays for: it is not home to the site, and knows who is.
@@ -158,7 +156,9 @@ impl Relays {
         let (served, gauges) = (Arc::default(), Arc::default());
         let healthy = Arc::new(AtomicBool::new(true));
         let (alive, ended) = watch::channel(());
+        let (queue, turns) = queue(ROOM);
         let mut thread = Thread {
+            turns,
             store: Self::store_of(config),
             name: config.name.clone(),
             homes: config.homes.iter().map(|(name, home)| (name.clone(), home.key)).collect(),
@@ -193,9 +193,8 @@ impl Relays {
         }
         thread.show();
         let healthy = Arc::clone(&thread.healthy);
-        let (commands, receiver) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new().name("relay".into()).spawn(move || thread.run(&receiver))?;
-        Ok(Self { commands, served, gauges, healthy, ended, thread: Mutex::new(Some(thread)) })
+        let thread = std::thread::Builder::new().name("relay".into()).spawn(move || thread.run())?;
+        Ok(Self { queue, served, gauges, healthy, ended, thread: Mutex::new(Some(thread)) })
     }
 
     /// Where what waits is kept: beside the edge's store.
@@ -224,13 +223,22 @@ impl Relays {
     /// Seals a body for its home edge; the answer comes after it is durable.
     pub(crate) async fn take(&self, body: Bytes, network: Option<u64>) -> Result<Answer, EngineError> {
         let (answer, answered) = oneshot::channel();
-        self.commands.try_send(Command::Take(Body { body, network, answer })).map_err(|_| EngineError::Busy)?;
+        if !self.queue.body(Body { body, network, answer }, |waiting| gloaming_signal::relay::site(&waiting.body)) {
+            return Err(EngineError::Busy);
+        }
         answered.await.unwrap_or(Err(EngineError::Busy))
+    }
+
+    /// Bodies that there was no place for.
+    pub(crate) fn refused(&self) -> u64 {
+        self.queue.refused()
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, EngineError> {
         let (sender, answer) = oneshot::channel();
-        self.commands.try_send(command(sender)).map_err(|_| EngineError::Busy)?;
+        if !self.queue.command(command(sender)) {
+            return Err(EngineError::Busy);
+        }
         answer.await.map_err(|_| EngineError::Busy)
     }
 
@@ -256,7 +264,7 @@ impl Relays {
 
     /// Stops the thread after what it has taken is committed and answered.
     pub(crate) fn stop(&self) {
-        let _ = self.commands.send(Command::Stop);
+        self.queue.close();
         if let Ok(mut thread) = self.thread.lock()
             && let Some(thread) = thread.take()
         {
@@ -271,58 +279,53 @@ impl Thread {
         Relay::open(store, &self.name, self.homes.clone(), &self.pins, RelayBounds::default())
     }
 
-    fn run(mut self, receiver: &Receiver<Command>) {
+    fn run(mut self) {
         let (mut next_commit, mut next_look) = (Instant::now(), Instant::now());
-        loop {
+        while !self.turns.over() {
             if next_look <= Instant::now() {
                 next_look = Instant::now() + LOOK;
                 let _ = self.with(|relay, now_ms, _| relay.expire(now_ms));
             }
-            let first = match receiver.recv_timeout(REOPEN) {
-                Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            if let (Some(Command::Take(_)), Some(early)) = (&first, next_commit.checked_duration_since(Instant::now()))
+            let bodies = self.turns.wait(REOPEN);
+            if let Some(early) = next_commit.checked_duration_since(Instant::now())
+                && bodies
             {
                 std::thread::sleep(early);
             }
             self.reopen();
-            let (mut group, mut stop, mut next) = (Vec::new(), false, first);
-            while let Some(command) = next {
-                match command {
-                    Command::Take(body) => group.push(body),
-                    Command::Next(home, sender) => {
-                        let load = self.with(|relay, now_ms, _| relay.next(&home, now_ms));
-                        let _ = sender.send(load.ok().flatten());
-                    }
-                    Command::After(home, names, outcome, sender) => {
-                        let _ = self.with(|relay, now_ms, entropy| {
-                            let mut random = [0; 8];
-                            entropy(&mut random);
-                            relay.after(&home, &names, outcome, now_ms, u64::from_le_bytes(random))
-                        });
-                        let _ = sender.send(());
-                    }
-                    Command::Reload(sites, sender) => {
-                        let _ = sender.send(self.reload(sites));
-                    }
-                    Command::Forget(site, sender) => {
-                        let forgotten = self.with(|relay, _, _| relay.forget(&site));
-                        self.serve();
-                        let _ = sender.send(forgotten);
-                    }
-                    Command::Stop => stop = true,
-                }
-                next = if group.len() < GROUP { receiver.try_recv().ok() } else { None };
+            while let Some(command) = self.turns.command() {
+                self.obey(command);
             }
+            let group = self.turns.bodies(GROUP);
             if !group.is_empty() {
                 next_commit = Instant::now() + PACE;
                 self.take(group);
             }
             self.show();
-            if stop {
-                break;
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Next(home, sender) => {
+                let load = self.with(|relay, now_ms, _| relay.next(&home, now_ms));
+                let _ = sender.send(load.ok().flatten());
+            }
+            Command::After(home, names, outcome, sender) => {
+                let _ = self.with(|relay, now_ms, entropy| {
+                    let mut random = [0; 8];
+                    entropy(&mut random);
+                    relay.after(&home, &names, outcome, now_ms, u64::from_le_bytes(random))
+                });
+                let _ = sender.send(());
+            }
+            Command::Reload(sites, sender) => {
+                let _ = sender.send(self.reload(sites));
+            }
+            Command::Forget(site, sender) => {
+                let forgotten = self.with(|relay, _, _| relay.forget(&site));
+                self.serve();
+                let _ = sender.send(forgotten);
             }
         }
     }
@@ -406,6 +409,7 @@ impl Thread {
         if let (Some(relay), Ok(mut list)) = (&self.relay, self.served.write()) {
             let policies = relay.sites().filter_map(|site| relay.policy(site));
             *list = policies.map(|(policy, signed)| served_of(policy, signed)).collect();
+            self.turns.know(list.iter().map(|served| &*served.site));
         }
     }
 

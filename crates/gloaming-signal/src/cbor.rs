@@ -100,7 +100,7 @@ pub fn from_either_encoding<T: Cbor>(bytes: &[u8]) -> Result<T, Error> {
 ///
 /// # Errors
 /// Whatever `read` says.
-pub fn start<T>(bytes: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Result<T, Error>) -> Result<T, Error> {
+pub fn start<'a, T>(bytes: &'a [u8], read: impl FnOnce(&mut Reader<'a>) -> Result<T, Error>) -> Result<T, Error> {
     read(&mut Reader { bytes, at: 0, depth: 0, shortest: true })
 }
 
@@ -305,6 +305,20 @@ impl<'a> Reader<'a> {
             _ => Err(self.wrong()),
         }
     }
+
+    /// A text of at most `max` bytes.
+    ///
+    /// # Errors
+    /// When it is longer, truncated, not UTF-8 or something else.
+    pub fn text(&mut self, max: usize) -> Result<&'a str, Error> {
+        match self.head()? {
+            Head::Text(len) => {
+                let text = core::str::from_utf8(self.fill(len, max)?);
+                text.map_err(|_| self.wrong())
+            }
+            _ => Err(self.wrong()),
+        }
+    }
 }
 
 impl Cbor for u64 {
@@ -369,13 +383,7 @@ impl Cbor for String {
         writer.0.extend_from_slice(self.as_bytes());
     }
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        match reader.head()? {
-            Head::Text(len) => {
-                let text = core::str::from_utf8(reader.fill(len, 64 * 1024)?);
-                text.map(Into::into).map_err(|_| reader.wrong())
-            }
-            _ => Err(reader.wrong()),
-        }
+        reader.text(64 * 1024).map(Into::into)
     }
 }
 

@@ -53,6 +53,19 @@ impl Head {
     }
 }
 
+/// The site that a submission names, where it stands in it; `None` when it does not begin as a submission does. Costs no
+/// allocation: an edge asks this of every body before it knows whether there is room for it.
+#[must_use]
+pub fn site(submission: &[u8]) -> Option<&str> {
+    let named = start(submission, |reader| {
+        reader.record(6, |reader| match u8::decode(reader)? {
+            FORMAT => reader.text(limits::SITE_BYTES),
+            _ => Err(reader.limit()),
+        })
+    });
+    named.ok()
+}
+
 /// A submission that came to a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relayed {
@@ -149,13 +162,20 @@ mod tests {
         let head = Head::of(&bytes);
         let want = Head { site: "blog.example".into(), policy_version: 7, policy_hash: [3; 32], check: false };
         assert_eq!(head, Ok(want.clone()));
+        assert_eq!(site(&bytes), Some("blog.example"));
         // The contributions may be anything: they are the home edge's to refuse.
         let begin = bytes.len() - to_vec(&submission.contributions).len();
         bytes[begin..].fill(0xff);
         assert_eq!(Head::of(&bytes), Ok(want));
         assert!(Head::of(&bytes[..begin - 1]).is_err());
-        bytes[0] = 0x85;
-        assert!(Head::of(&bytes).is_err());
+        assert_eq!((site(&bytes[..14]), site(&bytes[..15])), (None, Some("blog.example")), "its head is 3 bytes");
+        for (place, byte) in [(0, 0x85), (1, 9), (2, 0x4c), (3, 0xff)] {
+            let mut wrong = bytes.clone();
+            wrong[place] = byte;
+            assert!(Head::of(&wrong).is_err() && site(&wrong).is_none(), "byte {place}");
+        }
+        let long = to_vec(&Submission { site: "x".repeat(limits::SITE_BYTES + 1), ..submission });
+        assert!(Head::of(&long).is_err() && site(&long).is_none());
     }
 
     #[test]
