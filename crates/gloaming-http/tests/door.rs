@@ -347,6 +347,7 @@ async fn nonsense_costs_nobody_else_anything() {
         let text = String::from_utf8_lossy(&answer);
         let status = text.get(9..12).unwrap_or_default();
         assert!(allowed.contains(&status), "{name}: {text}");
+        assert_eq!(text.matches("HTTP/1.1 ").count(), usize::from(!status.is_empty()), "{name} is one request: {text}");
         let client = Client::new(Duration::from_secs(5));
         assert_eq!(client.get(&format!("http://{address}/")).await.unwrap().0, StatusCode::OK, "after {name}");
     }

@@ -2,57 +2,24 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use gloaming_http::serve;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
+#[path = "../../gloaming-http/tests/pairs/mod.rs"]
+mod pairs;
+#[path = "support/nginx.rs"]
+mod proxy;
 mod support;
+use pairs::{answers, pairs};
+use proxy::nginx;
 use support::{Site, body, ports, until_ready};
-
-struct Nginx(Child);
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // The master ends its workers when it is asked, not when it is killed.
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts nginx with the recipe as it is, but for the two ports.
-fn nginx(folder: &Path, listen: &str, edge: &str) -> Nginx {
-    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap();
-    let recipe = fs::read_to_string(Path::new(&root).join("../../docs/recipes/nginx.conf")).unwrap();
-    assert!(recipe.contains("127.0.0.1:8787") && recipe.contains("127.0.0.1:8080"));
-    let recipe = recipe.replace("127.0.0.1:8787", edge).replace("127.0.0.1:8080", listen);
-    let at = folder.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|what| format!("{what}_temp_path {at}/{what};\n"))
-        .concat();
-    // Root's nginx would give its workers to a user who may not write here.
-    let user = if fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0) {
-        "user root;\n"
-    } else {
-        ""
-    };
-    let config = format!(
-        "daemon off;\n{user}worker_processes 1;\npid {at}/pid;\nerror_log {at}/error.log;\nevents {{}}\nhttp {{\n{temporary}{recipe}}}\n"
-    );
-    fs::write(folder.join("nginx.conf"), config).unwrap();
-    let program = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
-    let child = Command::new(program).arg("-c").arg(folder.join("nginx.conf")).stdin(Stdio::null()).spawn().unwrap();
-    let (nginx, began) = (Nginx(child), Instant::now());
-    while TcpStream::connect(listen).is_err() {
-        let log = || fs::read_to_string(folder.join("error.log")).unwrap_or_default();
-        assert!(began.elapsed() < Duration::from_secs(20), "nginx did not start: {}", log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    nginx
-}
 
 /// Asks from an address of this machine; head and body of the answer.
 async fn ask(source: &str, listen: &str, head: &str, body: &[u8]) -> (String, Vec<u8>) {
@@ -78,7 +45,7 @@ async fn the_nginx_recipe_serves_first_party_and_names_the_visitor() {
     let [port] = ports();
     let listen = format!("127.0.0.1:{port}");
     let folder = tempfile::tempdir().unwrap();
-    let _nginx = nginx(folder.path(), &listen, site.listen.trim_start_matches("http://"));
+    let _nginx = nginx(folder.path(), &listen, site.listen.trim_start_matches("http://"), "", |recipe| recipe);
 
     // Files as the edge serves them: compressed, with an ETag that saves the second load.
     let (head, _) = ask("127.0.0.2", &listen, "GET /g/gloaming.js HTTP/1.1\r\naccept-encoding: br", b"").await;
@@ -112,4 +79,96 @@ async fn the_nginx_recipe_serves_first_party_and_names_the_visitor() {
     assert_eq!(count("127.0.5.1", 1_000..1_040).await, 20);
     assert_eq!(count("127.0.5.9", 2_000..2_040).await, 0, "the same network");
     assert_eq!(count("127.0.6.1", 3_000..3_040).await, 20);
+}
+
+/// What nginx forwarded, by its own log, and what the listener behind it got.
+struct Pair {
+    log: std::path::PathBuf,
+    seen: usize,
+    reached: Arc<Mutex<Vec<String>>>,
+}
+
+impl Pair {
+    /// Lines of the log since the last call: what was asked, and whether it was forwarded. A marker shows that all of
+    /// them are there.
+    async fn fronted(&mut self, listen: &str, marker: &str) -> Vec<(String, bool)> {
+        let (head, _) = ask("127.0.0.2", listen, &format!("GET {marker} HTTP/1.1"), b"").await;
+        assert!(head.starts_with("http/1.1 200"), "an honest visitor after it: {head}");
+        let began = Instant::now();
+        loop {
+            let text = fs::read_to_string(&self.log).unwrap();
+            let lines: Vec<_> = text.lines().skip(self.seen).map(str::to_owned).collect();
+            if let Some(end) = lines.iter().position(|line| line.contains(marker)) {
+                self.seen += lines.len();
+                assert_eq!(end + 1, lines.len(), "the marker is the last");
+                let lines = lines[..end].iter().map(|line| {
+                    let (asked, upstream) = line.rsplit_once(" from ").unwrap();
+                    (asked.to_owned(), upstream != "-")
+                });
+                return lines.collect();
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "nginx does not log {marker}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Pairs of requests in one, through nginx: what it forwards is what arrives, one for one, nobody gets a second answer,
+/// and the next visitor on the same connections behind it gets his own.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_smuggled_through_nginx() {
+    let reached = Arc::<Mutex<Vec<String>>>::default();
+    let record = Arc::clone(&reached);
+    let router = Router::new().fallback(move |request: Request| async move {
+        let (head, body) = request.into_parts();
+        record.lock().unwrap().push(format!("{} {}", head.method, head.uri.path()));
+        match axum::body::to_bytes(body, 1 << 20).await {
+            Ok(_) => (StatusCode::OK, head.uri.path().to_owned()),
+            Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
+        }
+    });
+    let back = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let edge = back.local_addr().unwrap().to_string();
+    tokio::spawn(serve(back, router, std::future::pending()));
+    let [port] = ports();
+    let (listen, folder) = (format!("127.0.0.1:{port}"), tempfile::tempdir().unwrap());
+    let log = folder.path().join("pairs.log");
+    let more = format!(
+        "log_format pairs '$request_method $uri from $upstream_addr';\naccess_log {} pairs;\nclient_header_timeout 500ms;\nclient_body_timeout 500ms;\nkeepalive_timeout 200ms;\n",
+        log.display()
+    );
+    let _nginx = nginx(folder.path(), &listen, &edge, &more, |recipe| recipe.replace("access_log off;", ""));
+    let mut pair = Pair { log, seen: 0, reached };
+    pair.fronted(&listen, "/g/begin").await;
+
+    let (mut wrong, mut forwarded, mut refused) = (Vec::new(), 0, 0);
+    for (number, (name, bytes)) in pairs().into_iter().enumerate() {
+        pair.reached.lock().unwrap().clear();
+        let mut stream = tokio::net::TcpStream::connect(&listen).await.unwrap();
+        let _ = stream.write_all(&bytes).await;
+        let mut answer = Vec::new();
+        let end = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+        // nginx writes its line when the connection is gone.
+        drop(stream);
+        let marker = format!("/g/honest-{number}");
+        let fronted = pair.fronted(&listen, &marker).await;
+        let mut behind = pair.reached.lock().unwrap().clone();
+        let last = behind.pop();
+        let sent: Vec<_> = fronted.iter().filter(|(_, forwarded)| *forwarded).map(|(asked, _)| asked.clone()).collect();
+        let said = String::from_utf8_lossy(&answer).into_owned();
+        println!("{name:?}: {}, forwarded {sent:?}", said.get(..12).unwrap_or("hung up"));
+        let good = end.is_ok()
+            && last == Some(format!("GET {marker}"))
+            && behind == sent
+            && sent.len() <= 1
+            && answers(&answer) <= 1
+            && !behind.iter().any(|asked| asked.contains("smuggled"));
+        if !good {
+            wrong.push(format!("{name:?}: nginx saw {fronted:?}, behind it {behind:?} then {last:?}: {said}"));
+        }
+        if sent.is_empty() { refused += 1 } else { forwarded += 1 }
+    }
+    println!("{forwarded} forwarded once, {refused} refused");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(forwarded >= 5 && refused >= 10, "both kinds are among them");
 }
