@@ -2,48 +2,45 @@
 //! a longer look; the seed is `GLOAMING_SEED`.
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use gloaming_http::Client;
-use gloaming_policy::author::{Key, Signed};
-use gloaming_policy::{Bins, Policy};
-use gloaming_privacy::Rho;
-use gloaming_signal::{Contribution, Submission, cbor};
+use gloaming_policy::{Policy, grace_ms};
 use serde_json::Value;
 
+#[path = "support/own_cells.rs"]
+mod own_cells;
 mod support;
+use own_cells::{Cells, Counts, add, body, compare, counted, now_ms, own_cells, sum};
 use support::{Site, until_ready};
 
-const CELLS: u32 = 32;
-/// Long enough for several kills, short enough to see some windows close.
-const SPAN_MS: u64 = 10_000;
-/// How long a body is sent again before its fate is called unknown.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// Long enough for several kills, short enough to see some windows close. Of the two lengths hardly ever both end at once,
+/// so that nearly always one has [`LEFT`].
+const SPANS_MS: [u64; 2] = [15_000, 25_000];
+/// Metrics of each length, 4,096 cells each.
+const METRICS: usize = 4;
+/// What is left of a window that something new is brought to: time to send it again until somebody answers.
+const LEFT: u64 = 6_000;
+/// Nothing is killed while a body has waited longer than this for its answer: each is to have one before its window closes.
+const WAITED: Duration = Duration::from_secs(2);
+const SENDERS: u64 = 6;
 
-/// One metric, a window of seconds, and a budget so large that the noise is zero: what the centre shows is what
-/// was counted. No policy that a person writes is like this: the compiler refuses it.
-fn exact(mut policy: Policy) -> Policy {
-    policy.budget = Rho::from_micro(1_000_000_000_000_000);
-    policy.metrics.truncate(1);
-    let metric = &mut policy.metrics[0];
-    (metric.span_ms, metric.per_day, metric.k) = (SPAN_MS, 1, 0);
-    metric.rho = Rho::from_micro(1_000_000_000_000);
-    metric.axes[0].bins = Bins::Edges((0..=CELLS).collect());
-    metric.axes[0].labels = (0..CELLS).map(|cell| cell.to_string()).collect();
-    policy
-}
-
-/// What the client knows of each cell.
-#[derive(Clone, Default)]
+/// What the client knows.
+#[derive(Default)]
 struct Books {
-    acknowledged: Vec<u64>,
-    unknown: Vec<u64>,
+    cells: Cells,
+    acknowledged: Counts,
+    /// Contributions whose fate nobody was told.
+    unknown: u64,
+    /// Contributions that were refused, which none here deserves.
+    refused: BTreeMap<String, u64>,
     bodies: u64,
     tries: u64,
+    /// Since when the senders' bodies wait.
+    waiting: BTreeMap<u64, Instant>,
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -58,32 +55,23 @@ fn next(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn now_ms() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
-}
-
-/// Sends one body after another, each until it is answered.
-async fn send(address: String, policy: Policy, mut state: u64, books: Arc<Mutex<Books>>, stop: Arc<AtomicBool>) {
-    let client = Client::new(Duration::from_secs(2));
+/// Sends one body after another, each as it is until it is answered or its window is over.
+async fn send(address: String, policy: Policy, sender: u64, books: Arc<Mutex<Books>>, stop: Arc<AtomicBool>) {
+    let (client, mut state) = (Client::new(Duration::from_secs(2)), sender);
     while !stop.load(Ordering::Relaxed) {
-        let cells: Vec<u32> = (0..20).map(|_| (next(&mut state) % u64::from(CELLS)) as u32).collect();
-        let window = now_ms() / SPAN_MS;
-        let contributions = cells.iter().map(|cell| {
-            let mut id = [0; 16];
-            id[..8].copy_from_slice(&next(&mut state).to_le_bytes());
-            id[8..].copy_from_slice(&next(&mut state).to_le_bytes());
-            Contribution { id, metric: policy.metrics[0].id, window, cell: *cell, value: 1 }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = now_ms();
+        let Some(span) = SPANS_MS.into_iter().find(|span| span - now % span >= LEFT) else { continue };
+        let ids = std::array::from_fn::<_, 4, _>(|_| {
+            let halves = [next(&mut state), next(&mut state)].map(u64::to_le_bytes);
+            std::array::from_fn(|byte| halves[byte / 8][byte % 8])
         });
-        let submission = Submission {
-            site: policy.site.clone(),
-            policy_version: policy.version,
-            policy_hash: policy.hash(),
-            check: false,
-            contributions: contributions.collect(),
-        };
-        let (body, begun) = (Bytes::from(cbor::to_vec(&submission)), Instant::now());
+        let given = books.lock().unwrap().cells.give(&policy, (span, now / span), ids.into_iter());
+        let Some(contributions) = given else { continue };
+        books.lock().unwrap().waiting.insert(sender, Instant::now());
+        let (body, closes) = (body(&policy, &contributions), (now / span + 1) * span + grace_ms(span));
         let (mut words, mut tries): (Option<Vec<String>>, u64) = (None, 0);
-        while words.is_none() && begun.elapsed() < PATIENCE {
+        while words.is_none() && now_ms() < closes {
             tries += 1;
             match client.post(&address, body.clone()).await {
                 Ok((status, _, answer)) if status == 200 => {
@@ -95,14 +83,14 @@ async fn send(address: String, policy: Policy, mut state: u64, books: Arc<Mutex<
             }
         }
         let mut books = books.lock().unwrap();
+        books.waiting.remove(&sender);
         books.bodies += 1;
         books.tries += tries;
-        for (i, cell) in cells.iter().enumerate() {
-            match words.as_ref().map(|words| words[i].as_str()) {
-                Some("accepted" | "duplicate") => books.acknowledged[*cell as usize] += 1,
-                // Refused at once it was not counted; after a try that nobody answered it may have been.
-                Some(_) if tries == 1 => {}
-                _ => books.unknown[*cell as usize] += 1,
+        for (place, contribution) in contributions.iter().enumerate() {
+            match words.as_ref().map(|words| words[place].as_str()) {
+                Some("accepted" | "duplicate") => add(&mut books.acknowledged, std::slice::from_ref(contribution)),
+                Some(word) => *books.refused.entry(word.to_owned()).or_default() += 1,
+                None => books.unknown += 1,
             }
         }
     }
@@ -112,24 +100,24 @@ async fn send(address: String, policy: Policy, mut state: u64, books: Arc<Mutex<
 async fn killed_at_random_moments_they_lose_nothing_and_count_nothing_twice() {
     let (kills, mut state) = (number("GLOAMING_KILLS", 20), number("GLOAMING_SEED", 1));
     let mut site = Site::new();
-    site.policy = exact(site.policy.clone());
-    let owner = Key::from_text(&fs::read_to_string(site.folder.path("owner.key")).unwrap()).unwrap();
-    fs::write(site.folder.path("policy.signed"), Signed::sign(&site.policy, &[&owner]).to_bytes()).unwrap();
-
+    own_cells(&mut site, &SPANS_MS, METRICS);
     let (mut centre, mut edge) = (site.start("central"), site.start("edge"));
     until_ready(&site.admin).await;
     until_ready(&site.central).await;
-    let empty = vec![0; CELLS as usize];
-    let books = Books { acknowledged: empty.clone(), unknown: empty, ..Books::default() };
-    let (books, stop) = (Arc::new(Mutex::new(books)), Arc::new(AtomicBool::new(false)));
-    let senders: Vec<_> = (0..4)
-        .map(|i| {
+    let (books, stop) = (Arc::<Mutex<Books>>::default(), Arc::new(AtomicBool::new(false)));
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
             let address = format!("{}/g/v1/contributions", site.listen);
-            tokio::spawn(send(address, site.policy.clone(), state + i, Arc::clone(&books), Arc::clone(&stop)))
+            let seed = state.wrapping_mul(1_000) + sender;
+            tokio::spawn(send(address, site.policy.clone(), seed, Arc::clone(&books), Arc::clone(&stop)))
         })
         .collect();
+    let some_wait_long = || books.lock().unwrap().waiting.values().any(|since| since.elapsed() > WAITED);
     for kill in 0..kills {
         tokio::time::sleep(Duration::from_millis(10 + next(&mut state) % 300)).await;
+        while some_wait_long() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         if kill % 4 == 3 {
             drop(centre);
             centre = site.start("central");
@@ -145,43 +133,30 @@ async fn killed_at_random_moments_they_lose_nothing_and_count_nothing_twice() {
         sender.await.unwrap();
     }
 
-    // The last window ends, and its grace; then everything is delivered.
-    let books = books.lock().unwrap().clone();
-    let until = (now_ms() / SPAN_MS + 1) * SPAN_MS + SPAN_MS / 12;
+    // The last windows end, and their grace; then everything is delivered. A busy machine is late.
+    let books = std::mem::take(&mut *books.lock().unwrap());
+    let until = SPANS_MS.map(|span| (now_ms() / span + 1) * span + grace_ms(span)).into_iter().max().unwrap();
     tokio::time::sleep(Duration::from_millis(until - now_ms() + 300)).await;
-    let client = Client::new(Duration::from_secs(5));
-    let sum = |values: &[u64]| values.iter().sum::<u64>();
-    let address = format!("{}/api/v1/sites/blog.example/overview?last=1000", site.central);
-    // That nothing waits for the centre does not say that the last window was released yet: a busy machine is late.
-    let (mut overview, mut counted) = (Value::Null, Vec::new());
-    for _ in 0..600 {
-        let (_, _, answer) = client.get(&address).await.unwrap();
-        overview = serde_json::from_slice(&answer).unwrap();
-        let values = overview["metrics"][0]["total"]["values"].as_array();
-        counted = values.map_or_else(Vec::new, |values| values.iter().map(|v| v.as_u64().unwrap()).collect());
-        if sum(&counted) >= sum(&books.acknowledged) {
+    let (mut counts, mut alarms) = counted(&site.central).await;
+    for _ in 0..60 {
+        if books.acknowledged.keys().all(|window| counts.contains_key(window)) {
             break;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (counts, alarms) = counted(&site.central).await;
     }
-    let total = &overview["metrics"][0]["total"];
+    let (lost, double) = compare(&books.acknowledged, &counts);
     println!(
-        "{kills} kills, {} windows: {} bodies in {} tries; {} contributions acknowledged, {} counted, {} unknown; {} alarms",
-        total["windows"],
+        "{kills} kills, {} windows: {} bodies in {} tries; {} contributions acknowledged, {} counted, {lost} lost, {double} double, {} unknown; {alarms} alarms",
+        counts.len() / METRICS,
         books.bodies,
         books.tries,
         sum(&books.acknowledged),
-        sum(&counted),
-        sum(&books.unknown),
-        overview["alarms"],
+        sum(&counts),
+        books.unknown,
     );
-    assert_eq!(overview["alarms"], 0);
+    assert_eq!((lost, double, books.unknown, alarms), (0, 0, 0, 0));
+    assert_eq!(books.refused, BTreeMap::new());
     assert!(sum(&books.acknowledged) > 20 * kills, "there was a load");
-    assert_eq!(counted.len(), CELLS as usize);
-    for (cell, counted) in counted.iter().enumerate() {
-        let (acknowledged, unknown) = (books.acknowledged[cell], books.unknown[cell]);
-        assert!(*counted >= acknowledged, "cell {cell}: {acknowledged} acknowledged, {counted} counted");
-        assert!(*counted <= acknowledged + unknown, "cell {cell}: {counted} counted of {acknowledged} + {unknown}");
-    }
     assert!(edge.terminate() && centre.terminate());
 }
