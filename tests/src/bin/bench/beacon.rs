@@ -76,17 +76,20 @@ impl Beacons {
     pub(crate) fn next(&self) -> Vec<u8> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let policy = &self.policies[usize::try_from(number).unwrap_or(0) % self.policies.len()];
-        let body = body(policy, self.contributions, number);
-        let mut request = format!(
-            "POST /g/v1/contributions HTTP/1.1\r\nhost: {site}\r\norigin: {ORIGIN}\r\ncontent-type: application/cbor\r\n\
-             user-agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/150.0\r\ncontent-length: {}\r\n\r\n",
-            body.len(),
-            site = policy.site
-        )
-        .into_bytes();
-        request.extend(body);
-        request
+        request(&policy.site, &body(policy, self.contributions, number))
     }
+}
+
+/// A post of a body, as browsers send it.
+pub(crate) fn request(site: &str, body: &[u8]) -> Vec<u8> {
+    let mut request = format!(
+        "POST /g/v1/contributions HTTP/1.1\r\nhost: {site}\r\norigin: {ORIGIN}\r\ncontent-type: application/cbor\r\n\
+         user-agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/150.0\r\ncontent-length: {}\r\n\r\n",
+        body.len(),
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    request
 }
 
 fn now_ms() -> u64 {

@@ -8,6 +8,7 @@ mod beacon;
 mod guest;
 mod hostile;
 mod load;
+mod names;
 mod soak;
 mod stand;
 

@@ -11,6 +11,7 @@ use gloaming_e2e::process::{Process, children, cpu_seconds, descriptors, free_po
 use gloaming_http::Client;
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, Signed, compile, template};
+use gloaming_privacy::Rho;
 use tempfile::TempDir;
 
 /// An edge may hold a quarter of its ids for one site.
@@ -20,10 +21,14 @@ pub(crate) const ORIGIN: &str = "https://127.0.0.1";
 /// Length of the windows: short, so that ids are forgotten as fast as they come.
 const WINDOW: &str = "5s";
 
+/// Length of the windows of sites that are flooded: none ends meanwhile, so that nothing makes room. A day's would need its
+/// last hour to be far, so a week's.
+const FLOODED: &str = "week";
+
 pub(crate) struct EdgeStand {
     process: Process,
-    /// The centre it delivers to, and its folder, if there is one.
-    _centre: Option<(Process, TempDir)>,
+    /// The centre it delivers to, its folder and its address, if there is one.
+    centre: Option<(Process, TempDir, String)>,
     policies: Vec<Arc<Policy>>,
     address: String,
     admin: String,
@@ -33,32 +38,39 @@ pub(crate) struct EdgeStand {
 impl EdgeStand {
     /// `more`: further lines of its section.
     pub(crate) async fn start(command: &Path, more: &str) -> Result<Self> {
-        Self::start_one(command, more, false).await
+        Self::of(command, more, false, honest(today()?)?).await
     }
 
     /// One that delivers what it releases to a centre of its own.
     pub(crate) async fn with_centre(command: &Path) -> Result<Self> {
-        Self::start_one(command, "", true).await
+        Self::of(command, "", true, honest(today()?)?).await
     }
 
-    async fn start_one(command: &Path, more: &str, centre: bool) -> Result<Self> {
+    /// One with a centre, for which nobody is a proxy and nobody asks too often. Its sites have no noise; beside them there
+    /// are three to be flooded.
+    pub(crate) async fn beside_floods(command: &Path) -> Result<(Self, Vec<Arc<Policy>>)> {
+        let today = today()?;
+        let mut policies: Vec<Policy> = honest(today)?.into_iter().map(exact).collect();
+        for number in 0..3 {
+            policies.push(policy(&format!("f{number}.example"), FLOODED, today)?);
+        }
+        let more = "trusted_proxies = []\nrequests_per_second = 0";
+        let mut stand = Self::of(command, more, true, policies).await?;
+        let flooded = stand.policies.split_off(SITES as usize);
+        Ok((stand, flooded))
+    }
+
+    async fn of(command: &Path, more: &str, centre: bool, policies: Vec<Policy>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes);
         let (owner, edge) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]));
         write("edge.key", edge.to_text().as_bytes())?;
-        let today = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() / 86_400;
-        let (mut policies, mut files, mut sites) = (Vec::new(), Vec::new(), String::new());
-        for number in 0..SITES {
-            let site = format!("s{number}.example");
-            let expires = gloaming_policy::author::date_of(today + 60);
-            let text = template("blog", &site, ORIGIN, &expires).context("no template")?;
-            let text = text.replace("\"day\"", &format!("{WINDOW:?}"));
-            let policy = compile(&text, today, &|_| Err("no models here".to_owned()))
-                .map_err(|problems| anyhow!("{problems:?}"))?;
-            write(&format!("{site}.signed"), &Signed::sign(&policy, &[&owner]).to_bytes())?;
+        let (mut files, mut sites) = (Vec::new(), String::new());
+        for policy in &policies {
+            let site = &policy.site;
+            write(&format!("{site}.signed"), &Signed::sign(policy, &[&owner]).to_bytes())?;
             files.push(format!("\"{site}.signed\""));
             sites.push_str(&format!("\"{site}\" = \"{}\"\n", owner.public().to_text()));
-            policies.push(Arc::new(policy));
         }
         let mut central = String::new();
         let mut process = None;
@@ -76,8 +88,8 @@ impl EdgeStand {
             );
             fs::write(own.path().join("gloaming.toml"), config)?;
             let address = format!("http://127.0.0.1:{port}");
-            process = Some((Process::service(command, "central", own.path(), &address).await?, own));
             central = format!("{address:?}");
+            process = Some((Process::service(command, "central", own.path(), &address).await?, own, address));
         }
         let (listen, admin) = (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
         let config = format!(
@@ -88,7 +100,33 @@ impl EdgeStand {
         write("gloaming.toml", config.as_bytes())?;
         let admin = format!("http://{admin}");
         let edge = Process::service(command, "edge", folder.path(), &admin).await?;
-        Ok(Self { process: edge, _centre: process, policies, address: listen, admin, folder })
+        let policies = policies.into_iter().map(Arc::new).collect();
+        Ok(Self { process: edge, centre: process, policies, address: listen, admin, folder })
+    }
+
+    /// What its centre has counted of its sites, all metrics together, when nothing more comes. Waits until what is open
+    /// now has been released.
+    pub(crate) async fn counted_at_centre(&self) -> Result<u64> {
+        let (_, _, centre) = self.centre.as_ref().context("there is no centre")?;
+        let client = Client::new(Duration::from_secs(60)).answers(256 << 20);
+        let (mut last, mut since) = (0, Instant::now());
+        // Two windows without anything new.
+        while since.elapsed() < Duration::from_secs(12) {
+            let mut counted = 0;
+            for policy in &self.policies {
+                let address = format!("{centre}/api/v1/sites/{}/overview?last=1000", policy.site);
+                let (_, _, answer) = client.get(&address).await?;
+                let overview: serde_json::Value = serde_json::from_slice(&answer)?;
+                let metrics = overview["metrics"].as_array().context("no metrics")?;
+                let values = metrics.iter().filter_map(|metric| metric["total"]["values"].as_array()).flatten();
+                counted += values.filter_map(serde_json::Value::as_u64).sum::<u64>();
+            }
+            if counted != last {
+                (last, since) = (counted, Instant::now());
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(last)
     }
 
     pub(crate) fn policies(&self) -> Vec<Arc<Policy>> {
@@ -148,6 +186,33 @@ impl EdgeStand {
             .collect();
         Ok(counts.join(", "))
     }
+}
+
+fn today() -> Result<u64> {
+    Ok(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() / 86_400)
+}
+
+fn policy(site: &str, window: &str, today: u64) -> Result<Policy> {
+    let expires = gloaming_policy::author::date_of(today + 60);
+    let text = template("blog", site, ORIGIN, &expires).context("no template")?;
+    let text = text.replace("\"day\"", &format!("{window:?}"));
+    compile(&text, today, &|_| Err("no models here".to_owned())).map_err(|problems| anyhow!("{problems:?}"))
+}
+
+fn honest(today: u64) -> Result<Vec<Policy>> {
+    (0..SITES).map(|number| policy(&format!("s{number}.example"), WINDOW, today)).collect()
+}
+
+/// With a budget so large that the noise is zero, and no crowd too small: what the centre shows is what was counted. No
+/// policy that a person writes is like this: the compiler refuses it.
+fn exact(mut policy: Policy) -> Policy {
+    policy.budget = Rho::from_micro(1_000_000_000_000_000);
+    // A clipped sum would be two numbers for one contribution.
+    policy.metrics.retain(|metric| metric.sum_max().is_none());
+    for metric in &mut policy.metrics {
+        (metric.per_day, metric.k, metric.rho) = (1, 0, Rho::from_micro(1_000_000_000_000));
+    }
+    policy
 }
 
 /// nginx with one worker that writes a line for each request, as an access log does.
