@@ -84,6 +84,42 @@ fn deliver(key: &Key, batch: &SealedBatch) -> Bytes {
     Bytes::from(batch_signature(key, &cbor::to_vec(batch)))
 }
 
+/// Sums that pass 2^63 stop there and say so, and whoever looks after the site hears of it: no crowd is so large.
+#[tokio::test]
+async fn a_sum_that_overflows_stops_at_its_bound_with_an_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, edge) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let running = start(config(folder.path(), &owner, &edge), listener).await.unwrap();
+    let client = Client::new(Duration::from_secs(5));
+    let (mut first, mut second) = (batch(0, 20_000), batch(1, 20_001));
+    // Far beyond, far below, at the bound and not past it, and an honest cell beside them.
+    for (batch, values) in [
+        (&mut first, [i64::MAX - 1, i64::MIN + 1, i64::MAX - 7, 40]),
+        (&mut second, [i64::MAX - 1, i64::MIN + 1, 7, 2]),
+    ] {
+        batch.releases[0].values[..4].copy_from_slice(&values);
+    }
+    let overview = async || -> Value {
+        let (_, _, body) = client.get(&format!("{base}/api/v1/sites/blog.example/overview")).await.unwrap();
+        serde_json::from_slice(&body).unwrap()
+    };
+    for (number, batch) in [first, second].iter().enumerate() {
+        assert_eq!(post_as(&client, &edge, &base, deliver(&edge, batch)).await.0, 201);
+        let overview = overview().await;
+        assert_eq!(overview["alarms"], number + 1, "each such batch is one");
+        assert!(overview["last_alarm"].as_str().unwrap().contains("beyond 2^53"), "{}", overview["last_alarm"]);
+        assert_eq!(overview["metrics"][0]["total"]["saturated"], number == 1);
+        assert_eq!(overview["metrics"][1]["total"]["saturated"], false, "another metric's sums are its own");
+    }
+    let overview = overview().await;
+    let total = &overview["metrics"][0]["total"];
+    let values: Vec<i64> = total["values"].as_array().unwrap().iter().map(|value| value.as_i64().unwrap()).collect();
+    assert_eq!((total["windows"].as_u64(), &values[..4]), (Some(2), &[i64::MAX, i64::MIN, i64::MAX, 42][..]));
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_batch_counts_once_and_what_conflicts_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -197,3 +197,36 @@ impl Open {
         self.ids.extend(ids)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gloaming_privacy::noised;
+    use gloaming_signal::fold::add_up;
+
+    use super::*;
+
+    /// A window's million contributions of a million each are far from it. Should a store say otherwise, cells stop at their
+    /// bound, in a fold, over chunks and under noise, and the centre raises an alarm at what comes out.
+    #[test]
+    fn a_cell_that_overflows_stops_at_its_bound() {
+        let key = |cell| CellKey { window: 1, metric: 1, cell };
+        let mut parts = vec![(key(0), u64::MAX - 1), (key(1), 3), (key(0), 2), (key(1), 4)];
+        add_up(&mut parts);
+        assert_eq!(parts, [(key(0), u64::MAX), (key(1), 7)]);
+
+        let mut state = 0u8;
+        let mut entropy = |buffer: &mut [u8]| {
+            buffer.iter_mut().for_each(|byte| {
+                state = state.wrapping_add(1);
+                *byte = state;
+            });
+        };
+        let mut open = Open::new(WindowKey::draw(&mut entropy));
+        assert_eq!(open.merge(&[[1; 16]], &[(key(0), u64::MAX - 1), (key(1), 3)]), 1);
+        assert_eq!(open.merge(&[[2; 16]], &[(key(0), u64::from(limits::VALUE)), (key(1), 4)]), 1);
+        assert_eq!(open.merge(&[[2; 16]], &[(key(0), 1)]), 0);
+        assert_eq!((open.cells[&(1, 0)], open.cells[&(1, 1)]), (u64::MAX, 7));
+        assert_eq!(noised(&[u64::MAX, 7], &[5, -9]), [i64::MAX, -2]);
+        assert_eq!(noised(&[u64::MAX], &[-1]), [i64::MAX - 1]);
+    }
+}
