@@ -94,7 +94,8 @@ async fn post(engine: &Engine, bodies: impl Iterator<Item = Bytes>) -> (Vec<Aske
     let (mut waiting, mut refused): (Vec<Asked<'_>>, _) = (Vec::new(), 0);
     for body in bodies {
         let mut asked: Asked<'_> = Box::pin(engine.ingest(body, None));
-        match poll_fn(|context| Poll::Ready(asked.as_mut().poll(context))).await {
+        let polled = poll_fn(|context| Poll::Ready(asked.as_mut().poll(context))).await;
+        match polled {
             Poll::Pending => waiting.push(asked),
             Poll::Ready(Err(EngineError::Busy)) => refused += 1,
             Poll::Ready(answer) => waiting.push(Box::pin(std::future::ready(answer))),
