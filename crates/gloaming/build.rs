@@ -10,10 +10,7 @@ fn list(folder: &Path, prefix: &str, out: &mut String) -> io::Result<()> {
     for entry in entries {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         if entry.file_type()?.is_dir() {
-            // What only tests need stays out of what is deployed.
-            if name != "test" {
-                list(&entry.path(), &format!("{name}/"), out)?;
-            }
+            list(&entry.path(), &format!("{name}/"), out)?;
         } else {
             writeln!(out, "    ({name:?}, include_bytes!({:?})),", entry.path()).map_err(io::Error::other)?;
         }

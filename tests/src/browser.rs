@@ -56,7 +56,10 @@ impl Drop for Inner {
 pub struct Browser(Arc<Inner>);
 
 /// Chromium as the system has it.
-fn program() -> Result<PathBuf> {
+///
+/// # Errors
+/// When there is none.
+pub fn program() -> Result<PathBuf> {
     let named = std::env::var_os("GLOAMING_CHROMIUM").map(PathBuf::from);
     let known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].map(PathBuf::from);
     named

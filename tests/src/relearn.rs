@@ -98,7 +98,7 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
     }
     let from = folder.join("readers.json");
     newest(stage, 2, &from).await?;
-    devices::released(&before.join("manifest.json"), &from, None, "", &folder.join("shown-before"))?;
+    devices::released(&before.join("manifest.json"), &from, None, "", None, &folder.join("shown-before"))?;
     let lost = held_out(&said(&folder.join("shown-before"))?)?.auc.value;
     say(&format!("version 2 of {MODEL} tells them apart with an AUC of {lost:.3}: no recalibration mends an order"));
     see("lost").await?;
@@ -126,7 +126,7 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
         say(&format!("window {window}: {visits} more of them"));
     }
     newest(stage, 3, &from).await?;
-    devices::released(&next.join("manifest.json"), &from, None, "", &folder.join("shown"))?;
+    devices::released(&next.join("manifest.json"), &from, None, "", None, &folder.join("shown"))?;
     let mut shown_of = said(&folder.join("shown"))?;
     let found = held_out(&shown_of)?.clone();
     say(&format!(

@@ -7,6 +7,7 @@ use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gloaming::assets;
+use gloaming::runtimes::Wasm;
 use gloaming_behavior::{Config, GroupKind, Step};
 use gloaming_collector::device::{Device, Setup};
 use gloaming_e2e::browser::Browser;
@@ -68,38 +69,14 @@ fn config() -> Config {
     }
 }
 
-/// The tests' wasm module, which is the collector's tracker behind two exports.
-fn tracker() -> wasmtime::Module {
-    let assets = assets::find(None).unwrap();
-    let module =
-        wasmtime::Module::new(&wasmtime::Engine::default(), assets.bytes("test/parity.wasm").unwrap()).unwrap();
-    assert_eq!(module.imports().len(), 0);
-    module
-}
-
-/// Features by it.
-fn under_wasmtime(module: &wasmtime::Module, recording: &[u8]) -> Vec<u8> {
-    let mut store = wasmtime::Store::new(module.engine(), ());
-    let instance = wasmtime::Instance::new(&mut store, module, &[]).unwrap();
-    let memory = instance.get_memory(&mut store, "memory").unwrap();
-    let room = instance.get_typed_func::<u32, u32>(&mut store, "room").unwrap();
-    let run = instance.get_typed_func::<(u32, u32), u64>(&mut store, "run").unwrap();
-    let len = u32::try_from(recording.len()).unwrap();
-    let at = room.call(&mut store, len).unwrap();
-    memory.write(&mut store, at as usize, recording).unwrap();
-    let packed = run.call(&mut store, (at, len)).unwrap();
-    let (start, len) = ((packed >> 32) as usize, (packed & 0xffff_ffff) as usize);
-    memory.data(&store)[start..start + len].to_vec()
-}
-
 #[test]
 fn features_under_wasmtime_are_bit_for_bit_the_native_ones() {
-    let tracker = tracker();
+    let wasm = Wasm::of(&assets::find(None).unwrap()).unwrap();
     for seed in 0..1_000 {
         let bytes = cbor::to_vec(&(config(), recording(seed, if seed < 20 { 400 } else { 60 })));
         let native = gloaming_parity::features(&bytes).unwrap();
         assert!(native.len() > 60);
-        assert_eq!(under_wasmtime(&tracker, &bytes), native, "recording {seed}");
+        assert_eq!(wasm.features(&bytes).unwrap(), native, "recording {seed}");
     }
 }
 

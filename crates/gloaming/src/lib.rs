@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod door;
 pub mod files;
+pub mod runtimes;
 pub mod shop;
 pub mod sites;
 pub mod tenants;

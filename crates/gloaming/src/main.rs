@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod model_cli;
+mod model_help;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

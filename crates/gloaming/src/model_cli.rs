@@ -4,27 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use gloaming::commands::{card, devices, evaluate, gate, learn, logged, model, recalibrate, retrain, rows, tend};
-use gloaming::files;
+use gloaming::commands::{
+    card, devices, evaluate, gate, learn, logged, model, recalibrate, retrain, rows, score, tend,
+};
+use gloaming::{files, runtimes};
 use gloaming_policy::gate::Stage;
 
-/// What `model add` wants to be told.
-const ADD: &str = "The file of --says:
-
-  { \"id\": \"churn\", \"version\": 1,
-    \"input\": { \"features\": [\"pages-product@1\", \"returning@1\"] },
-    \"output\": { \"meaning\": \"probability that nobody comes back within 30 days\" },
-    \"score_edges\": [19 growing numbers: the edges of 20 bins with as many people in each],
-    \"score_means\": [20 growing numbers: the mean score in each bin; may be left out],
-    \"reference\": { \"inputs\": [[3, 1], …], \"outputs\": [0.25, …] } }
-
-A model that sorts visits names its kinds. The k-th of n, from 0, is the score (k + 0.5) / n, and the edges are k / n:
-
-    \"output\": { \"meaning\": \"kind of visit\", \"kinds\": [\"glance\", \"browse\", \"arrange\", \"research\"] },
-    \"score_edges\": [0.25, 0.5, 0.75],
-
-`reference` holds 8 rows at least and what onnxruntime computes from them with the exported file. Anything else in it
-(training, evidence, owner, licence) goes into the manifest as it is. `docs/models.md` says what runs.";
+use crate::model_help::{ADD, EVALUATE, LEARN, RETRAIN, ROWS, SCORE, TEND};
 
 #[derive(Subcommand)]
 pub(crate) enum ModelCommand {
@@ -161,6 +147,24 @@ pub(crate) enum ModelCommand {
         #[arg(long, default_value = "rows.csv")]
         out: PathBuf,
     },
+    /// Score rows as devices do, without one: for a till, an app's server, a gateway. The same code, the same scores.
+    #[command(after_help = SCORE)]
+    Score {
+        /// The manifest; `model.onnx` lies beside it.
+        manifest: PathBuf,
+        /// Rows with a value for each of the model's features.
+        #[arg(long, value_name = "FILE")]
+        rows: PathBuf,
+        /// A column that is copied beside the score, to know whose it is; may be given again.
+        #[arg(long, value_name = "COLUMN")]
+        keep: Vec<String>,
+        /// Also the features that moved it most, in words: en, de, fr or es.
+        #[arg(long, value_name = "LANGUAGE", num_args = 0..=1, require_equals = true, default_missing_value = "en", value_parser = score::language)]
+        reasons: Option<score::Language>,
+        /// Where to write scores; the standard output when nothing is said.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Say how good a model is on rows it has not seen, as statements that a role can sign.
     #[command(after_help = EVALUATE)]
     Evaluate(Box<Evaluate>),
@@ -237,42 +241,6 @@ pub(crate) enum ModelCommand {
     },
 }
 
-/// What `model tend` goes by.
-const TEND: &str = "A model has lost its grip when its AUC in these windows is surely below what was shown of it (evidence/held-out.json beside its
-manifest), or below what [gate] asks for; its scores do not come true when they are surely further off than [gate] lets pass, or
-than 0.1. The next version goes beside the last one, as ID-vN, and policy.next.toml names it in shadow: look at it, sign it, put it.
-
-  0 4 * * 1  cd /srv/shop && curl -s CENTRE/api/v1/sites/SITE/overview?last=4 > overview.json && gloaming model tend --from overview.json";
-
-/// What `model learn` does when.
-const LEARN: &str = "The first time, of what is released of the model's inputs (its [[monitor]] counts them), it writes learning.json beside
-the manifest: each input as a number, none of which weighs anything yet. Then the policy asks for votes:
-
-  [[retrain]]
-  model = \"purchase-intent\"
-  by = \"votes\"
-  window = \"day\"
-  rho = 0.0175
-  k = 100
-
-A visit says one word: an input of which more, or less, would have made what came of it likelier, drawn by how much. After a window
-of votes this moves the weights, and signing the policy again asks for the next round. One to four rounds do; more add noise. What a page
-gives has to be counted by a [[metric]] of the policy first.";
-
-/// What `model retrain` needs to have been counted.
-const RETRAIN: &str = "The policy says what is counted for it, and pays for it from the same budget:
-
-  [[retrain]]
-  model = \"purchase-intent\"
-  outcome = \"outcome:purchase@1\"
-  pairs = [[\"pages-product@1\", \"time-product@1\"]]   # which inputs go together; all pairs when left out
-  window = \"week\"
-  rho = 0.05
-  k = 100
-
-The model that comes of it adds up: a level, and a number for each bin of each input. It is explained exactly on devices. What
-noise drowns adds nothing. `docs/models.md` says how, and how far it gets.";
-
 /// What a model is looked at under.
 #[derive(Args)]
 pub(crate) struct Under {
@@ -304,47 +272,6 @@ impl Which {
         gate::Beside { policy: &self.policy, models: self.models.as_deref() }
     }
 }
-
-/// What `model rows` reads.
-const ROWS: &str = "A line for each event, for each device in the order of time; a row comes out for each session:
-
-  {\"device\":\"d1\",\"at_ms\":1795430000000,\"event\":\"page_view\",\"path\":\"/p/lamp\",\"referrer\":\"www.google.com\",\"hour\":20}
-  {\"device\":\"d1\",\"at_ms\":1795430030000,\"event\":\"add_to_cart\",\"value\":89.0}
-  {\"device\":\"d1\",\"at_ms\":1795430031000,\"event\":\"feature\",\"feature\":\"cart-value\",\"value\":89.0}
-
-Events have GA4's names where GA4 has one, or are the policy's own. A page_view takes path, referrer, campaign, device_class
-(0 phone, 1 tablet, 2 desktop), width, weekday (0 Monday) and hour.
-
-Of GA4's export and of Snowplow's enriched events what has a meaning here is read: pages, engagement, scrolling, links, forms, the shop's events,
-and those of the policy. Neither says all that a device sees: hours are UTC where no offset is given, and clicks that lead nowhere are unknown, so
-that features made of them are 0. Such a log says what people did: keep it as you keep
-people's data, and delete it when the model is trained.";
-
-/// What `model evaluate` wants.
-const EVALUATE: &str = "ROWS.csv has a header: a column for each feature of the model, named as in its manifest
-(`pages-product@1`), one for the outcome (0 or 1), and one for each attribute that groups are compared by.
-
-  gloaming model evaluate models/churn/manifest.json --rows march.csv --outcome left \\
-    --split time --trained 'to February' --tested March --group gender
-
-writes held-out.json, calibration.json, fairness.json and parity.json. With --only at=3 --curve, of rows that
-`gloaming model rows --at 1,2,3,5,8` wrote, it is judged at the third page, and held-out.json tells how it fares at the others.
-Of a model in shadow devices count scores and outcomes;
-then nobody's rows are needed:
-
-  curl CENTRE/api/v1/sites/SITE/overview?last=4 > overview.json
-  gloaming model evaluate models/churn-2/manifest.json --released overview.json
-
-A model that names an action has no outcome that says whether it was right. It is judged by a log of another way to choose,
-with a column for each feature, `action` (a name of the model's `output.kinds`), `propensity` (how likely that was when it was
-done) and one for what it earned. With `expected:ACTION` for every action (what a model that did not see these rows expects
-each to earn) the estimate is doubly robust:
-
-  gloaming model evaluate models/offers/manifest.json --logged april.csv --reward clicked \\
-    --split time --trained 'to March' --tested April
-
-writes value.json and parity.json, and fairness.json where --no-group says why no groups are compared. Rows that were set aside by lot make evidence
-that no gate takes: a random split tells how well a model remembers, and not how well it will do.";
 
 #[derive(Args)]
 pub(crate) struct Evaluate {
@@ -398,6 +325,10 @@ pub(crate) struct Evaluate {
     /// Score from which a person counts as selected; the manifest's 70th percentile when nothing is said.
     #[arg(long)]
     threshold: Option<f64>,
+    /// Also ask a browser whether it computes what the trainer computed: this program of Chromium's kind, or, with nothing
+    /// after it, whichever opens the address that is printed then.
+    #[arg(long, value_name = "PROGRAM", num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = runtimes::named)]
+    browser: Option<runtimes::Browser>,
     /// Folder for the statements.
     #[arg(long, default_value = "evidence")]
     out: PathBuf,
@@ -455,6 +386,9 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
         ModelCommand::Rows { events, log, policy, models, at, end, out } => {
             rows::run(&events, log, &policy, models.as_deref(), &rows::At { pages: at, ends: end }, &out)
         }
+        ModelCommand::Score { manifest, rows, keep, reasons, out } => {
+            score::run(&manifest, &rows, &score::Told { keep, reasons }, out.as_deref())
+        }
         ModelCommand::Card { manifest, evidence, out } => card::card(&manifest, evidence.as_deref(), &out),
         ModelCommand::Sign { folder, key } => card::sign(&folder, &key),
         ModelCommand::Evaluate(asked) => {
@@ -475,21 +409,24 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
                 group,
                 no_group,
                 threshold,
+                browser,
                 out,
             } = *asked;
+            let browser = browser.as_ref();
             if let Some(released) = released {
-                return devices::released(&manifest, &released, metric.as_deref(), &trained, &out);
+                return devices::released(&manifest, &released, metric.as_deref(), &trained, browser, &out);
             }
             if rows.is_none() && logged.is_none() {
-                return evaluate::parity(&manifest, &out);
+                return evaluate::parity(&manifest, browser, &out);
             }
             let split = evaluate::Split { by: evaluate::split(&split)?, trained, tested };
             if let Some(rows) = logged {
-                return logged::run(&manifest, &logged::Log { rows, reward }, split, no_group, &out);
+                return logged::run(&manifest, &logged::Log { rows, reward }, split, no_group, browser, &out);
             }
             let rows = rows.unwrap_or_default();
             let groups = evaluate::Groups { columns: group, none: no_group, threshold };
-            evaluate::run(&manifest, &evaluate::Labelled { rows, outcome, only, curve }, split, &turn, groups, &out)
+            let labelled = evaluate::Labelled { rows, outcome, only, curve };
+            evaluate::run(&manifest, &labelled, split, &turn, groups, browser, &out)
         }
     }
 }

@@ -37,6 +37,39 @@ fn exported(folder: &Folder, name: &str) -> Value {
     })
 }
 
+/// A protobuf field of bytes, and one of a number below 128.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).ok().filter(|length| *length < 128);
+    let length =
+        length.map_or_else(|| vec![(bytes.len() % 128) as u8 | 128, (bytes.len() / 128) as u8], |short| vec![short]);
+    [&[number << 3 | 2][..], &length, bytes].concat()
+}
+
+fn small(number: u8, value: u8) -> Vec<u8> {
+    vec![number << 3, value]
+}
+
+/// `y = op(x)` or `y = op(x, more)` of one number, written by hand: no exporter writes what these do.
+fn tiny(op: &str, more: Option<f32>) -> Vec<u8> {
+    // A row of one single-precision number, of any count of rows: see ValueInfoProto and TypeProto in onnx.proto.
+    let of = |name: &str| {
+        let shape = [field(1, &field(2, b"N")), field(1, &small(1, 1))].concat();
+        let tensor = [small(1, 1), field(2, &shape)].concat();
+        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
+    };
+    let inputs = ["x", "more"].map(|name| field(1, name.as_bytes()));
+    let inputs = inputs[..1 + usize::from(more.is_some())].concat();
+    let node = [inputs, field(2, b"y"), field(3, b"node"), field(4, op.as_bytes())].concat();
+    let constant = more.map(|number| {
+        let tensor = [small(1, 1), small(2, 1), field(8, b"more"), field(9, &number.to_le_bytes())].concat();
+        field(5, &tensor)
+    });
+    let graph =
+        [field(1, &node), field(2, b"tiny"), constant.unwrap_or_default(), field(11, &of("x")), field(12, &of("y"))]
+            .concat();
+    [small(1, 8), field(8, &small(2, 17)), field(7, &graph)].concat()
+}
+
 fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["model", "add", "exported.onnx", "--says", "says.json", "--out", "intent"], more].concat()
 }
@@ -87,6 +120,37 @@ fn an_exported_model_is_rewritten_proven_and_named_in_a_policy() {
     onnx[last] ^= 1;
     fs::write(folder.path("intent/model.onnx"), onnx).unwrap();
     assert!(folder.refuses(&["policy", "check", "policy.toml"]).contains("one of them was changed"));
+}
+
+/// A score that is no number is no score, and neither is one without an end: whatever the trainer's row says, it differs.
+#[test]
+fn a_model_that_gives_no_number_on_a_reference_row_is_refused() {
+    let folder = Folder::new();
+    let mut said = exported(&folder, "perceptron");
+    said["input"]["features"] = json!(["pages@1"]);
+    for (op, more, row, good, words) in [
+        ("Log", None, -1.0, [0.0, 2_f64.ln()], "reference row 5 gives NaN, the trainer had 0.5"),
+        ("Div", Some(0.0), 3.0, [0.0, 0.0], "reference row 0 gives inf, the trainer had 0"),
+        // It is the row that is refused, and not the op.
+        ("Log", None, 2.0, [0.0, 2_f64.ln()], "reference row 5 gives 0.6931472, the trainer had 0.5"),
+    ] {
+        fs::write(folder.path("exported.onnx"), tiny(op, more)).unwrap();
+        let mut inputs = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0].map(|number| vec![number]);
+        inputs[5] = vec![row];
+        let mut outputs: Vec<f64> = (0..8).map(|at| good[at % 2]).collect();
+        outputs[5] = 0.5;
+        said["reference"] = json!({ "inputs": inputs, "outputs": outputs });
+        let refused = refuses(&folder, &said);
+        assert!(refused.contains(words), "{op} of {row}: {refused}");
+        assert!(refused.contains("the model does not compute here what it was trained to"), "{refused}");
+        assert!(!folder.path("intent").exists(), "nothing of it was written");
+    }
+    // Where every row is one that it can compute, it is taken.
+    fs::write(folder.path("exported.onnx"), tiny("Log", None)).unwrap();
+    let inputs: Vec<[f64; 1]> = (1..9).map(|number| [f64::from(number)]).collect();
+    let outputs: Vec<f64> = (1..9).map(|number| f64::from(number).ln()).collect();
+    said["reference"] = json!({ "inputs": inputs, "outputs": outputs });
+    assert!(says(&folder, &said).contains("8 reference rows agree"));
 }
 
 #[test]

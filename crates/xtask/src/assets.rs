@@ -31,14 +31,15 @@ fn integrity(bytes: &[u8]) -> String {
 }
 
 /// Writes a file and, where it helps, its brotli; leaves both alone when they are right already,
-/// because quality 11 of the scorer takes half a minute.
+/// because quality 11 of the scorer takes half a minute. What `gloaming model evaluate` runs is served to nobody.
 fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = folder.join(name);
     let packed = PathBuf::from(format!("{}.br", path.display()));
     let same = fs::read(&path).is_ok_and(|old| old == bytes);
-    let packable = ["js", "css", "html", "svg", "wasm", "onnx", "json", "txt"]
-        .iter()
-        .any(|ending| name.ends_with(&format!(".{ending}")));
+    let packable = !name.starts_with("parity/")
+        && ["js", "css", "html", "svg", "wasm", "onnx", "json", "txt"]
+            .iter()
+            .any(|ending| name.ends_with(&format!(".{ending}")));
     if same && (!packable || packed.is_file()) {
         return Ok(());
     }
@@ -81,8 +82,8 @@ pub(crate) fn build(context: &Context) -> Result<PathBuf> {
     let folder = context.assets();
     let collector = wasm::browser(context, toolchain, "gloaming-collector", "first time 1 min")?;
     let component = wasm::component(context, toolchain)?;
-    let parity = wasm::plain(context, toolchain, "gloaming-parity")?;
     let scorer = wasm::browser(context, toolchain, "gloaming-scorer", "first time 5 min, most of it tract")?;
+    let parity = wasm::plain(context, toolchain, "gloaming-parity", "first time 2 min, beside the scorer")?;
     step("gather what is served", || {
         let www = context.root.join("www");
         let read = |name: &str| fs::read_to_string(www.join(name)).with_context(|| format!("www/{name}"));
@@ -97,7 +98,7 @@ pub(crate) fn build(context: &Context) -> Result<PathBuf> {
         put(&folder, "g/gloaming.js", minify("gloaming.js", &read("loader/gloaming.js")?, false)?.as_bytes())?;
         put(&folder, "g/check.js", minify("check.js", &read("loader/check.js")?, true)?.as_bytes())?;
         put(&folder, "edge/worker.component.wasm", &component)?;
-        put(&folder, "test/parity.wasm", &parity)?;
+        put(&folder, "parity/parity.wasm", &parity)?;
         copy_tree(&www.join("shop"), &folder, "shop/")?;
         copy_tree(&www.join("dashboard"), &folder, "dashboard/")?;
         for model in MODELS {

@@ -34,5 +34,6 @@ pub(crate) fn check(context: &Context) -> Result<()> {
         }
     }
     println!("| edge/worker.component.wasm | {} | | | on edges only |", size("edge/worker.component.wasm")?);
+    println!("| parity/parity.wasm | {} | | | never: `gloaming model evaluate` runs it |", size("parity/parity.wasm")?);
     if over.is_empty() { Ok(()) } else { bail!("{}", over.join("; ")) }
 }

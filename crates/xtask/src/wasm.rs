@@ -1,4 +1,4 @@
-//! The three wasm artefacts: collector and scorer for browsers, the component for edges.
+//! The four wasm artefacts: collector and scorer for browsers, the component for edges, and what is compared under wasmtime.
 
 use std::fs;
 use std::path::PathBuf;
@@ -41,9 +41,20 @@ pub(crate) fn browser(context: &Context, toolchain: Toolchain, package: &str, es
     })
 }
 
-/// A plain core module, for the parity test under wasmtime.
-pub(crate) fn plain(context: &Context, toolchain: Toolchain, package: &str) -> Result<Vec<u8>> {
-    step(&format!("compile {package} for wasmtime"), || Ok(fs::read(compile(context, toolchain, "guest", package)?)?))
+/// A plain core module that imports nothing, to be compared under wasmtime. Compiled as browsers' modules are: it shares
+/// what was built of tract for the scorer.
+pub(crate) fn plain(context: &Context, toolchain: Toolchain, package: &str, estimate: &str) -> Result<Vec<u8>> {
+    step(&format!("compile {package} for wasmtime ({estimate})"), || {
+        let module = fs::read(compile(context, toolchain, "browser", package)?)?;
+        for payload in Parser::new(0).parse_all(&module) {
+            if let Payload::ImportSection(imports) = payload?
+                && imports.count() > 0
+            {
+                bail!("{package} imports something: it must import nothing, or no host but one can run it");
+            }
+        }
+        Ok(module)
+    })
 }
 
 /// Compiles the edge component and proves that it imports nothing.

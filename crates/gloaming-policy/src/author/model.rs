@@ -8,7 +8,7 @@ use gloaming_signal::limits;
 use super::table::{Problem, Table, Value, meant};
 use super::{ManifestFacts, Manifests, need_name, on_text, purpose_of};
 use crate::document::{PageFeature, Purpose};
-use crate::gate::{Kind, Record, Rules, Stage, Step};
+use crate::gate::{Kind, Record, Rules, Stage, Step, usual_runtimes};
 use crate::model::{Model, ModelState, PAGE_INPUT};
 
 /// What a score may take when a policy does not say, ms: a frame and a bit. The worker that computes it delays no page,
@@ -272,9 +272,10 @@ fn rules(root: &Table<'_>) -> Option<Rules> {
         (whole("max_age_days", "180", 1..401), whole("model_bytes", "1000000", 1..8 * 1024 * 1024 + 1));
     let roles = gate.need("roles", "{ data = [\"KEY\"] }").and_then(|value| value.table());
     let roles = roles.map_or_else(BTreeMap::new, |table| table.all_lists().into_iter().collect());
+    let runtimes = gate.get("runtimes").map_or_else(usual_runtimes, |value| value.texts().into_iter().collect());
     let (experiment, live) = (step(&gate, "experiment"), step(&gate, "live"));
     gate.finish();
-    let rules = Rules { max_age_days, model_bytes, roles, experiment, live };
+    let rules = Rules { max_age_days, model_bytes, roles, runtimes, experiment, live };
     for (cause, remedy) in rules.problems() {
         gate.problem(cause, remedy);
     }

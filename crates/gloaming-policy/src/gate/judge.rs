@@ -1,6 +1,6 @@
 //! Whether what is there is enough: pure, and says what is missing and how to come by it.
 
-use super::statement::{Fairness, HeldOut, Interval};
+use super::statement::{Fairness, HeldOut, Interval, Parity};
 use super::value::Value;
 use super::{Kind, Record, Rules, Said, SplitBy, Stage, Standing, Step};
 use crate::author::day_of;
@@ -108,7 +108,7 @@ fn evidence(rules: &Rules, standing: &Standing, step: &Step, kind: Kind, today: 
             "evaluate on rows of a later time, another source or other people",
         );
     }
-    match good(step, said) {
+    match good(rules, step, said) {
         Ok(found) => Finding::met(need, format!("{found} ({role}, {})", said.day())),
         Err((found, remedy)) => Finding::unmet(need, found, remedy),
     }
@@ -130,7 +130,7 @@ fn at_most(what: &str, interval: &Interval, most: f64, remedy: &str) -> Result<S
     Err((format!("{what} {interval} {is} above {most}"), remedy.to_owned()))
 }
 
-fn good(step: &Step, said: &Said) -> Result<String, (String, String)> {
+fn good(rules: &Rules, step: &Step, said: &Said) -> Result<String, (String, String)> {
     match said {
         Said::HeldOut(s) => held_out(s, step.auc.unwrap_or(1.0)),
         Said::Calibration(s) => at_most(
@@ -141,21 +141,7 @@ fn good(step: &Step, said: &Said) -> Result<String, (String, String)> {
         ),
         Said::Value(s) => value(s, step.gain.unwrap_or(0.0)),
         Said::Fairness(s) => fairness(s, step.group_gap.unwrap_or(0.0)),
-        Said::Parity(s) => {
-            let native = s.runtimes.iter().any(|runtime| runtime.name == "native");
-            let worst = s.runtimes.iter().map(|runtime| runtime.largest).fold(0.0, f64::max);
-            if !native {
-                return Err(("the native runtime is not among those compared".into(), "compare it".into()));
-            }
-            if worst > TOLERANCE {
-                return Err((
-                    format!("rows differ by {worst:e}, more than {TOLERANCE:e}"),
-                    "bring the model again with `gloaming model add`".into(),
-                ));
-            }
-            let names: Vec<&str> = s.runtimes.iter().map(|runtime| runtime.name.as_str()).collect();
-            Ok(format!("{} rows differ by {worst:.1e} at most on {}", s.rows, names.join(", ")))
-        }
+        Said::Parity(s) => parity(s, rules),
         Said::Experiment(s) => {
             if s.sample_ratio_p < SAMPLE_RATIO {
                 return Err((
@@ -200,6 +186,29 @@ fn held_out(said: &HeldOut, least: f64) -> Result<String, (String, String)> {
     };
     let remedy = "a better model, or more rows for a narrower interval; the threshold is the policy's";
     at_least(&what, auc, least, remedy)
+}
+
+/// Every runtime that the rules name, and no difference on any: one that was compared and not asked for counts as well.
+fn parity(said: &Parity, rules: &Rules) -> Result<String, (String, String)> {
+    let names: Vec<&str> = said.runtimes.iter().map(|runtime| runtime.name.as_str()).collect();
+    let missing: Vec<&str> = rules.runtimes.iter().map(String::as_str).filter(|name| !names.contains(name)).collect();
+    let worst = said.runtimes.iter().map(|runtime| runtime.largest).fold(0.0, f64::max);
+    if !missing.is_empty() {
+        let browsers = missing.iter().any(|name| !matches!(*name, "native" | "wasmtime"));
+        let remedy = if browsers {
+            "`gloaming model evaluate --browser=PROGRAM` compares that program's engine, and --browser alone the one that opens its address"
+        } else {
+            "`gloaming model evaluate`, of a build with its assets, compares native and wasmtime"
+        };
+        return Err((format!("rows were not compared on {}, as [gate] asks", missing.join(", ")), remedy.into()));
+    }
+    if worst > TOLERANCE {
+        return Err((
+            format!("rows differ by {worst:e}, more than {TOLERANCE:e}"),
+            "bring the model again with `gloaming model add`".into(),
+        ));
+    }
+    Ok(format!("{} rows differ by {worst:.1e} at most on {}", said.rows, names.join(", ")))
 }
 
 /// A normal interval of a handful of rewards is none.

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use envelope::{ENVELOPE_BYTES, Envelope};
 pub use judge::Finding;
 pub use record::{Action, Entry, Facts, Held, RECORD_BYTES, Record, Standing};
-pub use rules::{Rules, Step, least};
+pub use rules::{RUNTIMES, Rules, Step, least, usual_runtimes};
 pub use signed::{STATEMENT_TYPE, Statement};
 pub use statement::{
     Approval, Attribute, Calibration, Ethics, Experiment, Fairness, Group, Guardrail, HeldOut, Interval, Kind, Parity,

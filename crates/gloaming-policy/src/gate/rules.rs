@@ -11,6 +11,9 @@ use gloaming_signal::hash;
 /// Most roles, and most keys of one.
 const ROLES: usize = 8;
 
+/// Runtimes that statements on parity have a name for, as `gloaming model evaluate` calls them.
+pub const RUNTIMES: [&str; 5] = ["native", "wasmtime", "chromium", "firefox", "safari"];
+
 /// What has to be there before a stage is entered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,10 +45,29 @@ pub struct Rules {
     pub model_bytes: u64,
     /// Public keys by role.
     pub roles: BTreeMap<String, Vec<String>>,
+    /// Where a model must have been shown to compute what its trainer computed, before any stage. Rules of records from before
+    /// there was a choice ask for `native` alone, and are kept as they were written.
+    #[serde(default = "native", skip_serializing_if = "is_native")]
+    pub runtimes: BTreeSet<String>,
     /// Before pages see scores within an experiment.
     pub experiment: Step,
     /// Before all pages see them.
     pub live: Step,
+}
+
+fn native() -> BTreeSet<String> {
+    BTreeSet::from([RUNTIMES[0].to_owned()])
+}
+
+fn is_native(runtimes: &BTreeSet<String>) -> bool {
+    *runtimes == native()
+}
+
+/// What is asked of a policy that says nothing: what its author's command states without a browser. Browsers are no part
+/// of it, because each proves the same rows for itself before it scores.
+#[must_use]
+pub fn usual_runtimes() -> BTreeSet<String> {
+    RUNTIMES[..2].iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// What no policy can leave out.
@@ -89,6 +111,18 @@ impl Rules {
         }
         if self.roles.is_empty() || self.roles.len() > ROLES {
             say(format!("{} roles", self.roles.len()), "name 1 to 8, as in roles = { data = [\"KEY\"] }");
+        }
+        if !self.runtimes.contains(RUNTIMES[0]) {
+            say(
+                "gate.runtimes does not ask for `native`".into(),
+                "add it: what the command computes is what it states",
+            );
+        }
+        for name in self.runtimes.iter().filter(|name| !RUNTIMES.contains(&name.as_str())) {
+            say(
+                format!("gate.runtimes asks for `{name}`, which no statement names"),
+                &format!("use {}", RUNTIMES.join(", ")),
+            );
         }
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (role, keys) in &self.roles {

@@ -245,7 +245,7 @@ pub struct Fairness {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runtime {
-    /// `native`, `chromium`, `wasmtime`.
+    /// One of [`RUNTIMES`](super::RUNTIMES).
     pub name: String,
     /// Largest difference to the trainer's output on any reference row.
     pub largest: f64,

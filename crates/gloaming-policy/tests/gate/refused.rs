@@ -3,8 +3,8 @@
 use gloaming_policy::ModelState;
 use gloaming_policy::author::{Key, gate_rules};
 use gloaming_policy::gate::{
-    Action, Attribute, Facts, Fairness, GateError, Group, HeldOut, Kind, Parity, Said, SplitBy, Stage, Statement, Turn,
-    Value,
+    Action, Attribute, Facts, Fairness, GateError, Group, HeldOut, Kind, Parity, Rules, Runtime, Said, SplitBy, Stage,
+    Statement, Turn, Value,
 };
 use gloaming_signal::hash;
 
@@ -96,12 +96,65 @@ fn what_the_interval_leaves_open_is_old_or_differs() {
         (rig.said(Kind::Parity, Quality::Weak), "rows differ by 2e-5, more than 1e-5"),
         (
             Said::Parity(Parity { day: "2026-11-24".into(), rows: 64, runtimes: vec![] }),
-            "the native runtime is not among those compared",
+            "rows were not compared on native, wasmtime, as [gate] asks",
         ),
     ] {
         let found = refused(said);
         assert!(found.contains(words), "{found}");
     }
+}
+
+/// Rows were compared on these runtimes, and the rules ask for `asked`; what the gate finds.
+fn compared(asked: &str, on: &[&str]) -> gloaming_policy::gate::Finding {
+    let mut rig = Rig::bare();
+    let gate = rig.gate.replacen("max_age_days = 180", &format!("max_age_days = 180\n{asked}"), 1);
+    rig.rules(&gate).unwrap();
+    rig.record.append(Action::Model { facts: facts(1, &MANIFEST) }, &rig.owner, TODAY).unwrap();
+    let runtimes = on.iter().map(|name| Runtime { name: (*name).into(), largest: 3e-8 }).collect();
+    rig.add(Said::Parity(Parity { day: "2026-11-24".into(), rows: 64, runtimes }), "data").unwrap();
+    let found = rig.record.findings(&hash::hex(&MANIFEST), Stage::Shadow, TODAY).unwrap();
+    assert_eq!(rig.go(Stage::Shadow).is_ok(), found.iter().all(|finding| finding.met));
+    found.into_iter().find(|finding| finding.need == "parity").unwrap()
+}
+
+#[test]
+fn rows_that_were_not_compared_where_the_rules_say() {
+    for (asked, on, words, remedy) in [
+        ("", &["native"][..], "rows were not compared on wasmtime, as [gate] asks", "of a build with its assets"),
+        ("", &["wasmtime"], "rows were not compared on native, as [gate] asks", "`gloaming model evaluate`"),
+        ("", &[], "rows were not compared on native, wasmtime, as [gate] asks", "`gloaming model evaluate`"),
+        (
+            "runtimes = [\"native\", \"wasmtime\", \"chromium\"]",
+            &["native", "wasmtime"],
+            "rows were not compared on chromium, as [gate] asks",
+            "`gloaming model evaluate --browser=PROGRAM`",
+        ),
+    ] {
+        let found = compared(asked, on);
+        assert!(!found.met && found.found == words && found.remedy.contains(remedy), "{found:?}");
+    }
+    for (asked, on) in [
+        ("", &["native", "wasmtime"][..]),
+        ("", &["native", "wasmtime", "firefox"]),
+        ("runtimes = [\"native\"]", &["native"]),
+        ("runtimes = [\"native\", \"wasmtime\", \"chromium\"]", &["native", "wasmtime", "chromium"]),
+    ] {
+        let found = compared(asked, on);
+        assert!(found.met, "{found:?}");
+        assert!(found.found.ends_with(&format!("at most on {}", on.join(", "))), "{found:?}");
+    }
+}
+
+/// A record from before there was a choice: its rules name no runtime, and what it decided stands.
+#[test]
+fn rules_that_name_no_runtime_ask_for_what_they_asked() {
+    let rig = Rig::bare();
+    let before = gate_rules(&rig.gate.replacen("[gate]", "[gate]\nruntimes = [\"native\"]", 1)).unwrap().unwrap();
+    let text = serde_json::to_string(&before).unwrap();
+    assert!(!text.contains("runtimes"), "{text}");
+    assert_eq!(serde_json::from_str::<Rules>(&text).unwrap(), before);
+    let now = gate_rules(&rig.gate).unwrap().unwrap();
+    assert!(serde_json::to_string(&now).unwrap().contains(r#""runtimes":["native","wasmtime"]"#));
 }
 
 #[test]
@@ -247,6 +300,12 @@ fn rules_that_ask_too_little() {
         (&rig.roles["compliance"].public().to_text(), &data, "have a key in common"),
         (&data, "AAAA", "a public key has 32 bytes"),
         ("max_age_days = 180", "max_age_days = 1800", "a whole number from 1 to 400"),
+        ("max_age_days", "runtimes = [\"wasmtime\"]\nmax_age_days", "gate.runtimes does not ask for `native`"),
+        (
+            "max_age_days",
+            "runtimes = [\"native\", \"chrome\"]\nmax_age_days",
+            "asks for `chrome`, which no statement names",
+        ),
     ] {
         let text = rig.gate.replacen(from, to, 1);
         assert_ne!(text, rig.gate, "{from}");

@@ -197,7 +197,7 @@ impl Rig {
                 Said::Parity(Parity {
                     day,
                     rows: 64 + self.record.len() as u64,
-                    runtimes: vec![Runtime { name: "native".into(), largest }],
+                    runtimes: ["native", "wasmtime"].map(|name| Runtime { name: name.into(), largest }).into(),
                 })
             }
             Kind::Experiment => Said::Experiment(Experiment {

@@ -11,6 +11,7 @@ use gloaming_stats::fairness::Judged;
 use super::evaluate::line;
 use super::released::{Overview, windows};
 use crate::files::Brought;
+use crate::runtimes::Browser;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -24,7 +25,14 @@ fn day(ms: u64) -> String {
 ///
 /// # Errors
 /// When nothing fits was counted, too little came of it, or the model was learnt from those windows.
-pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &str, out: &Path) -> Result<()> {
+pub fn released(
+    manifest: &Path,
+    from: &Path,
+    metric: Option<&str>,
+    trained: &str,
+    browser: Option<&Browser>,
+    out: &Path,
+) -> Result<()> {
     let brought = Brought::load(manifest)?;
     let described = brought.model.manifest();
     if !described.output.kinds.is_empty() {
@@ -102,7 +110,7 @@ pub fn released(manifest: &Path, from: &Path, metric: Option<&str>, trained: &st
     let (error, base_rate) = (share(found.calibration_error), found.base_rate.value.clamp(0.0, 1.0));
     let calibration = Calibration { day, on, error, mean_score, base_rate };
     line("calibration error", &calibration.error);
-    let parity = brought.parity()?;
+    let parity = brought.parity(browser)?;
     let fairness = by_groups(&overview, (described, &own), until_ms, &held_out)?;
     let mut said = vec![Said::HeldOut(held_out), Said::Calibration(calibration), Said::Parity(parity)];
     said.extend(fairness.map(Said::Fairness));

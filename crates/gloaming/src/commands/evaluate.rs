@@ -14,6 +14,7 @@ use gloaming_policy::gate::{
 use gloaming_signal::hash;
 
 use crate::files::{self, Brought};
+use crate::runtimes::{self, Browser};
 
 /// How rows were kept apart, in a word.
 ///
@@ -292,10 +293,11 @@ pub(super) fn line(what: &str, interval: &Interval) {
 }
 
 impl Brought {
-    pub(super) fn parity(&self) -> Result<Parity> {
-        let parity = parity_of(&self.model, date_of(files::today()))?;
-        let largest = parity.runtimes.iter().map(|runtime| runtime.largest).fold(0.0, f64::max);
-        println!("  {} reference rows differ by {largest:.1e} at most", parity.rows);
+    pub(super) fn parity(&self, browser: Option<&Browser>) -> Result<Parity> {
+        let parity = runtimes::parity(self, browser, date_of(files::today()))?;
+        for Runtime { name, largest } in &parity.runtimes {
+            println!("  {} reference rows differ by {largest:.1e} at most, {name}", parity.rows);
+        }
         Ok(parity)
     }
 
@@ -314,28 +316,14 @@ impl Brought {
     }
 }
 
-/// How far this machine is off what a model's trainer computed.
-///
-/// # Errors
-/// When a reference row cannot be scored.
-pub fn parity_of(model: &Model, day: String) -> Result<Parity> {
-    let reference = &model.manifest().reference;
-    let mut largest = 0f32;
-    for (inputs, wanted) in reference.inputs.iter().zip(&reference.outputs) {
-        largest = largest.max((model.score(inputs)? - wanted).abs());
-    }
-    let runtimes = vec![Runtime { name: "native".into(), largest: f64::from(largest) }];
-    Ok(Parity { day, rows: reference.inputs.len() as u64, runtimes })
-}
-
 /// The statement about a model that needs no rows: that it computes what its trainer computed.
 ///
 /// # Errors
 /// What is wrong with the model.
-pub fn parity(manifest: &Path, out: &Path) -> Result<()> {
+pub fn parity(manifest: &Path, browser: Option<&Browser>, out: &Path) -> Result<()> {
     let brought = Brought::load(manifest)?;
     println!("{} version {}:", brought.model.manifest().id, brought.model.manifest().version);
-    let parity = brought.parity()?;
+    let parity = brought.parity(browser)?;
     brought.write(vec![Said::Parity(parity)], out)
 }
 
@@ -349,6 +337,7 @@ pub fn run(
     split: Split,
     turns: &[OtherTurn],
     groups: Groups,
+    browser: Option<&Browser>,
     out: &Path,
 ) -> Result<()> {
     let brought = Brought::load(manifest)?;
@@ -447,7 +436,7 @@ pub fn run(
             );
         }
     }
-    let parity = brought.parity()?;
+    let parity = brought.parity(browser)?;
     let mut said = vec![Said::HeldOut(held_out), Said::Calibration(calibration), Said::Parity(parity)];
     if by.is_empty() && groups.none.is_none() {
         println!("no statement on fairness: compare groups with --group, or say with --no-group why there are none");

@@ -97,6 +97,7 @@ const NO_GATE: &str = "POLICY has no [gate]: it has to say what its models must 
 [gate]
 max_age_days = 180
 model_bytes = 1000000
+runtimes = [\"native\", \"wasmtime\"]
 roles = { data = [\"KEY\"], compliance = [\"KEY\"] }      # public keys, as `gloaming policy key` prints them
 
 [gate.experiment]

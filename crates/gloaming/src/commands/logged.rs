@@ -14,6 +14,7 @@ use gloaming_stats::experiment::Logged;
 
 use super::evaluate::{Split, Wrong, line};
 use crate::files::{self, Brought};
+use crate::runtimes::Browser;
 
 /// Rows of a log are said to be worth at most this many; more are read in parts.
 const ROWS: usize = 1_000_000;
@@ -103,7 +104,14 @@ fn interval(estimate: Estimate) -> Interval {
 ///
 /// # Errors
 /// What is wrong with model, log or words.
-pub fn run(manifest: &Path, log: &Log, split: Split, no_group: Option<String>, out: &Path) -> Result<()> {
+pub fn run(
+    manifest: &Path,
+    log: &Log,
+    split: Split,
+    no_group: Option<String>,
+    browser: Option<&Browser>,
+    out: &Path,
+) -> Result<()> {
     let day = date_of(files::today());
     let brought = Brought::load(manifest)?;
     let described = brought.model.manifest();
@@ -157,7 +165,7 @@ pub fn run(manifest: &Path, log: &Log, split: Split, no_group: Option<String>, o
     println!("  worth {:.0} rows of its own; {telling} rewards tell of it", effective_rows);
     let weight = interval(logged.mean_weight(WEIGHTS)?);
     line("mean weight, 1 when all is true", &weight);
-    let parity = brought.parity()?;
+    let parity = brought.parity(browser)?;
     let value = Value {
         day: day.clone(),
         on: on.clone(),

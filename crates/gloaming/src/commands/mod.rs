@@ -18,6 +18,7 @@ mod released;
 pub mod report;
 pub mod retrain;
 pub mod rows;
+pub mod score;
 pub mod service;
 mod sheet;
 pub mod site;

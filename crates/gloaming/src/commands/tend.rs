@@ -272,6 +272,7 @@ fn tend(
                     paths.from,
                     Some(metric),
                     "",
+                    None,
                     &tended.manifest.with_file_name("evidence"),
                 )?;
                 println!(

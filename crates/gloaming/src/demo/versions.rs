@@ -11,8 +11,9 @@ use gloaming_policy::gate::{Action, Kind, Said, Stage, Statement};
 use gloaming_signal::hash;
 
 use super::gate::{FOLDER, Force, Gate, MODEL};
-use crate::commands::evaluate::parity_of;
 use crate::commands::gate::facts;
+use crate::files::Brought;
+use crate::runtimes;
 
 impl Gate {
     /// The next version of the model, proven here and put into shadow by a policy that names it.
@@ -22,9 +23,16 @@ impl Gate {
     pub(super) async fn bring(&self, manifest: Vec<u8>, onnx: Vec<u8>, force: &Force) -> Result<Policy> {
         let (today, mut inner) = (self.today(), self.inner.lock().await);
         let (model, sha256) = (Model::load(&manifest, &onnx)?, hash::sha256(&manifest));
-        let described = model.manifest();
+        let brought = Brought { model, manifest: manifest.clone(), onnx: onnx.clone() };
+        // Compiling for wasmtime takes seconds, in which others are to be served.
+        let (brought, parity) = tokio::task::spawn_blocking(move || {
+            let parity = runtimes::parity(&brought, None, date_of(today));
+            (brought, parity)
+        })
+        .await?;
+        let described = brought.model.manifest();
         inner.record.append(Action::Model { facts: facts(described, &sha256, None)? }, &self.owner, today)?;
-        let parity = Said::Parity(parity_of(&model, date_of(today))?);
+        let parity = Said::Parity(parity?);
         inner.record.add(Statement::of(MODEL, &sha256, parity).sign(&self.roles["data"]), &self.owner, today)?;
         inner.record.move_to(&sha256, Stage::Shadow, "to see whether it is right", &self.owner, today)?;
         let folder = self.models().join(format!("{MODEL}-{}", described.version));
