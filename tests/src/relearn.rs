@@ -100,7 +100,7 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
     newest(stage, 2, &from).await?;
     devices::released(&before.join("manifest.json"), &from, None, "", None, &folder.join("shown-before"))?;
     let lost = held_out(&said(&folder.join("shown-before"))?)?.auc.value;
-    say(&format!("version 2 of {MODEL} tells them apart with an AUC of {lost:.3}: no recalibration mends an order"));
+    say(&format!("version 3 of {MODEL} tells them apart with an AUC of {lost:.3}: no recalibration mends an order"));
     see("lost").await?;
 
     let owned = folder.join("owned");
@@ -116,7 +116,7 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
     let (manifest, onnx) = (std::fs::read(next.join("manifest.json"))?, std::fs::read(next.join("model.onnx"))?);
     let policy = stage.demo.bring(manifest.clone(), onnx.clone()).await?;
     say(&format!(
-        "version 3 was learnt from those counts, and runs in shadow under version {} of the policy",
+        "version 4 was learnt from those counts, and runs in shadow under version {} of the policy",
         policy.version
     ));
     let mut crowd = Crowd::new(&policy, (&manifest, &onnx), 2_000_000)?;
@@ -168,7 +168,7 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
     });
     let policy = stage.demo.earn(vec![evidence, ethics], To::Live, "").await?;
     let state = policy.models.iter().find(|model| model.id == MODEL).context("the policy lost the model")?.state;
-    say(&format!("version 3 of {MODEL} is live, by version {} of the policy", policy.version));
+    say(&format!("version 4 of {MODEL} is live, by version {} of the policy", policy.version));
     see("live").await?;
     report(stage, folder).await?;
     say("what happened is written down for those who answer for it");

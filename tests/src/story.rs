@@ -297,7 +297,7 @@ pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
     recalibrate::run(&before.join("manifest.json"), &from, None, &next)?;
     let (manifest, onnx) = (std::fs::read(next.join("manifest.json"))?, std::fs::read(next.join("model.onnx"))?);
     let policy = stage.demo.bring(manifest.clone(), onnx.clone()).await?;
-    say(&format!("version 2 of {MODEL} runs in shadow, under version {} of the policy", policy.version));
+    say(&format!("version 3 of {MODEL} runs in shadow, under version {} of the policy", policy.version));
 
     let mut crowd = Crowd::new(&policy, (&manifest, &onnx), 1_000_000)?;
     for window in 7..=8 {
@@ -307,7 +307,7 @@ pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
     }
     let right = model(stage).await?;
     say(&format!(
-        "its second version tells what comes true: calibration error {}",
+        "its next version tells what comes true: calibration error {}",
         shown(&right["performed"]["calibration_error"])
     ));
     see("right").await?;

@@ -47,7 +47,7 @@ async fn story(stage: &Stage, page: &Page, at: &str) {
     page.goto(&gate).await.unwrap();
     until_stage(page, "shadow").await;
     page.click("#gate-evidence").await.unwrap();
-    page.until("document.querySelectorAll('[data-met=true]').length == 7").await.unwrap();
+    page.until("document.querySelectorAll('#gate > .conditions [data-met=true]').length == 7").await.unwrap();
     assert!(!visited(page, &shop).await, "evidence alone moves nothing");
     page.goto(&gate).await.unwrap();
     until_stage(page, "shadow").await;
@@ -104,6 +104,43 @@ async fn a_model_that_is_changed_on_the_way_is_not_run() {
     assert_eq!(page.eval("!!document.getElementById('hint')").await.unwrap(), false);
     page.follow("a.product-link[href='/p/harbour-lantern']").await.unwrap();
     assert_eq!(page.eval("document.querySelector('h1').textContent").await.unwrap(), "Harbour lantern");
+    page.leave().await.unwrap();
+    stage.demo.stop().await;
+}
+
+/// The model that would choose what is shown first: its goods are the shop's, its worth is told, and the gate lets no page hear it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_shown_first_is_held_back_on_screen() {
+    let (stage, _profile, page) = scene(Setting::default()).await.unwrap();
+    page.goto(&format!("{}/gate", stage.demo.shop)).await.unwrap();
+    page.until("!!document.getElementById('gate-held-back')").await.unwrap();
+    let told = page.eval("document.getElementById('gate-held-back').textContent").await.unwrap();
+    let told = told.as_str().unwrap();
+    for words in [
+        "goods 2: Harbour lantern",
+        "goods 7: Kiln cushion",
+        "On a log of 4701 choices it would have earned 0.0090 [",
+        "Held back. ",
+        "7 of 25 rows that earned something are of actions that it would have chosen, fewer than 10",
+    ] {
+        assert!(told.contains(words), "{words:?} is not in {told}");
+    }
+    assert!(!told.contains("nothing here"), "{told}");
+    // No page hears it, even when the shop's own model speaks.
+    stage.acts().await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    linger(&page).await.unwrap();
+    page.until("!!document.getElementById('hint')").await.unwrap();
+    page.until("gloaming('status').then((s) => s.scores.some(({ model }) => model == 'next-best-action'))")
+        .await
+        .unwrap();
+    let shown = "gloaming('status').then((s) => s.scores.filter(({ shown }) => shown).map(({ model }) => model))";
+    assert_eq!(page.eval(shown).await.unwrap(), serde_json::json!(["purchase-intent"]));
+    assert_eq!(
+        page.eval("document.getElementById('chosen').dataset.first ?? null").await.unwrap(),
+        serde_json::Value::Null
+    );
     page.leave().await.unwrap();
     stage.demo.stop().await;
 }

@@ -244,6 +244,80 @@ async fn a_model_that_drifts_is_seen_at_the_centre() {
     running.stop().await;
 }
 
+/// Fourteen windows of what the demonstration's models say of visits. In the last window six times as many are unusual.
+async fn said_by_models(folder: &Path, policy: &gloaming_policy::Policy) -> Running {
+    let key = Key::from_seed(&[1; 32]);
+    let (today, span) = (policy.expires_day - 30, policy.metrics.iter().find(|m| m.is_written_out()).unwrap().span_ms);
+    let address = StoreAddress::Sqlite(folder.join("central.sqlite"));
+    let store = Store::open(&address).await.unwrap();
+    let mut dice = Dice(17);
+    let mut batch = Sender::new(&policy.site, "edge-1", today).batch(0);
+    batch.span_ms = span;
+    for window in 0..14 {
+        (batch.seq, batch.window) = (window, today * 86_400_000 / span + window);
+        let release = |metric: &gloaming_policy::Metric| {
+            let usual = |cell: usize| match &*metric.of {
+                "score:visit-kind" => [100, 400, 300, 200][cell],
+                "score:next-best-action" => [500, 100, 100, 100, 100, 50, 50][cell],
+                "score:unusual-visit" if cell == 19 && window == 13 => 302,
+                "score:unusual-visit" | "score:pointer-bot" => 51,
+                // Whoever was said to come back buys more often: of ten in a bin none, one, … up to nine.
+                of if of.starts_with("score:") && of.contains("outcome:") => {
+                    let bought = 2 * (cell as i64 / 2);
+                    if cell % 2 == 1 { bought } else { 40 - bought }
+                }
+                _ => 60,
+            };
+            let values =
+                (0..metric.cells() as usize).map(|cell| 20 * usual(cell) + (dice.roll() % 21).cast_signed() - 10);
+            Release { metric: metric.id, state: ReleaseState::Released, values: values.collect() }
+        };
+        batch.releases = policy.metrics.iter().filter(|metric| metric.span_ms == span).map(release).collect();
+        store.put(&[Arrived { batch: &batch, digest: digest(&batch) }], 0).await.unwrap();
+    }
+    store.close().await;
+    centre(address, policy, &key).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_models_say_of_visits_is_told_in_words() {
+    let stage = Stage::start(Setting::default()).await.unwrap();
+    let policy = stage.demo.policy.clone();
+    stage.demo.stop().await;
+    let folder = tempfile::tempdir().unwrap();
+    let running = said_by_models(folder.path(), &policy).await;
+    let browser = Browser::launch().await.unwrap();
+    for (phone, name) in [(false, "uses-wide"), (true, "uses-phone")] {
+        let profile = browser.profile().await.unwrap();
+        let page = profile.tab("").await.unwrap();
+        if phone {
+            page.phone().await.unwrap();
+        }
+        page.goto(&format!("http://{}", running.address())).await.unwrap();
+        page.until("document.querySelectorAll('.use').length == 6").await.unwrap();
+        for (model, words) in [
+            ("visit-kind", &["glance: a page or two", "browse: products", "40 % (", "10 % ("][..]),
+            ("next-best-action", &["goods 1", "50 % (", "the gate holds it back"]),
+            ("pointer-bot", &["Visits by programs", "5 % (", "a program moved the pointer"]),
+            ("unusual-visit", &["More unusual visits than before: 6,0", "usually 1,0", "newest, "]),
+            ("buys-again", &["bought in this visit", "Said beforehand: that they buy again within 39 weeks"]),
+            ("customer-value", &["bought in this visit", "as the best fifth does"]),
+        ] {
+            let card = format!("document.querySelector('.use[data-model=\"{model}\"]').textContent");
+            let told = page.eval(&card).await.unwrap();
+            let told = told.as_str().unwrap();
+            for words in words {
+                assert!(told.contains(words), "{model}: {words:?} is not in {told}");
+            }
+        }
+        let bought = "[...document.querySelectorAll('.use[data-model=buys-again] tbody tr')].map((row) => parseFloat(row.children[1].textContent))";
+        let bought: Vec<f64> = serde_json::from_value(page.eval(bought).await.unwrap()).unwrap();
+        assert!(bought.len() == 5 && bought.windows(2).all(|two| two[1] > two[0] + 5.0), "{bought:?}");
+        look(&page, name, true).await;
+    }
+    running.stop().await;
+}
+
 /// Two weeks of an experiment of three arms: one is better, one breaks a guardrail.
 async fn tried(folder: &Path) -> Running {
     let key = Key::from_seed(&[1; 32]);

@@ -42,7 +42,7 @@ async fn a_campaign_is_seen_told_and_put_right_and_what_cannot_be_is_learnt_agai
     let told = page.eval("document.body.textContent").await.unwrap();
     let told = told.as_str().unwrap();
     for words in [
-        "Pages hear purchase-intent version 3 (live).",
+        "Pages hear purchase-intent version 4 (live).",
         "purchase-intent: compliance approves live",
         "heard is better than unheard",
         "Counts released",

@@ -4,6 +4,7 @@ import { bars, grid, number, strip, withInterval } from './charts.js'
 import { element } from './elements.js'
 import { experiments } from './experiments.js'
 import { models } from './models.js'
+import { uses } from './uses.js'
 
 const at = (id) => document.getElementById(id)
 const length = (ms) => ms >= 86400e3 * 7 ? 'week' : ms >= 86400e3 ? 'day' : ms >= 3600e3 ? 'hour' : `${ms / 1000} s`
@@ -115,6 +116,7 @@ const read = async () => {
   if (!response.ok) throw Error((await response.json()).remedy)
   const overview = await response.json()
   facts(overview)
+  uses(at('uses'), overview)
   metrics(overview)
   // Not waited for: what is counted is shown whether or not anything can be said of it.
   for (const [id, part] of [['alerts', alerts], ['experiments', experiments], ['models', models]]) part(at(id), site, () => at('site').value, overview.now_ms).catch(() => {})

@@ -91,6 +91,8 @@ export interface Score {
   reasons: { feature: string; adds: number; text: string }[]
   /** Whether the reasons are exact, or sampled. */
   exact: boolean
+  /** On how many sampled orders they rest: as many as 5 ms allow, 16 at most; 0 when they are exact or there are none. */
+  orders: number
 }
 
 /** Events with a meaning of their own; any other name must be declared in the policy. */

@@ -130,12 +130,12 @@ const fail = (model, why) => {
 
 /**
  * Scores with every model the person agreed to, in order, and tells the page what it may hear, with reasons. A model
- * that was slower than its budget three times running is scored once a second at most.
+ * that was slower than its budget three times running, reasons included, is scored once a second at most.
  */
 const score = (idle) => {
   const tried = new Set()
   for (const model of models) {
-    if (model.failed) collector.fared(model.index, model.silent = 3)
+    if (model.failed) model.silent = 3
     if (model.failed || !model.scorer || !model.idle == !!idle) continue
     tried.add(model)
     model.said = 0
@@ -147,18 +147,24 @@ const score = (idle) => {
         if (!Number.isFinite(value)) throw 'its score is no number'
         if (collector.set_score(model.index, value)) model.said = { score: value, kind: model.scorer.kind(value) }
       } catch (error) { model.silent = 1; fail(model, error) }
-      model.slow = model.ms > model.budget && (model.slow | 0) + 1
-      model.idle ||= model.slow > 2
     }
-    collector.fared(model.index, model.failed ? 3 : model.silent ? 0 : model.idle ? 2 : 1)
   }
   for (const model of models) {
     const by = model.silent ? models.find(({ index }) => index == model.fallback) : model
     if (!model.speaks || !by?.said || !(tried.has(model) || tried.has(by)) || !by.scorer) continue
-    let why = { reasons: [], exact: false }
-    try { why = by.scorer.reasons(by.inputs, navigator.language) } catch (error) { if (typeof error != 'string') fail(by, error) }
+    let why = { reasons: [], exact: false, orders: 0 }
+    const from = performance.now()
+    try { why = by.scorer.reasons(by.inputs, navigator.language, () => performance.now()) } catch (error) { if (typeof error != 'string') fail(by, error) }
+    by.ms += performance.now() - from
     if (by != model) model.stoodIn = (model.stoodIn | 0) + 1
     postMessage({ t: 'score', model: model.id, by: by.id, ...by.said, ...why })
+  }
+  for (const model of models) {
+    if (tried.has(model) && !model.failed) {
+      model.slow = model.ms > model.budget && (model.slow | 0) + 1
+      model.idle ||= model.slow > 2
+    }
+    if (model.failed || tried.has(model)) collector.fared(model.index, model.failed ? 3 : model.silent ? 0 : model.idle ? 2 : 1)
   }
 }
 

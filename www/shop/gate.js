@@ -1,5 +1,7 @@
 /** The page about the gate: how far the shop's model has come, what it still has to show, and three buttons that do
  * what an owner does with `gloaming model evidence`, `promote` and `withdraw`. Part of the demonstration only. */
+import { GOODS, find } from './products.js'
+
 const STAGES = ['draft', 'shadow', 'experiment', 'live']
 const element = (name, text, attributes = {}) => {
   const made = document.createElement(name)
@@ -42,6 +44,23 @@ const TEXTS = {
   experiment: 'The model is in an experiment: this page sees its score, and may use it. A visit that begins now shows that.'
 }
 
+/** The model that would choose what the shop shows first, what it would earn, and why no page hears of it. */
+const heldBack = ({ model, kinds, value, findings }) => {
+  const section = element('section', undefined, { id: 'gate-held-back', 'data-model': model }), list = element('ul')
+  section.append(
+    element('h2', 'What to show first'),
+    element('p', `Another model, ${model}, would choose which of these things comes first, by the time of day. It runs in shadow: what it says is counted, and the shop goes on showing the same things to everybody.`, { class: 'story' })
+  )
+  for (const kind of kinds) list.append(element('li', `${kind.replaceAll('-', ' ')}: ${find(GOODS[kind])?.name || 'nothing here'}`))
+  section.append(list)
+  if (value) section.append(element('p', `On a log of ${value.rows} choices it would have earned ${value.value} ${value.reward} a visit, and what was done earned ${value.logged}: a gain of ${value.gain}.`, { id: 'gate-value' }))
+  const missing = findings.filter(({ met }) => !met).length
+  const held = element('p', undefined, { class: 'held', role: 'note' })
+  held.append(element('b', 'Held back. '), `${missing} of ${findings.length} conditions are not met.`)
+  section.append(held, conditions(findings))
+  return section
+}
+
 const draw = (body, view, buttons) => {
   const refused = view.refused && element('p', undefined, { class: 'refused', role: 'alert' })
   const missing = view.findings.filter(({ met }) => !met).length
@@ -59,7 +78,8 @@ const draw = (body, view, buttons) => {
     ...(refused ? [refused] : []),
     buttons,
     conditions(view.findings),
-    record
+    record,
+    heldBack(view.held_back)
   )
 }
 

@@ -50,4 +50,10 @@ export const PRODUCTS = [
 export const picture = (product, label) =>
   `<svg viewBox="0 0 240 240" role="img" aria-label="${label || product.name}"><rect width="240" height="240" fill="#f3ebdd"/>${product.art}</svg>`
 
+/** What the kinds of goods are called that `next-best-action` names: its log hides them, and this shop has eight things. */
+export const GOODS = {
+  'goods-1': 'dusk-lamp', 'goods-2': 'harbour-lantern', 'goods-3': 'moth-pendant', 'goods-4': 'ember-lamp',
+  'goods-5': 'weir-throw', 'goods-6': 'field-runner', 'goods-7': 'kiln-cushion'
+}
+
 export const find = (slug) => PRODUCTS.find((product) => product.slug === slug)

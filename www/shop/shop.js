@@ -2,7 +2,7 @@
  * The demonstration's shop: draws each page from the address, keeps a cart, and tells Gloaming what a shop
  * knows anyway (an item was viewed, added, bought). Nothing here waits for Gloaming or needs an answer.
  */
-import { PRODUCTS, find, picture } from './products.js'
+import { GOODS, PRODUCTS, find, picture } from './products.js'
 import { mountConsent } from './consent.js'
 import { mountInspector } from './inspector.js'
 import { mountGate } from './gate.js'
@@ -43,7 +43,7 @@ const pages = {
       <p><a class="button" href="/c/lamps">See the lamps</a> <a class="button quiet" href="/c/textiles">See the textiles</a></p></div>
       ${picture(PRODUCTS[0], 'A table lamp with a linen shade')}
     </section>
-    <h2>Chosen this week</h2>${grid([PRODUCTS[1], PRODUCTS[4], PRODUCTS[6], PRODUCTS[2]])}
+    <h2>Chosen this week</h2><div id="chosen">${grid([PRODUCTS[1], PRODUCTS[4], PRODUCTS[6], PRODUCTS[2]])}</div>
     <section class="story"><h2>How it is made</h2><p>Every piece is ordered when you order it. That takes two weeks, and it means that nothing here was ever made to be thrown away. The looms are older than the weavers; the lamps can be opened with one screw.</p></section>`,
   listing: (group) => `<h1>${group === 'lamps' ? 'Lamps' : 'Textiles'}</h1>${grid(PRODUCTS.filter((product) => product.group === group))}`,
   product: (product) => `
@@ -149,7 +149,9 @@ const draw = () => {
 
 // What the shop does with a guess, once its policy lets it see one: a line that fits, and why it is there.
 const HINTS = { likely: 'Ready when you are: an order takes three fields and no account.', unlikely: 'Take your time: everything can be sent back, whenever you like.' }
-const hint = ({ score, reasons }) => {
+const hint = ({ model, score, reasons }) => {
+  // Other models may speak to pages too, and what they say is something else.
+  if (model !== 'purchase-intent') return
   const line = document.getElementById('hint') || document.createElement('aside')
   line.id = 'hint'
   line.textContent = `${score >= 0.2 ? HINTS.likely : HINTS.unlikely} `
@@ -164,7 +166,14 @@ const hint = ({ score, reasons }) => {
   }
   main.before(line)
 }
-window.gloaming('on', 'score', hint).catch(() => {})
+// What to show first, were the gate to let a page hear it: the thing moves to the front of those chosen this week.
+const first = ({ model, kind }) => {
+  const product = model === 'next-best-action' && find(GOODS[kind]), chosen = document.getElementById('chosen')
+  if (!product || !chosen || chosen.dataset.first === product.slug) return
+  chosen.dataset.first = product.slug
+  chosen.innerHTML = grid([product, ...[PRODUCTS[1], PRODUCTS[4], PRODUCTS[6], PRODUCTS[2]].filter((other) => other !== product).slice(0, 3)])
+}
+for (const use of [hint, first]) window.gloaming('on', 'score', use).catch(() => {})
 
 // The policy's experiment: the arm is drawn on the device and known to nobody else. Whoever sees the note, or would have seen it,
 // was exposed.

@@ -22,7 +22,7 @@ mod node;
 mod tensors;
 mod trees;
 
-pub use explain::{Explanation, Reason, Scale};
+pub use explain::{Explanation, ORDERS, Reason, Scale};
 #[cfg(feature = "lower")]
 pub use lower::{Additive, Choice, EDGE, INPUT, LowerError, Lowered, OUTPUT, Sigmoid, Steps, lower, recalibrated};
 pub use manifest::{Manifest, ManifestError};

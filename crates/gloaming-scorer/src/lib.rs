@@ -1,14 +1,18 @@
 //! The browser's scorer: tract behind three functions, in the worker that owns the wasm.
 //!
 //! Loaded only when consent was given, a model is used, and the worker is idle. It sees a row of
-//! numbers and answers with one; it has no storage, no network and no clock.
+//! numbers and answers with one; it has no storage and no network, and its clock is the one that it is handed.
 #![forbid(unsafe_code)]
 
 use gloaming_behavior::words::Language;
 use gloaming_model::{Explanation, Model, Reason, Scale};
+use js_sys::Function;
 use serde::Serialize;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
+
+/// What an explanation may take: a third of a frame, so that a page that scrolls does not stutter.
+const EXPLAIN_MS: f64 = 5.0;
 
 /// What a page is told with a score.
 #[derive(Serialize)]
@@ -17,6 +21,8 @@ struct Reasons {
     reasons: Vec<Reason>,
     /// Whether these are exact, or sampled.
     exact: bool,
+    /// On how many sampled orders they rest; 0 when they are exact.
+    orders: usize,
 }
 
 /// A loaded model.
@@ -56,25 +62,30 @@ impl Scorer {
     /// # Errors
     /// When the row is not what the model takes.
     pub fn explain(&self, features: &[f32]) -> Result<Vec<f64>, String> {
-        let Explanation { base, values, scale, exact } =
+        let Explanation { base, values, scale, exact, .. } =
             self.model.explain(features).map_err(|error| error.to_string())?;
         let head = [f64::from(u8::from(exact)), f64::from(u8::from(scale == Scale::LogOdds)), base];
         Ok(head.into_iter().chain(values).collect())
     }
 
-    /// The same in words, for a visitor: `{ reasons: [{ feature, adds, text }], exact }`, three reasons at most, in the
-    /// language of a tag such as `de-AT`, English where it is not one of four.
+    /// The same in words, for a visitor: `{ reasons: [{ feature, adds, text }], exact, orders }`, three reasons at most, in the
+    /// language of a tag such as `de-AT`, English where it is not one of four. By `clock`, which tells milliseconds, as many
+    /// orders are sampled as 5 ms allow.
     ///
     /// # Errors
     /// When the row is not what the model takes.
-    pub fn reasons(&self, features: &[f32], language: &str) -> Result<JsValue, String> {
+    pub fn reasons(&self, features: &[f32], language: &str, clock: &Function) -> Result<JsValue, String> {
         if !self.model.manifest().output.kinds.is_empty() {
             // What moves a kind's number moves it past other kinds, which says nothing.
-            return serde_wasm_bindgen::to_value(&Reasons { reasons: vec![], exact: false }).map_err(|e| e.to_string());
+            return serde_wasm_bindgen::to_value(&Reasons { reasons: vec![], exact: false, orders: 0 })
+                .map_err(|e| e.to_string());
         }
-        let explanation = self.model.explain(features).map_err(|error| error.to_string())?;
+        // A clock that fails has no time left: one order is sampled.
+        let mut now = || clock.call0(&JsValue::NULL).ok().and_then(|now| now.as_f64()).unwrap_or(f64::INFINITY);
+        let explained = self.model.explain_within(features, EXPLAIN_MS, &mut now);
+        let explanation = explained.map_err(|error| error.to_string())?;
         let reasons = explanation.reasons(&self.model.manifest().input.features, features, Language::of(language));
-        let told = Reasons { reasons, exact: explanation.exact };
+        let told = Reasons { reasons, exact: explanation.exact, orders: explanation.orders };
         serde_wasm_bindgen::to_value(&told).map_err(|error| error.to_string())
     }
 }

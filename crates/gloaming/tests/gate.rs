@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use gloaming_http::Client;
 use gloaming_signal::hash;
+use serde_json::Value;
 
 mod support;
 use support::{Folder, Site, until_ready};
@@ -22,9 +23,9 @@ fn shop() -> Folder {
     fs::create_dir_all(folder.path(MODEL)).unwrap();
     fs::copy(shipped.join("model.onnx"), folder.path(&format!("{MODEL}/model.onnx"))).unwrap();
     // Reviewed later than any day this test may run on.
-    let manifest = fs::read_to_string(shipped.join("manifest.json")).unwrap();
-    let at = manifest.find("\"next_review\"").unwrap();
-    let manifest = format!("{}\"next_review\": \"2099-01-01\"\n}}\n", &manifest[..at]);
+    let mut manifest: Value = serde_json::from_slice(&fs::read(shipped.join("manifest.json")).unwrap()).unwrap();
+    manifest["next_review"] = "2099-01-01".into();
+    let manifest = serde_json::to_string_pretty(&manifest).unwrap();
     fs::write(folder.path(&format!("{MODEL}/manifest.json")), manifest).unwrap();
     folder.says(&["policy", "new", "--template", "shop", "--site", "shop.example"]);
     let mut roles = Vec::new();
@@ -65,7 +66,7 @@ lift = 0.0
 
 /// Rows on which the model is as good as `luck` says: its own scores, turned into outcomes by a stream of numbers.
 fn rows(folder: &Folder, name: &str, luck: f64) {
-    let manifest: serde_json::Value =
+    let manifest: Value =
         serde_json::from_slice(&fs::read(folder.path(&format!("{MODEL}/manifest.json"))).unwrap()).unwrap();
     let features: Vec<&str> =
         manifest["input"]["features"].as_array().unwrap().iter().map(|f| f.as_str().unwrap()).collect();
@@ -141,7 +142,7 @@ fn a_model_is_evaluated_approved_promoted_signed_for_and_withdrawn() {
     let head = said.split("head ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     // A second version is known as a draft: what is withdrawn is what acts.
     let manifest = fs::read_to_string(folder.path(&format!("{MODEL}/manifest.json"))).unwrap();
-    fs::write(folder.path(&format!("{MODEL}/manifest.json")), manifest.replace("\"version\": 1", "\"version\": 2"))
+    fs::write(folder.path(&format!("{MODEL}/manifest.json")), manifest.replace("\"version\": 2", "\"version\": 3"))
         .unwrap();
     folder.refuses(&go("shadow"));
     fs::write(folder.path(&format!("{MODEL}/manifest.json")), manifest).unwrap();
@@ -190,13 +191,22 @@ fn a_models_folder_is_signed_and_its_card_says_what_its_evidence_says() {
     let rows = ["model", "evaluate", &manifest, "--rows", "autumn.csv", "--outcome", "purchase", "--out", &out];
     folder.says(&[&rows[..], &how].concat());
     for (name, words) in [
-        ("card.md", vec!["# Model card: purchase-intent, version 1", "autumn \\| 2026 <b>", "selection gap by region"]),
+        (
+            "card.md",
+            vec![
+                "# Model card: purchase-intent, version 2",
+                "autumn \\| 2026 <b>",
+                "selection gap by region",
+                "| page | sessions | bought | AUC |",
+            ],
+        ),
         (
             "card.html",
             vec![
-                "<h1>Model card: purchase-intent, version 1</h1>",
+                "<h1>Model card: purchase-intent, version 2</h1>",
                 "autumn | 2026 &lt;b&gt;",
                 "area under the ROC curve",
+                "<th scope=\"col\">page</th>",
             ],
         ),
     ] {
@@ -266,7 +276,7 @@ fn what_was_judged_at_one_point_of_visits_says_so() {
         let evaluate = ["model", "evaluate", &manifest, "--rows", "rows.csv", "--outcome", "purchase"];
         let said = folder.says(&[&evaluate, &how[..], more].concat());
         let held = fs::read(folder.path("evidence/held-out.json")).unwrap();
-        let held: serde_json::Value = serde_json::from_slice(&held).unwrap();
+        let held: Value = serde_json::from_slice(&held).unwrap();
         (said, held["predicate"]["curve"].as_array().cloned().unwrap_or_default(), held["predicate"]["auc"].clone())
     };
     let (said, none, _) = curve(&[]);
@@ -277,7 +287,7 @@ fn what_was_judged_at_one_point_of_visits_says_so() {
     let (said, both, again) = curve(&["--only", "region=north", "--curve"]);
     assert_eq!((both.len(), &both[0], &again), (2, &own[0], &auc), "{both:?}");
     assert!(both[1]["at"] == "region south" && said.contains("AUC, as a visit goes on"), "{said}");
-    let rows = |point: &serde_json::Value| point["rows"].as_u64().unwrap();
+    let rows = |point: &Value| point["rows"].as_u64().unwrap();
     assert_eq!(rows(&both[0]) + rows(&both[1]), 1_200);
     // More points than a statement holds are told before anything is written.
     let csv = fs::read_to_string(folder.path("rows.csv")).unwrap();

@@ -107,7 +107,7 @@ fn a_rule_is_learnt_from_one_word_a_visit() {
     assert_eq!(manifest["retrained"]["until_ms"], json!(FROM + 5 * DAY));
     assert_eq!(manifest["retrained"]["from"], "votes of 4 rounds at shop.example");
     // A round's version is one of its own, and goes on from wherever it lies.
-    assert_eq!(manifest["version"], 5);
+    assert_eq!(manifest["version"], 6);
     let read = |path: &str| fs::read_to_string(folder.path(path)).unwrap();
     assert_eq!(read("next/learning.json"), read("models/purchase-intent/learning.json"));
     // Votes on other weights are of another round, and are not taken twice.

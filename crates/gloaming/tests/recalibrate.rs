@@ -56,7 +56,7 @@ fn the_next_version_says_what_comes_true() {
     let truth = |score: f64| 1.0 / (1.0 + (-(2.0 * logit(score) + 1.0)).exp());
     fs::write(folder.path("overview.json"), overview(before.manifest(), truth).to_string()).unwrap();
     let said = folder.says(&["model", "recalibrate", MANIFEST, "--from", "overview.json", "--out", "models/next"]);
-    assert!(said.contains("purchase-intent version 2: slope ") && said.contains("AUC stays "), "{said}");
+    assert!(said.contains("purchase-intent version 3: slope ") && said.contains("AUC stays "), "{said}");
     let manifest = folder.path("models/next/manifest.json");
     let (after, told): (Model, Value) =
         (load(&manifest), serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap());
@@ -82,7 +82,7 @@ fn the_next_version_says_what_comes_true() {
     let [error, better] = *figures.as_slice() else { panic!("{said}") };
     assert!(error > 0.05 && better < 0.02, "{said}");
     // It is brought like any other, and as a version of its own.
-    assert!(folder.says(&["model", "check", "models/next/manifest.json"]).contains("purchase-intent version 2"));
+    assert!(folder.says(&["model", "check", "models/next/manifest.json"]).contains("purchase-intent version 3"));
     let error = folder.refuses(&["model", "recalibrate", MANIFEST, "--from", "overview.json", "--out", "models/next"]);
     assert!(error.contains("holds a model already; give every version a folder of its own"), "{error}");
 }

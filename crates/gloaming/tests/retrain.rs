@@ -115,14 +115,14 @@ fn a_rule_is_learnt_from_counts_and_proven_on_later_ones() {
     println!("{said}");
     assert!(
         said.contains(
-            "version 2, learnt from 8 counts of inputs with the outcome and 3 of pairs, of 1 released window"
+            "version 3, learnt from 8 counts of inputs with the outcome and 3 of pairs, of 1 released window"
         )
     );
     assert!(said.contains("what goes together: ") && said.contains("time-product@1 with pages-product@1"), "{said}");
     // What decides is said first; it is brought, proven and explained like any other model.
     let strongest = said.lines().find(|line| line.starts_with("  ")).unwrap();
     assert!(strongest.contains("-product@1"), "{said}");
-    assert!(folder.says(&["model", "check", "next/manifest.json"]).contains("purchase-intent version 2"));
+    assert!(folder.says(&["model", "check", "next/manifest.json"]).contains("purchase-intent version 3"));
     let model = load(&folder.path("next/manifest.json"));
     assert!(model.explain(&later[0].0).unwrap().exact);
     let told: Value = serde_json::from_slice(&fs::read(folder.path("next/manifest.json")).unwrap()).unwrap();

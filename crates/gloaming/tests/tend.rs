@@ -62,11 +62,11 @@ fn what_has_lost_its_grip_is_learnt_again_and_shows_itself_in_shadow() {
     assert!(said.contains("it holds what it has to: 0.6") && said.contains("was shown of it"), "{said}");
     assert!(!folder.path("policy.next.toml").exists());
     // Nor is a version that lies there, and that its owner does not want.
-    fs::create_dir_all(folder.path("models/purchase-intent-v2")).unwrap();
-    fs::copy(folder.path(MODEL).join("manifest.json"), folder.path("models/purchase-intent-v2/manifest.json")).unwrap();
+    fs::create_dir_all(folder.path("models/purchase-intent-v3")).unwrap();
+    fs::copy(folder.path(MODEL).join("manifest.json"), folder.path("models/purchase-intent-v3/manifest.json")).unwrap();
     folder.says(&TEND);
     assert!(!folder.path("policy.next.toml").exists());
-    fs::remove_dir_all(folder.path("models/purchase-intent-v2")).unwrap();
+    fs::remove_dir_all(folder.path("models/purchase-intent-v3")).unwrap();
     // People who do the reverse of what it goes by.
     let turned = |seed| -> Vec<Visit> {
         visits(6_000, seed)
@@ -83,7 +83,7 @@ fn what_has_lost_its_grip_is_learnt_again_and_shows_itself_in_shadow() {
         said.contains("it has lost its grip: AUC 0.") && said.contains("left to you, for purchase-intent: look at"),
         "{said}"
     );
-    let next = folder.path("models/purchase-intent-v2");
+    let next = folder.path("models/purchase-intent-v3");
     let (old, new) = (load(&folder.path(MODEL).join("manifest.json")), load(&next.join("manifest.json")));
     let later = turned(3);
     let (before, after) = (auc(&scored(&old, &later)), auc(&scored(&new, &later)));
@@ -91,14 +91,14 @@ fn what_has_lost_its_grip_is_learnt_again_and_shows_itself_in_shadow() {
     assert!(after > before + 0.1, "{before} {after}");
     // A second time nothing is made; the owner takes up what is proposed, and the new version shows itself.
     let said = folder.says(&TEND);
-    assert!(said.contains("models/purchase-intent-v2 lies there already, and waits for you"), "{said}");
+    assert!(said.contains("models/purchase-intent-v3 lies there already, and waits for you"), "{said}");
     let text = fs::read_to_string(folder.path("policy.next.toml")).unwrap();
-    assert!(text.contains("manifest = \"models/purchase-intent-v2/manifest.json\"\nstate = \"shadow\""), "{text}");
+    assert!(text.contains("manifest = \"models/purchase-intent-v3/manifest.json\"\nstate = \"shadow\""), "{text}");
     fs::rename(folder.path("policy.next.toml"), folder.path("policy.toml")).unwrap();
-    let said = day(&folder, "models/purchase-intent-v2", &later, 3);
+    let said = day(&folder, "models/purchase-intent-v3", &later, 3);
     println!("{said}");
     assert!(
-        said.contains("purchase-intent version 2: AUC") && said.contains("`gloaming model promote purchase-intent`"),
+        said.contains("purchase-intent version 3: AUC") && said.contains("`gloaming model promote purchase-intent`"),
         "{said}"
     );
     for name in ["held-out", "calibration", "parity"] {
@@ -113,9 +113,9 @@ fn scores_that_do_not_come_true_are_put_right() {
     let said = day(&folder, MODEL, &as_told(20_000, 4, 6.0), 1);
     println!("{said}");
     assert!(said.contains("its scores do not come true: 0.") && said.contains("where 0.1000 is borne"), "{said}");
-    assert!(said.contains("purchase-intent version 2: slope"), "{said}");
+    assert!(said.contains("purchase-intent version 3: slope"), "{said}");
     let text = fs::read_to_string(folder.path("policy.next.toml")).unwrap();
-    assert!(text.contains("version = 2 ") && text.contains("purchase-intent-v2"), "{text}");
+    assert!(text.contains("version = 2 ") && text.contains("purchase-intent-v3"), "{text}");
     // Where the order is lost, and nothing was counted to learn from, that is said, and nothing is made of it. What was shown of
     // another model is no measure.
     let folder = site("");
@@ -132,7 +132,7 @@ fn scores_that_do_not_come_true_are_put_right() {
     let said = day(&folder, MODEL, &turned, 1);
     assert!(said.contains("it has lost its grip") && said.contains("where 0.5000 chance has"), "{said}");
     assert!(said.contains("add [[retrain]] with model = \"purchase-intent\", or take it back"), "{said}");
-    assert!(!folder.path("policy.next.toml").exists() && !folder.path("models/purchase-intent-v2").exists());
+    assert!(!folder.path("policy.next.toml").exists() && !folder.path("models/purchase-intent-v3").exists());
     // Nothing was released yet.
     fs::write(folder.path("overview.json"), "{\"site\":\"shop.example\",\"metrics\":[]}").unwrap();
     let said = folder.says(&TEND);
@@ -165,9 +165,9 @@ fn the_next_version_lies_inside_the_site() {
     fs::write(folder.path("policy.toml"), &dotted).unwrap();
     let said = day(&folder, MODEL, &as_told(20_000, 4, 6.0), 1);
     assert!(said.contains("its scores do not come true"), "{said}");
-    assert!(folder.path("models/purchase-intent-v2/manifest.json").exists(), "{said}");
+    assert!(folder.path("models/purchase-intent-v3/manifest.json").exists(), "{said}");
     let text = fs::read_to_string(folder.path("policy.next.toml")).unwrap();
-    assert!(text.contains("models/purchase-intent-v2/manifest.json"), "{text}");
+    assert!(text.contains("models/purchase-intent-v3/manifest.json"), "{text}");
     fs::rename(folder.path("policy.next.toml"), folder.path("policy.toml")).unwrap();
     compile_policy(&folder.path("policy.toml"), None).unwrap();
 }

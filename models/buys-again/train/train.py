@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "kit"), str(HERE)]
-from cdnow import KNOWN, TOLD, TRAINING, WEEKS, fit, tenth_and_others, weeks  # noqa: E402
+from cdnow import KNOWN, SEEN, TOLD, TRAINING, WEEKS, fit, forgetting, noted, tenth_and_others, weeks, where_browsers_forget  # noqa: E402
 from gloaming_kit import Split, Table, arguments, evaluate, graph, hand_in, run, scorer  # noqa: E402
 
 FEATURES = ["purchase-days@1", "purchase-span@1", "purchase-age@1"]
@@ -79,7 +79,7 @@ def table(score: np.ndarray, table: Table) -> None:
 
 
 def main() -> None:
-    said = arguments(__doc__, HERE.parent, "cdnow")
+    said = arguments(__doc__, HERE.parent, "cdnow", version=2)
     days, split = tenth_and_others(said.data, said.gloaming)
 
     def told(rows: Table) -> Table:
@@ -99,11 +99,10 @@ def main() -> None:
     beside = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, split.train.outcome("bought-again"))
     print(f"\nAUC {roc_auc_score(again, score):.4f}, without having seen one outcome; a logistic regression that was "
           f"shown those of the tenth: {roc_auc_score(again, beside.predict_proba(test)[:, 1]):.4f}")
-    gaps = [max((b - a).days for a, b in zip(of, of[1:])) for of in map(list, days.values()) if len(of) > 1]
-    gone = sum(gap > 7 for gap in gaps)
-    lost = (f"{gone} of {len(gaps)} customers who came back ({gone / len(gaps):.1%}) let more than 7 days pass between two purchases: "
-            "a browser that deletes storage then forgets them, unless they visit without buying")
-    print(lost + "\n")
+    forgetful, gone = where_browsers_forget(days, split.test, said.gloaming)
+    lost = forgetting(scorer(exported)(forgetful.numbers(FEATURES)), again, forgetful.numbers([SEEN])[:, 0] > 0, forgetful, gone)
+    split = Split(split.by, split.train, split.test, split.trained, split.tested + noted(lost))
+    print()
     printed = hand_in(
         exported, x, name="buys-again", version=said.version, features=FEATURES,
         meaning="probability that who bought on this device before buys again within 39 weeks",
@@ -111,7 +110,7 @@ def main() -> None:
         training=TRAINING | {
             "method": "BG/NBD by maximum likelihood", "parameters": {k: round(v, 6) for k, v in parameters.items()},
             "log_likelihood": round(likelihood, 4), "split": split.by, "trained": split.trained, "tested": split.tested,
-            "rows": {"train": len(split.train), "test": len(split.test)}, "lost": lost,
+            "rows": {"train": len(split.train), "test": len(split.test)}, "where_browsers_forget": lost,
         },
         more={
             "licence": "CC0-1.0",

@@ -24,7 +24,9 @@ from sklearn.preprocessing import StandardScaler
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "kit"), str(HERE.parents[1] / "buys-again" / "train")]
-from cdnow import KNOWN, TRAINING, WEEKS, Days, fit, likeliest, tenth_and_others, weeks  # noqa: E402
+from cdnow import (  # noqa: E402
+    KNOWN, SEEN, TRAINING, WEEKS, Days, fit, forgetting, likeliest, noted, tenth_and_others, weeks, where_browsers_forget,
+)
 from gloaming_kit import Split, Table, arguments, evaluate, graph, hand_in, run, scorer  # noqa: E402
 
 FEATURES = ["purchase-days@1", "purchase-span@1", "purchase-age@1", "purchase-spent@1"]
@@ -112,7 +114,7 @@ def ages(score: np.ndarray, rows: Table) -> None:
 
 
 def main() -> None:
-    said = arguments(__doc__, HERE.parent, "cdnow")
+    said = arguments(__doc__, HERE.parent, "cdnow", version=2)
     days, apart = tenth_and_others(said.data, said.gloaming, EVENINGS)
     threshold = float(np.quantile([spent(days[who], KNOWN) for who in set(apart.train.column("device"))], BEST))
 
@@ -170,6 +172,10 @@ def main() -> None:
     on_last, best_then = run_exported(then), others.outcome(OUTCOME)
     print(f"\nAUC {roc_auc_score(best, score):.4f}; on {KNOWN} alone {roc_auc_score(best_then, on_last):.4f}, and of what BG/NBD and "
           f"Gamma-Gamma expect then, without an outcome: {roc_auc_score(best_then, by_model):.4f}\n")
+    forgetful, gone = where_browsers_forget(days, split.test, said.gloaming)
+    lost = forgetting(run_exported(forgetful.numbers(FEATURES)), best, forgetful.numbers([SEEN])[:, 0] > threshold, forgetful, gone)
+    split = Split(split.by, split.train, split.test, split.trained, split.tested + noted(lost))
+    print()
     # Most who visit never bought: the manifest's rows hold such a device too.
     seen = np.vstack([x, np.zeros((len(x) // 50, len(FEATURES)), dtype=np.float32)])
     printed = hand_in(
@@ -180,6 +186,7 @@ def main() -> None:
             "method": "logistic regression on logarithms", "split": split.by, "trained": split.trained, "tested": split.tested,
             "threshold": round(threshold, 2), "rows": {"train": len(split.train), "test": len(split.test)},
             "gamma_gamma": {k: round(v, 4) for k, v in gg.items()}, "gamma_gamma_log_likelihood": round(likelihood, 4),
+            "where_browsers_forget": lost,
         },
         more={
             "licence": "CC0-1.0",

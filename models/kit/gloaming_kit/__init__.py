@@ -22,7 +22,7 @@ from skl2onnx import to_onnx
 from sklearn.base import clone
 
 __all__ = [
-    "Brought", "Split", "Table", "arguments", "bring", "evaluate", "graph", "hand_in", "in_turn", "read", "run", "scorer",
+    "Brought", "Forgetful", "Split", "Table", "arguments", "bring", "evaluate", "forgetful", "graph", "hand_in", "in_turn", "read", "run", "scorer",
     "split_at_random", "split_by_group", "split_by_source", "split_by_time",
 ]
 
@@ -98,6 +98,56 @@ def read(path: str | Path) -> Table:
     return Table({name: [row[at] for row in rows] for at, name in enumerate(head)})
 
 
+@dataclass(frozen=True)
+class Forgetful:
+    """A log as it would be where browsers delete storage early."""
+
+    #: The events, each of the device that would have told of it.
+    events: list[dict[str, Any]]
+    #: Whose each of these devices is.
+    people: dict[str, str]
+    #: Of people who bought again, how many were forgotten between two purchases; of purchases after the first, how many were made on a
+    #: device that had forgotten all before; and the share of these.
+    lost: dict[str, int | float]
+
+
+def forgetful(events: Sequence[Mapping[str, Any]], days: float = 7, outcome: str = "purchase") -> Forgetful:
+    """Censors a log in the form of ``gloaming model rows`` at ``days`` without a visit, and tells what is lost of an outcome that needs longer.
+
+    Safari deletes what scripts have stored after seven days without a visit: whoever comes later comes as a new device. Every event
+    counts as a visit, and nothing is known of visits that are not in the log, so that a log of purchases alone tells the most that
+    can be lost. What is bought on a new device is not joined to what was known or foretold on the one before.
+    """
+    by_person: dict[str, list[Mapping[str, Any]]] = {}
+    for event in events:
+        by_person.setdefault(str(event["device"]), []).append(event)
+    kept: list[dict[str, Any]] = []
+    people: dict[str, str] = {}
+    again = again_lost = came_back = forgotten = 0
+    for person, theirs in by_person.items():
+        device, number, last = person, 1, None
+        bought = known = forgot = 0
+        for event in sorted(theirs, key=lambda event: event["at_ms"]):
+            if last is not None and event["at_ms"] - last > days * 86_400_000:
+                number += 1
+                device, known = f"{person}~{number}", 0
+            last = event["at_ms"]
+            people[device] = person
+            kept.append({**event, "device": device})
+            if event.get("event") == outcome:
+                again += bought > 0
+                again_lost += bought > 0 and known == 0
+                forgot |= bought > 0 and known == 0
+                bought, known = bought + 1, known + 1
+        came_back += bought > 1
+        forgotten += forgot
+    lost: dict[str, int | float] = {
+        "people": came_back, "people_forgotten": forgotten, "again": again, "again_lost": again_lost,
+        "share": round(again_lost / again, 4) if again else 0.0,
+    }
+    return Forgetful(kept, people, lost)
+
+
 def _split(table: Table, by: str, test: np.ndarray, trained: str, tested: str) -> Split:
     if not test.any() or test.all():
         raise ValueError(f"the split by {by} leaves {'nothing to report on' if not test.any() else 'nothing to learn from'}")
@@ -166,13 +216,13 @@ def _nobodys(rows: np.ndarray, count: int, ends: bool) -> np.ndarray:
     return made
 
 
-def arguments(description: str | None, out: Path, holds: str) -> argparse.Namespace:
+def arguments(description: str | None, out: Path, holds: str, version: int = 1) -> argparse.Namespace:
     """What a training script is told: ``data`` (a folder that ``holds`` the data), ``gloaming``, ``out`` and ``version``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path, help=f"the folder that holds `{holds}`")
     parser.add_argument("--gloaming", default="gloaming", help="the command")
     parser.add_argument("--out", type=Path, default=out, help="where the model goes; the folder above")
-    parser.add_argument("--version", type=int, default=1, help="has to be above that of the model that is there")
+    parser.add_argument("--version", type=int, default=version, help="has to be above that of the model that is there")
     return parser.parse_args()
 
 

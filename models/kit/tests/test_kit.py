@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from gloaming_kit import Table, bring, in_turn, read, split_at_random, split_by_group, split_by_source, split_by_time  # noqa: E402
+from gloaming_kit import Table, bring, forgetful, in_turn, read, split_at_random, split_by_group, split_by_source, split_by_time  # noqa: E402
 
 GLOAMING = str(Path(sys.argv[1]).resolve())
 START, DAY = 1_795_430_000_000, 86_400_000
@@ -124,4 +124,28 @@ with tempfile.TemporaryDirectory() as name:
     assert held["auc"] == held["curve"][1]["auc"] and held["on"]["tested"].endswith("where at is 2"), held["on"]
     assert held["curve"][0]["auc"]["value"] < held["curve"][1]["auc"]["value"] + 0.05
     print("\n".join(line for line in brought.printed.splitlines() if " at " in line or "where at" in line))
+
+    # Browsers that forget: 7 days without a visit are remembered, one millisecond more is not; a visit without a purchase keeps.
+    def bought(device: str, *days: float) -> list[dict]:
+        return [{"device": device, "at_ms": START + round(day * DAY), "event": "purchase", "value": 10} for day in days]
+
+    late = 1 / DAY
+    kept = [{"device": "visitor", "at_ms": START + 6 * DAY, "event": "page_view", "path": "/docs"}]
+    events = bought("weekly", 0, 7, 14) + bought("late", 0, 7 + late) + bought("visitor", 12, 0) + kept + bought("once", 3) + bought("twice", 0, 1, 30, 60)
+    found = forgetful(events)
+    assert found.lost == {"people": 4, "people_forgotten": 2, "again": 7, "again_lost": 3, "share": round(3 / 7, 4)}, found.lost
+    assert {device for device, person in found.people.items() if person == "twice"} == {"twice", "twice~2", "twice~3"}
+    assert found.people["late~2"] == "late" and "weekly~2" not in found.people and "visitor~2" not in found.people
+    assert len(found.events) == len(events) and forgetful(events, days=40).lost["again_lost"] == 0
+    assert forgetful(bought("once", 3)).lost["share"] == 0.0
+    evening = [{"device": who, "at_ms": START + 61 * DAY, "event": "page_view", "path": "/docs"} for who in ("weekly", "twice")]
+    for name, log_of, knows in [("all", events + evening, {"weekly": 3, "twice": 4}), ("some", forgetful(events + evening).events, {"weekly~2": 0, "twice~3": 1})]:
+        lines = sorted(log_of, key=lambda event: (event["device"], event["at_ms"]))
+        (folder / f"{name}.ndjson").write_text("\n".join(map(json.dumps, lines)))
+        gloaming("model", "rows", f"{name}.ndjson", "--out", f"{name}.csv", cwd=folder)
+        told = read(folder / f"{name}.csv")
+        told = told.where(told.numbers(["started_ms"])[:, 0] >= np.float32(START + 61 * DAY))
+        days = dict(zip(told.column("device"), told.numbers(["purchase-days@1"])[:, 0]))
+        assert days == knows, (name, days)
+    print(f"a week without a visit loses {found.lost['again_lost']} of {found.lost['again']} purchases after the first")
     print("the kit works, from a log to evidence")

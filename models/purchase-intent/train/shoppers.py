@@ -1,16 +1,25 @@
-"""Online Shoppers as the models without an outcome take it: features in the order of devices, month by month."""
+"""Online Shoppers as devices would have counted it: features in their order, month by month, and what was bought."""
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from rows import COLUMNS, HEADER, sessions
-
-#: What a visit did; who came, and when, is left out.
+#: What a visit did, as the models without an outcome take it: pages and seconds, by kind of page.
+COLUMNS = {
+    "pages-account@1": "Administrative",
+    "time-account@1": "Administrative_Duration",
+    "pages-info@1": "Informational",
+    "time-info@1": "Informational_Duration",
+    "pages-product@1": "ProductRelated",
+    "time-product@1": "ProductRelated_Duration",
+}
 FEATURES = list(COLUMNS)
+#: Who came, and when.
+FLAGS = ["returning@1", "weekend@1"]
 LATER = ["Oct", "Nov"]
 TRAINING = {
     "data": "UCI Online Shoppers Purchasing Intention, 10603 sessions of Feb-Nov; the rest is held back, so all figures are development figures",
@@ -19,16 +28,24 @@ TRAINING = {
 }
 
 
+def table_of(data: Path) -> Path:
+    """The CSV in the folder that holds all data."""
+    return data / "online_shoppers" / "online_shoppers_feb_nov.csv"
+
+
 class Shoppers:
-    """Features `[sessions, 6]` in single precision, as devices give them, and whether each session bought."""
+    """Features `[sessions, 6]` in single precision, as devices give them, the two flags, and whether each session bought."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             sys.exit(f"error: no such file: {path}")
-        found = list(sessions(str(path)))
-        self.months = np.asarray([month for month, _ in found])
-        cells = np.asarray([cells for _, cells in found], dtype=np.float32)
-        self.x, self.bought = cells[:, : len(FEATURES)], cells[:, HEADER.index("purchase")] == 1
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        self.months = np.asarray([row["Month"] for row in rows])
+        self.x = np.asarray([[row[column] for column in COLUMNS.values()] for row in rows], dtype=np.float32)
+        flags = [[row["VisitorType"] == "Returning_Visitor", row["Weekend"].upper() == "TRUE"] for row in rows]
+        self.flags = np.asarray(flags, dtype=np.float32)
+        self.bought = np.asarray([row["Revenue"].upper() == "TRUE" for row in rows])
         if not set(LATER) < set(self.months):
             sys.exit(f"error: {path} lacks the months {LATER} or all others")
 

@@ -24,7 +24,7 @@ from sklearn.mixture import GaussianMixture
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "kit"), str(HERE.parents[1] / "purchase-intent" / "train")]
 from gloaming_kit import arguments, graph, hand_in, run, scorer  # noqa: E402
-from shoppers import FEATURES, TRAINING, Shoppers, logs  # noqa: E402
+from shoppers import FEATURES, TRAINING, Shoppers, logs, table_of  # noqa: E402
 
 SEED, MOST = 20261127, 12
 #: Many cells are exactly 0. A deviation below a third of the column's own would make spikes of them.
@@ -77,7 +77,7 @@ def export(mean: np.ndarray, spread: np.ndarray, mixture: GaussianMixture, at: n
 
 def main() -> None:
     said = arguments(__doc__, HERE.parent, "online_shoppers")
-    data = Shoppers(said.data / "online_shoppers" / "online_shoppers_feb_nov.csv")
+    data = Shoppers(table_of(said.data))
     learnt, (october, _), (november, _) = data.learnt(), data.of("Oct"), data.of("Nov")
     mean, spread = logs(learnt).mean(0), logs(learnt).std(0)
     z, chosen_on, later = ((logs(x) - mean) / spread for x in (learnt, october, november))

@@ -23,7 +23,7 @@ from sklearn.metrics import adjusted_rand_score
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "kit"), str(HERE.parents[1] / "purchase-intent" / "train")]
 from gloaming_kit import arguments, graph, hand_in, run, scorer  # noqa: E402
-from shoppers import FEATURES, TRAINING, Shoppers, logs  # noqa: E402
+from shoppers import FEATURES, TRAINING, Shoppers, logs, table_of  # noqa: E402
 
 MOST, DRAWS, STEADY, SEED = 8, 10, 0.9, 20261127
 
@@ -75,7 +75,7 @@ def export(mean: np.ndarray, spread: np.ndarray, centres: np.ndarray) -> bytes:
 
 def main() -> None:
     said = arguments(__doc__, HERE.parent, "online_shoppers")
-    data = Shoppers(said.data / "online_shoppers" / "online_shoppers_feb_nov.csv")
+    data = Shoppers(table_of(said.data))
     learnt, (november, bought) = data.learnt(), data.of("Nov")
     mean, spread = logs(learnt).mean(0), logs(learnt).std(0)
     october, _ = data.of("Oct")

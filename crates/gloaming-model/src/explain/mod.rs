@@ -20,8 +20,8 @@ use self::trees::{Compares, Ensemble, Node as Place};
 use crate::model::{Model, ModelError, TOLERANCE};
 use crate::node::Node;
 
-/// Orders that are sampled, each forwards and backwards, where nothing exact is known.
-const ORDERS: usize = 8;
+/// Orders that are sampled where nothing exact is known: eight, each forwards and backwards.
+pub const ORDERS: usize = 16;
 
 /// Deepest tree that is walked.
 const DEPTH: usize = 64;
@@ -50,6 +50,8 @@ pub struct Explanation {
     pub scale: Scale,
     /// Whether they are exact, or sampled.
     pub exact: bool,
+    /// On how many sampled orders they rest; 0 for exact ones, which rest on all.
+    pub orders: usize,
 }
 
 /// How sums become scores.
@@ -202,11 +204,27 @@ fn ensemble(graph: &GraphProto, known: &BTreeMap<String, Known>, width: usize) -
 }
 
 impl Model {
-    /// Why this row gets the score it gets.
+    /// Why this row gets the score it gets, on all orders where it is sampled: the same row is always told the same.
     ///
     /// # Errors
     /// As [`Model::score`].
     pub fn explain(&self, features: &[f32]) -> Result<Explanation, ModelError> {
+        self.explain_within(features, f64::INFINITY, &mut || 0.0)
+    }
+
+    /// The same within a time, by a clock that tells milliseconds: no further order is sampled when one that takes as long as
+    /// those before took on average would be over it. One is always sampled, and there are [`ORDERS`] at most; fewer are the
+    /// first of them. What is exact takes as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Model::score`].
+    pub fn explain_within(
+        &self,
+        features: &[f32],
+        budget_ms: f64,
+        clock: &mut dyn FnMut() -> f64,
+    ) -> Result<Explanation, ModelError> {
+        let begun = clock();
         let score = self.score(features)?;
         let usual = self.usual();
         // What was found agrees with every reference row; whether it does with this one is seen here, for a graph may
@@ -220,7 +238,7 @@ impl Model {
                     sum.weights.iter().zip(&means).fold(sum.constant, |base, (weight, mean)| base + weight * mean);
                 let value = |at: usize| link.part(sum.weights[at] * (f64::from(features[at]) - means[at]));
                 let values = (0..features.len()).map(value).collect();
-                Ok(Explanation { base: link.told(base), values, scale: link.scale(), exact: true })
+                Ok(Explanation { base: link.told(base), values, scale: link.scale(), exact: true, orders: 0 })
             }
             Form::Trees(Inside((ensemble, target, inputs), link))
                 if agrees(ensemble.sums(&moved(inputs, features))[*target], *link) =>
@@ -233,14 +251,23 @@ impl Model {
                 }
                 let share = 1.0 / usual.len() as f64;
                 values.iter_mut().for_each(|value| *value = link.part(*value * share));
-                Ok(Explanation { base: link.told(base * share), values, scale: link.scale(), exact: true })
+                Ok(Explanation { base: link.told(base * share), values, scale: link.scale(), exact: true, orders: 0 })
             }
-            _ => self.sample(features, usual),
+            _ => self.sample(features, usual, &mut |orders| {
+                let spent = clock() - begun;
+                spent + spent / orders as f64 <= budget_ms
+            }),
         }
     }
 
-    /// Features join one after the other, in orders that the row itself decides, so that it is always told the same.
-    fn sample(&self, features: &[f32], usual: &[Vec<f32>]) -> Result<Explanation, ModelError> {
+    /// Features join one after the other, in orders that the row itself decides, so that it is always told the same;
+    /// `another` says after so many whether there is time for one more.
+    fn sample(
+        &self,
+        features: &[f32],
+        usual: &[Vec<f32>],
+        another: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Explanation, ModelError> {
         let bytes: Vec<u8> = features.iter().flat_map(|x| x.to_le_bytes()).collect();
         let mut state = hash::sha256(&bytes).first_chunk().map_or(1, |bytes| u64::from_le_bytes(*bytes));
         let mut below = |bound: usize| {
@@ -249,8 +276,9 @@ impl Model {
         };
         let mut order: Vec<usize> = (0..features.len()).collect();
         let (mut values, mut base) = (vec![0.0; features.len()], 0.0);
-        for round in 0..2 * ORDERS {
-            if round % 2 == 0 {
+        let mut orders = 0;
+        while orders < ORDERS && (orders == 0 || another(orders)) {
+            if orders % 2 == 0 {
                 for at in (1..order.len()).rev() {
                     order.swap(at, below(at + 1));
                 }
@@ -266,9 +294,10 @@ impl Model {
                 values[*at] += after - before;
                 before = after;
             }
+            orders += 1;
         }
-        let share = 1.0 / (2 * ORDERS) as f64;
+        let share = 1.0 / orders as f64;
         values.iter_mut().for_each(|value| *value *= share);
-        Ok(Explanation { base: base * share, values, scale: Scale::Score, exact: false })
+        Ok(Explanation { base: base * share, values, scale: Scale::Score, exact: false, orders })
     }
 }

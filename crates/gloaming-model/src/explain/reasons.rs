@@ -49,7 +49,8 @@ mod tests {
 
     fn reasons(values: [f64; 5]) -> Vec<(String, f64)> {
         let names = ["pages@1", "clicks@1", "returning@1", "weekend@1", "page:cart-value"].map(str::to_owned);
-        let explanation = Explanation { base: 0.1, values: values.to_vec(), scale: Scale::LogOdds, exact: true };
+        let explanation =
+            Explanation { base: 0.1, values: values.to_vec(), scale: Scale::LogOdds, exact: true, orders: 0 };
         let found = explanation.reasons(&names, &[3.0, 7.0, 1.0, 0.0, 2.0], Language::En);
         found.into_iter().map(|reason| (reason.text, reason.adds)).collect()
     }

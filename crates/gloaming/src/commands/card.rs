@@ -70,7 +70,20 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn blocks(manifest: &Manifest, value: &Value, statements: &[Said], sha256: &[u8; 32]) -> Vec<Block> {
+/// What a manifest says as `{ "columns": [names], "rows": [cells] }`: fractions with four digits, everything else as it is.
+fn table(value: &Value) -> Option<(Vec<&str>, Vec<Vec<String>>)> {
+    let map = value.as_object().filter(|map| map.len() == 2)?;
+    let columns = map.get("columns")?.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?;
+    let cell = |cell: &Value| match cell.as_f64().filter(|_| cell.is_f64()) {
+        Some(fraction) => format!("{fraction:.4}"),
+        None => plain(cell),
+    };
+    let rows = map.get("rows")?.as_array()?.iter().map(Value::as_array).collect::<Option<Vec<_>>>()?;
+    let even = rows.iter().all(|row| row.len() == columns.len());
+    even.then(|| (columns, rows.into_iter().map(|row| row.iter().map(cell).collect()).collect()))
+}
+
+fn blocks<'a>(manifest: &Manifest, value: &'a Value, statements: &[Said], sha256: &[u8; 32]) -> Vec<Block<'a>> {
     let missing = || "not said".to_owned();
     let said = |key: &str| value.get(key).map_or_else(missing, plain);
     let mut blocks = vec![
@@ -107,8 +120,13 @@ fn blocks(manifest: &Manifest, value: &Value, statements: &[Said], sha256: &[u8;
     blocks.push(Block::Heading("What it learnt from".into()));
     match value.get("training").and_then(Value::as_object) {
         Some(training) => {
-            let rows = training.iter().map(|(key, value)| vec![key.clone(), plain(value)]).collect();
+            let (tables, words): (Vec<_>, Vec<_>) = training.iter().partition(|(_, value)| table(value).is_some());
+            let rows = words.into_iter().map(|(key, value)| vec![key.clone(), plain(value)]).collect();
             blocks.push(Block::Table(vec!["What", "As it was said"], rows));
+            for (key, (columns, rows)) in tables.into_iter().filter_map(|(key, value)| Some((key, table(value)?))) {
+                blocks.push(Block::Text(format!("{key}:")));
+                blocks.push(Block::Table(columns, rows));
+            }
         }
         None => blocks.push(Block::Text("Its manifest does not say.".into())),
     }

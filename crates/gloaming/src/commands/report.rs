@@ -93,7 +93,7 @@ fn windows(metric: &Value, month: &Month) -> [usize; 3] {
     counts
 }
 
-fn in_short(policy: &Policy, said: &Said, month: &Month) -> Vec<Block> {
+fn in_short(policy: &Policy, said: &Said, month: &Month) -> Vec<Block<'static>> {
     let budget = &said.overview["budget"];
     let epsilon = |key: &str| budget[key].as_f64().map_or_else(|| "not known".to_owned(), |e| format!("{e:.2}"));
     let all = list(&said.overview["metrics"]).map(|metric| windows(metric, month));
@@ -131,7 +131,7 @@ fn in_short(policy: &Policy, said: &Said, month: &Month) -> Vec<Block> {
     ]
 }
 
-fn purposes(policy: &Policy, said: &Said, month: &Month) -> Vec<Block> {
+fn purposes(policy: &Policy, said: &Said, month: &Month) -> Vec<Block<'static>> {
     let mut blocks = vec![Block::Heading("What was counted, and what for".into())];
     for purpose in &policy.purposes {
         let words = purpose.texts.iter().find(|(language, _)| language == "en").or(purpose.texts.first());
@@ -160,7 +160,7 @@ fn purposes(policy: &Policy, said: &Said, month: &Month) -> Vec<Block> {
 }
 
 /// What is known of one model.
-fn model(policy: &Policy, record: Option<&Record>, view: &Value) -> Vec<Block> {
+fn model(policy: &Policy, record: Option<&Record>, view: &Value) -> Vec<Block<'static>> {
     let id = text(&view["id"]);
     let declared = policy.models.iter().find(|model| model.id == id);
     let standing = declared.and_then(|model| record?.standing(&model.manifest_sha256));
@@ -210,7 +210,7 @@ fn model(policy: &Policy, record: Option<&Record>, view: &Value) -> Vec<Block> {
     vec![Block::Heading(format!("Model: {id}")), Block::Table(vec!["What", "How it was"], rows)]
 }
 
-fn experiments(said: &Said) -> Vec<Block> {
+fn experiments(said: &Said) -> Vec<Block<'static>> {
     let rows: Vec<Vec<String>> = list(&said.experiments)
         .map(|one| {
             let lifts =
@@ -234,7 +234,7 @@ fn experiments(said: &Said) -> Vec<Block> {
     vec![Block::Heading("Experiments".into()), told]
 }
 
-fn gate(record: Option<&Record>, month: &Month) -> Vec<Block> {
+fn gate(record: Option<&Record>, month: &Month) -> Vec<Block<'static>> {
     let heading = Block::Heading("What the gate decided".into());
     let Some(record) = record else {
         return vec![heading, Block::Text("There is no record: no model may act on anybody.".into())];
@@ -280,7 +280,7 @@ fn in_month(alert: &Value, month: &Month) -> bool {
     of("since_ms") < month.to_ms && of("last_ms") >= month.from_ms
 }
 
-fn alerts(said: &Said, month: &Month) -> Vec<Block> {
+fn alerts(said: &Said, month: &Month) -> Vec<Block<'static>> {
     let mut by_kind: BTreeMap<String, Vec<Vec<String>>> = BTreeMap::new();
     for alert in list(&said.alerts).filter(|alert| in_month(alert, month)) {
         let since = date_of(alert["since_ms"].as_u64().unwrap_or(0) / DAY_MS);

@@ -8,14 +8,14 @@ use anyhow::{Context as _, Result, bail};
 use crate::files;
 
 /// A part of a page.
-pub(super) enum Block {
+pub(super) enum Block<'a> {
     Heading(String),
     Text(String),
-    Table(Vec<&'static str>, Vec<Vec<String>>),
+    Table(Vec<&'a str>, Vec<Vec<String>>),
 }
 
 /// Writes a page, by the ending of `out`.
-pub(super) fn write(title: &str, blocks: &[Block], out: &Path) -> Result<()> {
+pub(super) fn write(title: &str, blocks: &[Block<'_>], out: &Path) -> Result<()> {
     let text = match out.extension().and_then(|ending| ending.to_str()) {
         Some("html") => html(title, blocks),
         Some("md") => markdown(title, blocks),
@@ -24,18 +24,19 @@ pub(super) fn write(title: &str, blocks: &[Block], out: &Path) -> Result<()> {
     files::replace(out, text.as_bytes()).with_context(|| out.display().to_string())
 }
 
-fn markdown(title: &str, blocks: &[Block]) -> String {
-    let cell = |text: &String| text.replace('|', "\\|").replace('\n', " ");
+fn markdown(title: &str, blocks: &[Block<'_>]) -> String {
+    let safe = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut out = format!("# {title}\n");
     for block in blocks {
         match block {
             Block::Heading(text) => drop(write!(out, "\n## {text}\n")),
             Block::Text(text) => drop(write!(out, "\n{text}\n")),
             Block::Table(heads, rows) => {
-                let _ = write!(out, "\n| {} |\n|{}\n", heads.join(" | "), "---|".repeat(heads.len()));
-                for row in rows {
-                    let _ = writeln!(out, "| {} |", row.iter().map(cell).collect::<Vec<_>>().join(" | "));
-                }
+                out.push('\n');
+                out.push_str(&line(heads.iter().map(|head| safe(head)).collect()));
+                let _ = writeln!(out, "|{}", "---|".repeat(heads.len()));
+                rows.iter().for_each(|row| out.push_str(&line(row.iter().map(|cell| safe(cell)).collect())));
             }
         }
     }
@@ -55,7 +56,7 @@ fn class(cell: &str) -> &'static str {
     }
 }
 
-fn html(title: &str, blocks: &[Block]) -> String {
+fn html(title: &str, blocks: &[Block<'_>]) -> String {
     let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let title = safe(title);
     let mut out = format!(

@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::SITE;
+use super::held_back::held_back;
 use crate::commands::gate::facts;
 use crate::files;
 
@@ -90,6 +91,8 @@ pub(super) struct Gate {
     /// Where the edge looks for further versions.
     models: tempfile::TempDir,
     pub(super) inner: Mutex<Inner>,
+    /// What the page says of the model that is held back, as JSON.
+    held_back: Value,
 }
 
 /// The assets, with a manifest that is to be reviewed half a year from `today`.
@@ -141,13 +144,14 @@ lift = 0.0
         let today = clock() / DAY_MS;
         let mut record = Record::begin(SITE, &owner, today)?;
         let rules = gate_rules(&text).map_err(|problems| shown(&problems))?.context("the rules above")?;
-        record.append(Action::Rules { rules }, &owner, today)?;
+        record.append(Action::Rules { rules: rules.clone() }, &owner, today)?;
         record.append(Action::Model { facts }, &owner, today)?;
         let policy = compiled(&text, &assets, None, today)?;
         let inner = Inner { record, policy, issued: 1, current: manifest, assets: assets.clone(), more: String::new() };
         let inner = Mutex::new(inner);
         let models = tempfile::tempdir()?;
-        let mut gate = Self { owner, roles, assets, clock, text, manifest, models, inner };
+        let held_back = held_back(&assets, &rules, &owner, &roles["data"], today)?;
+        let mut gate = Self { held_back, owner, roles, assets, clock, text, manifest, models, inner };
         gate.say(Kind::Parity)?;
         let (owner, manifest) = (gate.owner.clone(), gate.manifest);
         let inner = gate.inner.get_mut();
@@ -276,9 +280,10 @@ lift = 0.0
         let stage = inner.record.standing(&self.manifest).map_or(Stage::Shadow, |standing| standing.stage);
         let name = format!("{FOLDER}/manifest.json");
         let first = self.assets.bytes(&name).context("the assets lack the model's manifest")?;
-        let version = 1 + inner.record.models().len();
-        let whole =
-            String::from_utf8(first.to_vec())?.replacen("\"version\": 1", &format!("\"version\": {version}"), 1);
+        let shipped = Manifest::parse(first)?.version;
+        let version = shipped as usize + inner.record.models().len();
+        let (was, is) = (format!("\"version\": {shipped}"), format!("\"version\": {version}"));
+        let whole = String::from_utf8(first.to_vec())?.replacen(&was, &is, 1);
         let manifest = hash::sha256(whole.as_bytes());
         let facts = facts(&Manifest::parse(whole.as_bytes())?, &manifest, None)?;
         inner.record.append(Action::Model { facts }, &self.owner, today)?;
@@ -292,7 +297,9 @@ lift = 0.0
         let signed = Signed::sign(&policy, &[&self.owner]).with_record(&inner.record).to_bytes();
         let folder = self.models.path().join(format!("{MODEL}-{version}"));
         std::fs::create_dir_all(&folder)?;
-        let broken = whole.replacen("\"score_edges\": [0.1", "\"score_edges\": [0.0", 1);
+        let mut broken = whole.into_bytes();
+        let middle = broken.len() / 2;
+        broken[middle] ^= 1;
         std::fs::write(folder.join("manifest.json"), broken)?;
         let refused = force(signed).await.err();
         let mut view = self.view(inner, today);
@@ -334,6 +341,7 @@ lift = 0.0
             "findings": findings.iter().map(finding).collect::<Vec<_>>(),
             "entries": inner.record.entries().map(line).collect::<Vec<_>>(),
             "head": inner.record.head(),
+            "held_back": self.held_back,
         })
     }
 

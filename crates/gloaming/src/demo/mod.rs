@@ -1,6 +1,7 @@
 //! Centre, edge and shop in one process on this machine: the real parts with short windows.
 
 mod gate;
+mod held_back;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -135,8 +136,12 @@ const WORDS: [(&str, &str); 4] = [
 const SHADOW: [&str; 6] =
     ["visit-kind", "unusual-visit", "buys-again", "customer-value", "next-best-action", "pointer-bot"];
 
+/// Those that say something of later visits: their scores are joined with whether this visit bought.
+const JOINED: [&str; 2] = ["buys-again", "customer-value"];
+
 /// A model in shadow and how it fares. What it takes is counted by the other metrics already.
 fn in_shadow(id: &str) -> String {
+    let outcome = if JOINED.contains(&id) { "outcome = \"outcome:purchase@1\"\n" } else { "" };
     format!(
         r#"
 [[model]]
@@ -147,7 +152,7 @@ purpose = "prediction"
 
 [[monitor]]
 model = "{id}"
-inputs = []
+{outcome}inputs = []
 window = "week"
 rho = 0.004
 k = 100
