@@ -145,6 +145,28 @@ async fn what_would_be_shown_first_is_held_back_on_screen() {
     stage.demo.stop().await;
 }
 
+/// Says what three models might, in the place of the worker.
+const SAYS: &str = "const say = (model, score, kind) => postMessage({ t: 'score', model, by: model, score, kind, reasons: [], exact: false, orders: 0 }); \
+    say('pointer-bot', 0.99); say('next-best-action', 0.8, 'goods-6'); setTimeout(() => say('purchase-intent', 0.3), 1500)";
+
+/// Were several models to speak, the shop takes each for what it is of, and none for another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_takes_a_score_for_what_its_model_says() {
+    let says = axum::routing::get(|| async { ([("content-type", "text/javascript")], SAYS) });
+    let more = axum::Router::new().route("/g/worker.js", says);
+    let (stage, _profile, page) = scene(Setting { more, ..Setting::default() }).await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    page.until("document.getElementById('chosen').dataset.first == 'field-runner'").await.unwrap();
+    assert_eq!(page.eval("!!document.getElementById('hint')").await.unwrap(), false, "a pointer is no intent");
+    assert_eq!(page.eval("document.querySelector('#chosen .name').textContent").await.unwrap(), "Field table runner");
+    page.until("!!document.getElementById('hint')").await.unwrap();
+    let told = page.eval("document.getElementById('hint').textContent").await.unwrap();
+    assert!(told.as_str().unwrap().contains("(30.0 %)"), "{told}");
+    page.leave().await.unwrap();
+    stage.demo.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_sites_page_takes_no_step_here() {
     let (stage, _profile, page) = scene(Setting::default()).await.unwrap();
