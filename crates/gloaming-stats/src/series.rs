@@ -1,9 +1,10 @@
 //! Has a figure changed over the releases, and since when: one number a release.
 //!
-//! Four detectors, each fed one release at a time and free of clocks:
+//! Four detectors, each fed one release at a time and free of clocks, and one look back over all of them:
 //!
 //! | detector | for | knows the noise |
 //! |---|---|---|
+//! | [`since()`] | a few releases that are all at hand, with no usual level known | yes: each release is weighed by it |
 //! | [`Cusum`] | a figure with a known usual level | yes: each release is measured in its own standard deviations |
 //! | [`Weekly`] | daily counts with a weekly rhythm, against the same weekdays before | yes, as a floor of the spread |
 //! | [`PageHinkley`] | parity with river 0.26.1, same firing index | only as part of the spread it sees |
@@ -13,10 +14,12 @@
 //! the Page-Hinkley test; Bifet and Gavalda, *Learning from time-changing data with adaptive windowing*, SDM 2007.
 
 mod adwin;
+mod since;
 
 use std::collections::VecDeque;
 
 pub use adwin::{Adwin, AdwinSettings};
+pub use since::{Since, dated, since};
 
 /// Fewest releases a usual level can be learnt from: with fewer, its spread is off by a third and more.
 pub const REFERENCE: usize = 8;

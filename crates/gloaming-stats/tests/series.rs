@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use gloaming_stats::draws::Draws;
 use gloaming_stats::series::{
-    Adwin, AdwinSettings, Alarm, Cusum, Direction, Mode, PageHinkley, Release, SeriesError, Weekly,
+    Adwin, AdwinSettings, Alarm, Cusum, Direction, Mode, PageHinkley, Release, SeriesError, Since, Weekly, dated, since,
 };
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -167,6 +167,89 @@ fn weekdays_are_compared_with_themselves() {
     println!("{found:?}");
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].direction == Direction::Down && (200..=203).contains(&found[0].since) && found[0].at < 220);
+}
+
+/// So many releases whose stated variances lie between 1 and 4, their spread multiplied, and the newest of them moved.
+fn moved(count: usize, spread: f64, newest: usize, by: f64, draws: &mut Draws) -> Vec<Release> {
+    let one = |at: usize, draws: &mut Draws| {
+        let variance = 1.0 + 3.0 * draws.uniform();
+        let off = if at + newest >= count { by } else { 0.0 };
+        Release::new(50.0 + off + (spread * variance).sqrt() * draws.normal(), variance).unwrap()
+    };
+    (0..count).map(|at| one(at, draws)).collect()
+}
+
+/// Fewest releases from which spread beyond what is stated is known well enough are [`gloaming_stats::series::REFERENCE`].
+#[test]
+fn no_since_is_told_without_a_change() {
+    for (count, spread) in
+        [(2, 1.0), (5, 1.0), (12, 1.0), (27, 1.0), (8, 4.0), (12, 4.0), (27, 4.0), (27, 1.3), (12, 0.5)]
+    {
+        let (mut draws, mut told) = (Draws::new(40 + count as u64), 0);
+        for seed in 0..1_000 {
+            told += usize::from(since(&moved(count, spread, 0, 0.0, &mut draws), 0.01, seed).unwrap().is_some());
+        }
+        println!("{count} releases, spread times {spread}: {told} of 1000 without a change told since when");
+        // Above 1 % by chance alone, and by the draws of the threshold, once in some thousand such tests.
+        assert!(told <= 22, "{told} of 1000");
+    }
+}
+
+#[test]
+fn a_planted_change_is_dated() {
+    let cases = [(5, 1, 10.0, 190), (12, 1, 16.0, 190), (12, 4, 6.0, 180), (27, 20, 5.0, 195), (27, 6, -4.0, 185)];
+    for (count, newest, by, least) in cases {
+        let (mut draws, mut exact, mut near, mut found) = (Draws::new(9), 0, 0, 0);
+        for seed in 0..200 {
+            let Some(Since { at, direction, p }) =
+                since(&moved(count, 1.0, newest, by, &mut draws), 0.01, seed).unwrap()
+            else {
+                continue;
+            };
+            assert_eq!((direction == Direction::Up, p <= 0.01), (by > 0.0, true));
+            found += 1;
+            exact += usize::from(at == count - newest);
+            near += usize::from(at.abs_diff(count - newest) <= 1);
+        }
+        println!(
+            "{newest} of {count} releases moved by {by}: {found} of 200 found, {exact} to the release, {near} within one"
+        );
+        assert!(found >= least && near * 10 >= found * 9, "{found} found, {near} near");
+    }
+}
+
+#[test]
+fn a_change_that_has_ended_is_none_and_one_that_grew_is_dated_from_its_beginning() {
+    let (mut draws, mut ended, mut grew) = (Draws::new(5), 0, 0);
+    for seed in 0..100 {
+        let mut there_and_back = moved(20, 1.0, 10, 12.0, &mut draws);
+        there_and_back.truncate(13);
+        there_and_back.extend(moved(5, 1.0, 0, 0.0, &mut draws));
+        ended += usize::from(since(&there_and_back, 0.01, seed).unwrap().is_none());
+        let mut twice = moved(20, 1.0, 10, 8.0, &mut draws);
+        twice.extend(moved(5, 1.0, 5, 12.0, &mut draws));
+        grew += usize::from(since(&twice, 0.01, seed).unwrap().is_some_and(|since| since.at.abs_diff(10) <= 1));
+    }
+    println!("of 100 changes that ended {ended} are told no more; of 100 in two steps {grew} are dated from the first");
+    assert!(ended >= 95 && grew >= 95);
+}
+
+/// Where the newest release is known to lie off, it is dated from there unless it lay off before.
+#[test]
+fn what_is_known_to_have_changed_is_dated() {
+    let (mut draws, mut alone, mut with_others) = (Draws::new(6), 0, 0);
+    for seed in 0..200 {
+        alone += usize::from(dated(&moved(6, 1.0, 1, 8.0, &mut draws), Direction::Up, 0.01, seed).unwrap() == 5);
+        with_others += usize::from(dated(&moved(6, 1.0, 3, 8.0, &mut draws), Direction::Up, 0.01, seed).unwrap() == 3);
+        // An earlier one that went the other way tells nothing of this one.
+        let fallen = dated(&moved(6, 1.0, 3, -8.0, &mut draws), Direction::Up, 0.01, seed).unwrap();
+        assert_eq!(fallen, 5);
+    }
+    println!("of 200 newest releases that moved alone {alone} are dated so, of 200 with two before them {with_others}");
+    assert!(alone >= 195 && with_others >= 190);
+    assert_eq!(dated(&[Release::new(3.0, 1.0).unwrap()], Direction::Up, 0.01, 1), Ok(0));
+    assert!(dated(&[], Direction::Up, 0.01, 1).is_err() && since(&[release(1.0); 3], 0.01, 1).is_err());
+    assert_eq!((since(&[], 0.01, 1), since(&[Release::new(1.0, 1.0).unwrap()], 0.01, 1)), (Ok(None), Ok(None)));
 }
 
 #[test]
