@@ -53,6 +53,7 @@ const draw = (experiment) => {
   head.append(element('h2', `Experiment: ${id.replaceAll('-', ' ')}`), element('p', `Goal: ${figure !== 'share' ? `${lower ? 'less' : 'more'} ${of}, ${figure === 'mean' ? 'a visit' : 'as a ratio'}` : `${lower ? 'fewer' : 'more'} visits with ${of}`}.${adjusted ? ` Differences are adjusted by ${plain(adjusted)}.` : ''} ${windows ? `${number(windows)} released ${windows === 1 ? 'window' : 'windows'}.` : ''} ${model ? `Whoever is not in ${arms[0].name} hears ${model}.` : ''}`, 'about'))
   card.append(head, element('p', words.replaceAll(/\w+:([\w-]+)@\d+/g, (_, of) => plain(of)), VERDICTS[verdict]))
   card.querySelector('p:last-child').dataset.verdict = verdict
+  for (const warning of experiment.warnings) card.append(element('p', `Warning: ${warning}`, 'warned'))
   if (arms.some(({ difference }) => difference)) card.append(differences(experiment))
   card.append(table(figure === 'share' ? `Share of visits with ${of}, by arm` : `${capital(of)} ${figure === 'mean' ? 'of a visit' : 'as a ratio'}, by arm`, ['Arm', 'Visits', name, changed, 'Lift, %', 'q', ...thompson ? ['Next, %'] : []], arms.map(({ name, visits, share, difference, lift, q, next }) =>
     [name, number(visits), share ? between(share, worth) : '–', difference ? between(difference, change) : 'control', lift ? between(lift, points) : '–', q === null ? '–' : q < 0.001 ? '<\u00a00.001' : number(q, 3), ...thompson ? [next === null ? '–' : tenths(next)] : []])))
@@ -60,8 +61,8 @@ const draw = (experiment) => {
     card.append(table('What must not get worse', ['Visits with', 'Arm', 'Verdict', 'Why'], guardrails.map(({ of, arm, verdict, reason }) =>
       [plain(of), arm, element('td', RAILS[verdict], verdict === 'broken' ? 'drifted' : undefined), reason])))
   }
-  const even = experiment.sample_ratio_p
-  card.append(element('p', `${even === null ? '' : `Arms as uneven as these come of fair assignment with p = ${number(even, 3)}, whenever one looks. `}Intervals include the noise, and hold at every look and for all arms together; less than ${figure === 'share' ? number(100 * least, 1) : number(least, 3)}${unit} would not matter.${thompson ? ' Next: the shares that Thompson sampling would give; written as `shares` in a policy and signed, they begin the experiment anew.' : ''}`, 'about'), unsaid(unknown))
+  const { sample_ratio_p: even, sample_ratio_one_look_p: once } = experiment, chance = (p) => p < 0.0001 ? 'p < 0.0001' : `p = ${number(p, 4)}`
+  card.append(element('p', `${even === null ? '' : `Arms as uneven as these come of fair assignment with ${chance(even)} whenever one looks (below 0.001 is an alarm), and with ${chance(once)} for one look that was planned (below 0.01 is a warning). `}Intervals include the noise, and hold at every look and for all arms together; less than ${figure === 'share' ? number(100 * least, 1) : number(least, 3)}${unit} would not matter.${thompson ? ' Next: the shares that Thompson sampling would give; written as `shares` in a policy and signed, they begin the experiment anew.' : ''}`, 'about'), unsaid(unknown))
   return card
 }
 

@@ -86,8 +86,14 @@ pub struct ExperimentView {
     pub windows: usize,
     /// The arms, the control first.
     pub arms: Vec<ArmView>,
-    /// How often fair assignment ever fills arms as unevenly as these, for one who looks as often as they like.
+    /// How often fair assignment ever fills arms as unevenly as these, for one who looks as often as they like. Below 0.001 the verdict
+    /// is `uneven`.
     pub sample_ratio_p: Option<f64>,
+    /// How often it fills them so at one look that was planned: valid for whoever looks once, and too small for whoever looks daily.
+    /// Below 0.01 it is a warning.
+    pub sample_ratio_one_look_p: Option<f64>,
+    /// What to look into; it stops nothing.
+    pub warnings: Vec<String>,
     /// What must not get worse, by arm.
     pub guardrails: Vec<RailView>,
     /// `uneven`, `stop`, `better`, `worse`, `alike` or `open`.
@@ -161,6 +167,17 @@ fn points(figure: &Figure, view: &ExperimentView) -> String {
 fn digits(width: f64) -> usize {
     let half = width / 2.0;
     if half > 0.0 { (1.0 - half.log10().floor()).clamp(0.0, 6.0) as usize } else { 6 }
+}
+
+/// The warning of a sample ratio: a test that was planned for one look sees what one that holds at every look cannot yet.
+fn uneven_at_one_look(p: f64) -> Option<String> {
+    let told = if p < 0.0001 { "p < 0.0001".to_owned() } else { format!("p = {p:.4}") };
+    (Shares::of(p) != Shares::Fine).then(|| {
+        format!(
+            "The arms are more uneven than fair assignment makes them in ninety-nine of a hundred experiments that are looked at once \
+             ({told}): find out who is missing. Whoever looks daily sees that now and then without a cause, so it stops nothing."
+        )
+    })
 }
 
 /// What to make of it: the first of these that is so.
@@ -287,6 +304,8 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
         windows: 0,
         arms: experiment.arms.iter().map(arm).collect(),
         sample_ratio_p: None,
+        sample_ratio_one_look_p: None,
+        warnings: Vec::new(),
         guardrails: Vec::new(),
         verdict: "open",
         words: String::new(),
@@ -313,10 +332,9 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
             match stats::check_shares(&goal.people(), &experiment.portions()) {
                 Ok(shares) => {
                     let p = shares.always_valid_p;
-                    (view.sample_ratio_p, uneven) = (Some(p), Shares::of(p) == Shares::Alarm);
-                    if Shares::of(p) == Shares::Warn {
-                        view.unknown.push(format!("the arms are more uneven than is usual (p = {p:.4}): find out why"));
-                    }
+                    (view.sample_ratio_p, view.sample_ratio_one_look_p) = (Some(p), Some(shares.p));
+                    uneven = Shares::of(p) == Shares::Alarm;
+                    view.warnings.extend(uneven_at_one_look(shares.p).filter(|_| !uneven));
                 }
                 Err(error) => view.unknown.push(format!("whether the arms are even: {error}")),
             }
