@@ -225,12 +225,16 @@ async fn a_model_that_drifts_is_seen_at_the_centre() {
             page.phone().await.unwrap();
         }
         page.goto(&format!("http://{}", running.address())).await.unwrap();
-        page.until("document.querySelectorAll('.model table').length == 4").await.unwrap();
+        page.until("document.querySelectorAll('.model table').length == 7").await.unwrap();
         let told = page.eval("document.getElementById('models').textContent").await.unwrap();
         let told = told.as_str().unwrap();
         for words in [
             "Drift: feature:pages-product@1",
             "fell from",
+            "; since the window of ",
+            "expected by scores alone",
+            "does not see when outcomes change",
+            "by window; the dashed line is where it began to lie off",
             "as before",
             "AUC",
             "given up on the device",
@@ -239,6 +243,17 @@ async fn a_model_that_drifts_is_seen_at_the_centre() {
             assert!(told.contains(words), "{words:?} is not in {told}");
         }
         assert_eq!(page.eval("document.querySelectorAll('td.drifted').length").await.unwrap(), 1, "{told}");
+        // AUC, the input that drifted, the bins of the score; each with its numbers in a table.
+        assert_eq!(
+            page.eval("document.querySelectorAll('.model figure svg[role=img][aria-label]').length").await.unwrap(),
+            3,
+            "{told}"
+        );
+        assert_eq!(
+            page.eval("document.querySelectorAll('.model details td').length > 8 * 3").await.unwrap(),
+            true,
+            "{told}"
+        );
         look(&page, name, true).await;
     }
     running.stop().await;

@@ -56,9 +56,10 @@ export const cards = (path, draw, pause) => {
       const found = await response.json(), text = JSON.stringify(found)
       if (site === before?.site && text === before.text && section.childElementCount === found.length) return
       before = { site, text }
-      const open = [...section.children].map((card) => card.querySelector('details')?.open)
+      const summed = (details) => details.querySelector('summary').textContent.replace(/^\d+ /, '')
+      const open = [...section.children].map((card) => [...card.querySelectorAll('details[open]')].map(summed))
       section.replaceChildren(...found.map(draw))
-      open.forEach((was, i) => was && section.children[i]?.querySelector('details')?.setAttribute('open', ''))
+      open.forEach((were, i) => section.children[i]?.querySelectorAll('details').forEach((details) => { details.open = were.includes(summed(details)) }))
     } finally {
       asking = false
     }

@@ -29,4 +29,4 @@ pub use server::{Running, openapi, start};
 pub use store::{Arrived, NoStore, ReleaseRow, Store, StoreAddress, StoreError, Stored};
 pub use sudden::Sudden;
 pub use trials::{ArmView, ExperimentView, RailView};
-pub use watch::{Drift, Fared, Figure, ModelView, Performed};
+pub use watch::{Bin, Drift, Expected, Fared, Figure, ModelView, Performed, Point, Recent, Series};

@@ -220,6 +220,8 @@ async fn what_a_model_meets_has_changed_and_it_is_told_what_and_which_way() {
     let pages = &model["drift"].as_array().unwrap().iter().find(|one| one["of"] == "feature:pages-product@1").unwrap();
     println!("{}", pages["words"]);
     assert!(pages["words"].as_str().unwrap().contains("`0-1` fell from"), "{pages}");
+    assert_eq!(pages["since_ms"].as_u64(), Some(NOW - WEEK), "the newest week, and no other: {pages}");
+    assert!(pages["words"].as_str().unwrap().ends_with("; since the window of 2027-01-07"), "{pages}");
     assert!(pages["psi"].as_f64() > pages["threshold"].as_f64());
     let failed = model["fared"].as_array().unwrap().iter().find(|one| one["how"] == "failed").unwrap();
     assert!(failed["visits"]["low"].as_f64().unwrap() > 500.0, "{failed}");
@@ -246,6 +248,31 @@ async fn a_model_that_tells_no_outcome_any_more_is_seen_by_its_outcomes_only() {
     let auc = &model["performed"]["auc"];
     println!("{auc}");
     assert!(holds(auc, 0.5) && auc["high"].as_f64().unwrap() < 0.6, "{auc}");
+}
+
+/// It told outcomes for weeks and does no longer: the sum of all weeks hides half of it, the newest beside the others does not, and the scores
+/// alone see nothing.
+#[tokio::test]
+async fn a_fall_of_late_stands_beside_what_was_before() {
+    let weeks = [[USUAL; 6].as_slice(), &[Week { slope: 0.0, ..USUAL }; 2]].concat();
+    let model = seen(&weeks, 9).await;
+    assert_eq!(drifted(&model), Vec::<&str>::new());
+    let (recent, scores_alone) = (&model["recent"], &model["expected"]);
+    println!("{}; by scores alone {}; over all {}", recent["words"], scores_alone["auc"], model["performed"]["auc"]);
+    let (_, before) = expected(1.0);
+    assert_eq!(
+        (recent["fell"].as_bool(), recent["since_ms"].as_u64()),
+        (Some(true), Some(NOW - 2 * WEEK)),
+        "{recent:#}"
+    );
+    assert_eq!((recent["windows"].as_u64(), recent["windows_before"].as_u64()), (Some(2), Some(6)));
+    assert!(holds(&recent["auc"], 0.5) && (recent["auc_before"]["value"].as_f64().unwrap() - before).abs() < 0.01);
+    assert!(holds(&recent["difference"], 0.5 - before) && model["performed"]["auc"]["low"].as_f64().unwrap() > 0.6);
+    assert!((scores_alone["auc"]["value"].as_f64().unwrap() - before).abs() < 0.01, "{scores_alone:#}");
+    assert!(scores_alone["words"].as_str().unwrap().contains("does not see when outcomes change"));
+    let auc = model["series"].as_array().unwrap().iter().find(|series| series["of"] == "auc").unwrap();
+    assert_eq!(auc["windows"].as_array().unwrap().len(), 8);
+    assert!(auc["words"].as_str().unwrap().starts_with("AUC has been lower since the window of "), "{auc:#}");
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ const ALARMED_MS: u64 = 3 * 86_400_000;
 pub(crate) struct Found {
     /// What it is about, so that it is told once.
     pub(crate) key: String,
+    /// Start of the window since which it lasts, ms: part of the key of what may end and begin again.
+    pub(crate) lasts_since_ms: Option<u64>,
     /// In a word.
     pub(crate) kind: &'static str,
     /// Cause and evidence.
@@ -34,20 +36,27 @@ pub(crate) struct Found {
 }
 
 fn of(kind: &'static str, key: &[&str], words: String) -> Found {
-    Found { key: [&[kind], key].concat().join("/"), kind, words }
+    Found { key: [&[kind], key].concat().join("/"), lasts_since_ms: None, kind, words }
 }
 
 /// What drifted, each thing once: several models may take the same feature.
 fn drifts(models: &[ModelView]) -> Vec<Found> {
-    let mut by_thing: BTreeMap<(&str, u64), (&str, Vec<&str>)> = BTreeMap::new();
+    let mut by_thing: BTreeMap<&str, (u64, &str, Vec<&str>)> = BTreeMap::new();
     for view in models {
         for drift in view.drift.iter().filter(|drift| drift.drifted) {
-            let known = by_thing.entry((&drift.of, drift.start_ms)).or_insert((&drift.words, Vec::new()));
-            known.1.push(&view.id);
+            let since_ms = drift.since_ms.unwrap_or(drift.start_ms);
+            let known = by_thing.entry(&drift.of).or_insert((since_ms, &drift.words, Vec::new()));
+            // Two models may count it by windows of two lengths: what is told is since when either saw it.
+            if since_ms < known.0 {
+                known.0 = since_ms;
+                known.1 = &drift.words;
+            }
+            known.2.push(&view.id);
         }
     }
-    let told = |((thing, start_ms), (words, ids)): ((&str, u64), (&str, Vec<&str>))| {
-        of("drift", &[thing, &start_ms.to_string()], format!("{words}; it is what {} goes by", ids.join(", ")))
+    let told = |(thing, (since_ms, words, ids)): (&str, (u64, &str, Vec<&str>))| {
+        let words = format!("{words}; it is what {} goes by", ids.join(", "));
+        Found { lasts_since_ms: Some(since_ms), ..of("drift", &[thing], words) }
     };
     by_thing.into_iter().map(told).collect()
 }
@@ -58,12 +67,25 @@ fn models(policy: &Policy, models: &[ModelView]) -> Vec<Found> {
     for (model, view) in policy.models.iter().zip(models) {
         // A new version of a model is judged anew.
         let version = hex(&model.manifest_sha256[..4]);
-        if let Some(error) = view.performed.as_ref().map(|p| p.calibration_error).filter(|e| e.low > CALIBRATION) {
+        // Over all windows a change of late is thinned by what was before it.
+        let errors = [
+            view.performed.as_ref().map(|performed| performed.calibration_error),
+            view.recent.as_ref().map(|recent| recent.calibration_error),
+        ];
+        if let Some(error) = errors.into_iter().flatten().find(|error| error.low > CALIBRATION) {
             let words = format!(
                 "{}: its scores are {:.3} [{:.3}, {:.3}] off what comes true, on average; recalibrate it, or take it back",
                 view.id, error.value, error.low, error.high
             );
             found.push(of("calibration", &[&view.id, &version], words));
+        }
+        if let Some(recent) = view.recent.as_ref().filter(|recent| recent.fell) {
+            let words = format!(
+                "{}: its scores tell outcomes less well. {}; see whether what people do has changed, and learn it again or take it back",
+                view.id, recent.words
+            );
+            let found_here = of("performance", &[&view.id, &version], words);
+            found.push(Found { lasts_since_ms: recent.since_ms, ..found_here });
         }
         for fair in &view.fair {
             let gaps = [("are selected", fair.selection_gap), ("with the same outcome are selected", fair.odds_gap)];

@@ -208,6 +208,7 @@ mod tests {
             key: kind.into(),
             words: words.into(),
             since_ms: 1_795_430_000_000,
+            lasts_since_ms: None,
             last_ms: 0,
             told_ms: None,
         };

@@ -38,7 +38,7 @@ const LONGEST: u32 = 60;
 pub struct Alert {
     /// The site.
     pub site: String,
-    /// `drift`, `calibration`, `fairness`, `failing`, `experiment-stop`, `experiment-settled`, `sudden`, `conflict`, `expiry`.
+    /// `drift`, `performance`, `calibration`, `fairness`, `failing`, `experiment-stop`, `experiment-settled`, `sudden`, `conflict`, `expiry`.
     pub kind: String,
     /// What it is about; the same thing has the same key.
     pub key: String,
@@ -46,6 +46,8 @@ pub struct Alert {
     pub words: String,
     /// When it was first found, ms since 1970.
     pub since_ms: u64,
+    /// Start of the window since which it lasts, as it was when it was first found, ms since 1970; of `drift` and `performance` alone.
+    pub lasts_since_ms: Option<u64>,
     /// When it was last found, ms since 1970.
     pub last_ms: u64,
     /// When it was told, ms since 1970.
@@ -53,7 +55,7 @@ pub struct Alert {
 }
 
 /// All kinds, so that one of which there is none reads 0 and not nothing.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "calibration",
     "conflict",
     "drift",
@@ -62,6 +64,7 @@ const KINDS: [&str; 9] = [
     "experiment-stop",
     "failing",
     "fairness",
+    "performance",
     "sudden",
 ];
 
@@ -111,7 +114,11 @@ impl Looking {
                     continue;
                 }
             };
-            for Found { key, kind, words } in found {
+            for Found { key, lasts_since_ms, kind, words } in found {
+                let key = match lasts_since_ms {
+                    Some(since_ms) => self.store.lasting_alert(site, kind, &key, since_ms).await?,
+                    None => key,
+                };
                 if self.store.note_alert(site, &key, kind, &words, now_ms).await? {
                     tracing::warn!(site, kind, words, "an alert");
                     news = true;

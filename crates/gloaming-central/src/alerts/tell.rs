@@ -3,7 +3,7 @@
 //! ```text
 //! POST webhook
 //! x-gloaming-signature: t=1795430000,v1=HEX      HMAC-SHA256 under the shared secret, of "t.body"
-//! { "site": "shop.example", "kind": "drift", "key": "drift/…", "words": "…", "since_ms": …, "link": "https://…" }
+//! { "site": "shop.example", "kind": "drift", "key": "drift/…", "words": "…", "since_ms": …, "lasts_since_ms": …, "link": "https://…" }
 //! ```
 //! By mail, what is new at a site comes in one message, of twenty things at most. Each way goes on by itself, at a pace of its own.
 
@@ -54,6 +54,7 @@ struct Told<'a> {
     key: &'a str,
     words: &'a str,
     since_ms: u64,
+    lasts_since_ms: Option<u64>,
     link: &'a str,
 }
 
@@ -120,8 +121,9 @@ impl Telling {
     ) -> Result<bool, StoreError> {
         let mut all = true;
         for alert in untold {
-            let Alert { site, kind, key, words, since_ms, .. } = &alert;
-            let told = Told { site, kind, key, words, since_ms: *since_ms, link: &self.link };
+            let Alert { site, kind, key, words, since_ms, lasts_since_ms, .. } = &alert;
+            let (since_ms, lasts_since_ms, link) = (*since_ms, *lasts_since_ms, &self.link);
+            let told = Told { site, kind, key, words, since_ms, lasts_since_ms, link };
             let Ok(body) = serde_json::to_vec(&told) else { unreachable!("texts and numbers always serialise") };
             let signed = signature(&webhook.secret, clock() / 1_000, &body);
             let answer =

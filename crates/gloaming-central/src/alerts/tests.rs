@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::store::{Arrived, StoreAddress};
 
+mod lasting;
+
 const DAY: u64 = 86_400_000;
 const TODAY: u64 = 20_800;
 const SECRET: &[u8] = b"what both sides know";

@@ -12,6 +12,9 @@ const KEPT: i64 = 1_000;
 /// Longest words, bytes: what a person reads.
 const WORDS: usize = 1_000;
 
+/// Kinds of what lasts since a window, whose start their key ends in.
+const LASTING: [&str; 2] = ["drift", "performance"];
+
 /// Cut at a character.
 fn short(words: &str) -> &str {
     let mut end = words.len().min(WORDS);
@@ -67,6 +70,35 @@ impl Store {
         let gone = "DELETE FROM told WHERE site = $1 AND about NOT IN (SELECT about FROM alert WHERE site = $1)";
         sqlx::query(gone).bind(site).execute(&self.pool).await?;
         Ok(true)
+    }
+
+    /// The key of something that lasts: `about` and the window since which it does. Where it is known under an earlier or a later one it is
+    /// that one's: it was still found when this one began, so that it has not ended since.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lasting_alert(
+        &self,
+        site: &str,
+        kind: &str,
+        about: &str,
+        since_ms: u64,
+    ) -> Result<String, StoreError> {
+        let rows = sqlx::query(
+            "SELECT about FROM alert WHERE site = $1 AND kind = $2 AND last_ms >= $3 ORDER BY last_ms DESC, about",
+        )
+        .bind(site)
+        .bind(kind)
+        .bind(signed(since_ms))
+        .fetch_all(&self.pool)
+        .await?;
+        for row in rows {
+            let key: String = row.try_get(0)?;
+            if key.rsplit_once('/').is_some_and(|(of, since)| of == about && since.parse::<u64>().is_ok()) {
+                return Ok(key);
+            }
+        }
+        Ok(format!("{about}/{since_ms}"))
     }
 
     /// Alerts that were not told in one of several ways yet, the oldest first.
@@ -165,10 +197,13 @@ impl Store {
 
 fn alert(row: &sqlx::any::AnyRow) -> Result<Alert, StoreError> {
     let number = |at: usize| Ok::<_, StoreError>(row.try_get::<i64, _>(at)?.cast_unsigned());
+    let (key, kind): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+    let since = key.rsplit_once('/').filter(|_| LASTING.contains(&&*kind));
     Ok(Alert {
         site: row.try_get(0)?,
-        key: row.try_get(1)?,
-        kind: row.try_get(2)?,
+        lasts_since_ms: since.and_then(|(_, since)| since.parse().ok()),
+        key,
+        kind,
         words: row.try_get(3)?,
         since_ms: number(4)?,
         last_ms: number(5)?,

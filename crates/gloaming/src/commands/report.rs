@@ -183,6 +183,9 @@ fn model(policy: &Policy, record: Option<&Record>, view: &Value) -> Vec<Block<'s
             rows.push(line("AUC", figure(&performed["auc"])));
             rows.push(line("Calibration error", figure(&performed["calibration_error"])));
             rows.push(line("Share with the outcome", figure(&performed["base_rate"])));
+            if let Some(words) = view["recent"]["words"].as_str() {
+                rows.push(line("Of late", words.to_owned()));
+            }
         }
     }
     let drifted: Vec<String> =
