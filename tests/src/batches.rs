@@ -1,6 +1,7 @@
 //! Sealed batches as many edges would send them, all from a seed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gloaming_central::{Config, Running, StoreAddress};
 use gloaming_policy::Policy;
@@ -106,6 +107,7 @@ pub fn digest(batch: &SealedBatch) -> [u8; 32] {
 /// # Panics
 /// When it cannot begin: then no test can.
 pub async fn centre(store: StoreAddress, policy: &Policy, key: &Key) -> Running {
+    let clock = gloaming_edge::system_clock();
     let config = Config {
         store,
         retain_days: None,
@@ -117,7 +119,7 @@ pub async fn centre(store: StoreAddress, policy: &Policy, key: &Key) -> Running 
         telling: gloaming_central::Telling::default(),
         look: gloaming_central::LOOK,
         more: axum::Router::new(),
-        clock: gloaming_edge::system_clock(),
+        clock: Arc::new(move || clock.now_ms()),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     gloaming_central::start(config, listener).await.expect("a centre")

@@ -113,9 +113,9 @@ impl Stage {
         let mut options = Options::new(assets::find(None)?, folder.path().to_path_buf());
         (options.window_s, options.csp) = (WINDOW_S, setting.csp);
         let (clock, ahead_ms) = (system_clock(), Arc::new(AtomicU64::new(0)));
-        let (began, moved) = (clock(), Arc::clone(&ahead_ms));
+        let (began, moved) = (clock.now_ms(), Arc::clone(&ahead_ms));
         let start = began / DAY_MS * DAY_MS + MORNING_MS;
-        options.clock = Arc::new(move || start + 1_000 + (clock() - began) + moved.load(Ordering::Relaxed));
+        options.clock = Arc::new(move || start + 1_000 + (clock.now_ms() - began) + moved.load(Ordering::Relaxed));
         let now = Arc::clone(&options.clock);
         let draws = Draws::default();
         options.entropy = draws.stream(setting.seed);
@@ -145,7 +145,7 @@ impl Stage {
     /// What time it is at edge and centre, ms since 1970.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        (self.clock)()
+        self.clock.now_ms()
     }
 
     /// Puts the clock past the end of the window and its grace.

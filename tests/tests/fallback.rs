@@ -81,7 +81,7 @@ async fn visit(fault: Fault, language: &str) -> (Vec<Value>, Value) {
     let (files, named) = served(fault);
     let serve = move |Path(path): Path<String>, headers: HeaderMap| {
         let mut answer = files.respond(&path, &headers);
-        answer.headers_mut().insert("x-gloaming-time", system_clock()().into());
+        answer.headers_mut().insert("x-gloaming-time", system_clock().now_ms().into());
         async move { answer }
     };
     let routes = Router::new().route("/two/{*path}", axum::routing::get(serve));

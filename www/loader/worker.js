@@ -11,7 +11,7 @@ const base = new URL('.', self.location)
 const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
 /** @type {Collector} */
 let collector
-let page, edge, fetched, n = 0, models = [], traps = 0, instances = 0, attempts = 0, back = -1e3, dead = [], resting, check, judge, again, coarse, answers = []
+let page, site, edge, fetched, asked = 0, n = 0, models = [], traps = 0, instances = 0, attempts = 0, back = -1e3, dead = [], resting, check, judge, again, coarse, answers = []
 
 // Kinds of gloaming-signal's events.
 const ENGAGED = 2, CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22, POINTER_MOVE = 25
@@ -19,8 +19,12 @@ const COMMERCE = { __proto__: null, search: 17, view_item: 18, add_to_cart: 19, 
 const EXCLUDED = /^(select|textarea|canvas|video|audio|input,(?!submit|button|reset|image|checkbox|radio))|^[^,]*,[^,]*,true/
 const FILE = /\.(pdf|zip|gz|tgz|7z|rar|dmg|exe|msi|pkg|deb|rpm|apk|csv|tsv|txt|rtf|docx?|xlsx?|pptx?|odt|ods|epub|ics|mp3|wav|mp4|mov|avi)$/i
 
-// The one clock steps, the other stops while some machines sleep: time has gone on as far as either says.
-const edgeNow = () => edge + Math.max(performance.now() - fetched[0], Date.now() - fetched[1])
+// The edge's time as it was told, carried on by the clock that nobody sets.
+const edgeNow = () => edge + performance.now() - fetched[0]
+// That one stops while some machines sleep, and the wall clock is set: when they part, only the edge knows what it was.
+const parted = () => Math.abs(performance.now() - fetched[0] - Date.now() + fetched[1]) > 5e3
+// What the page saw, it saw by the wall clock: in edge time a visit stays one visit, whatever that is set to.
+const since = (at) => at - fetched[1] + edge
 const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
 const sri = (text) => 'sha256-' + base64(text.match(/../g).map((b) => parseInt(b, 16)))
 const base64 = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(''))
@@ -60,7 +64,8 @@ const take = (entries) => {
   let numbers = []
   const push = (at, kind, a = 0, b = 0, c = 0) => numbers.push(at, kind, a, b, c)
   const flush = () => { if (numbers.length) collector.push_batch(Float64Array.from(numbers)); numbers = [] }
-  for (const [at, kind, a, b, c, d] of entries) {
+  for (const [when, kind, a, b, c, d] of entries) {
+    const at = since(when)
     if (kind == CLICK) click(push, at, a, b, c, d)
     else if (kind == EXIT_INTENT && coarse) continue // A finger has no way out through the top edge.
     // A longer tick was the machine's sleep.
@@ -89,7 +94,8 @@ const post = (submission) => fetch(base + 'v1/contributions', { method: 'POST', 
  * when asked for, and leaves nothing: a link with a check in it must not make anybody's device say anything.
  */
 const prepare = () => {
-  const prepared = collector.prepare(edgeNow()), { submission } = prepared, left = prepared.until_ms - edgeNow()
+  const prepared = collector.prepare(edgeNow()), { submission } = prepared, left = prepared.until_ms - edgeNow(), apart = parted()
+  if (apart) turn = turn.then(settle).catch(trap)
   // When one of its windows ends it is made again for the next; a page that is hidden then keeps its own
   // visit for the next one instead of sending what would come too late.
   clearTimeout(again)
@@ -97,8 +103,8 @@ const prepare = () => {
   const m = collector.moves
   postMessage(check ? { t: 'ready', n, m } : {
     t: 'ready', n, m, kept: base64(prepared.kept), sent: base64(prepared.sent),
-    // Offline it would be lost and paid for.
-    body: submission && navigator.onLine && performance.now() - back > 900 && base64(submission), until: left
+    // Offline it would be lost and paid for, and so it would in a window that nobody knows to be the right one.
+    body: submission && !apart && navigator.onLine && performance.now() - back > 900 && base64(submission), until: left
   })
   prepared.free()
   return submission
@@ -210,22 +216,36 @@ const patiently = async (...what) => {
   }
 }
 
+/** Fetches the policy, with which the edge tells its time. */
+const learn = async (get, more) => {
+  const response = await get(base + 'v1/policy/' + site, { ...quiet, cache: 'no-cache', ...more })
+  const now = [performance.now(), Date.now()], told = +response.headers.get('x-gloaming-time')
+  if (!told) throw Error('the edge told no time: a proxy removed x-gloaming-time')
+  fetched = now
+  edge = told
+  return response
+}
+
+/** Asks the edge again, when it has to be asked: every five seconds at most, and nobody waits for it longer. */
+const settle = async () => {
+  if (!parted() || !navigator.onLine || asked && performance.now() - asked < 5e3) return
+  asked = performance.now()
+  if (await learn((...what) => fetch(...what), { signal: AbortSignal.timeout(5e3) }).catch(() => 0)) prepare()
+}
+
 const begin = async ({ notice, record, href, size: [width, ...screen], ...more }) => {
   page = new URL(href)
   check = page.searchParams.has('gloaming-check')
   coarse = more.coarse
-  const response = await patiently(base + 'v1/policy/' + notice.site, { ...quiet, cache: 'no-cache' })
-  const policy = new Uint8Array(await response.arrayBuffer())
-  fetched = [performance.now(), Date.now()]
-  edge = +response.headers.get('x-gloaming-time')
+  site = notice.site
+  const policy = new Uint8Array(await (await learn(patiently)).arrayBuffer())
   if (hex(new Uint8Array(await crypto.subtle.digest('SHA-256', policy))) != notice.policy) throw Error('the policy is not the one the notice names')
-  if (!edge) throw Error('the edge told no time: a proxy removed x-gloaming-time')
   await initCollector({ module_or_path: fetch(base + 'collector.wasm', { ...quiet, integrity: '@COLLECTOR_INTEGRITY@' }) })
   const local = new Date()
   collector = new Collector(policy, {
     purposes: record.p, host: page.hostname, check, width,
     deviceClass: coarse ? Math.min(...screen) < 600 ? 0 : 1 : 2,
-    weekday: (local.getDay() + 6) % 7, hour: local.getHours(), nowMs: Date.now()
+    weekday: (local.getDay() + 6) % 7, hour: local.getHours(), nowMs: edgeNow()
   }, unbase64(!check && record.s || ''))
   collector.on_quiet(quietNow)
   // Known before anything happens: a page that differs by arm should not change before a visitor's eyes.
@@ -239,7 +259,7 @@ const heard = async (data) => {
     await begin(data)
     // A yes that comes after a no, on the same page: what was before it is forgotten, the page is still there.
     if ((check || !data.record.s) && !data.entries.some(([, kind]) => kind == 'page')) data.entries.unshift([Date.now(), 'page', 0, data.href, ''])
-  }
+  } else await settle()
   // What was left over happened on the page that this one was reached from.
   const first = data.notice && data.entries.find(([, kind, nav]) => kind == 'page' && !nav)
   if (first?.[4].startsWith(page.origin)) page = address(first[4])
@@ -263,7 +283,7 @@ addEventListener('online', () => {
 })
 let turn = Promise.resolve()
 /** A move of the pointer: nothing is prepared for it, and it waits for what came before. */
-const moved = ([at, x, y]) => collector?.push_batch(Float64Array.of(at, POINTER_MOVE, x, y, 0))
+const moved = ([at, x, y]) => collector?.push_batch(Float64Array.of(since(at), POINTER_MOVE, x, y, 0))
 
 onmessage = ({ data }) => { turn = turn.then(() => data.pop ? moved(data) : heard(data)).catch(trap) }
 onerror = (event) => { trap(event.message || event); return true }

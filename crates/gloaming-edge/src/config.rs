@@ -2,31 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use gloaming_http::Roots;
 use gloaming_policy::author::{Key, PublicKey};
 use gloaming_window::WrappingKey;
 
-/// Edge time, ms since 1970.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+use crate::clock::Clock;
 
 /// Fills a buffer with random bytes.
 pub type EntropySource = Box<dyn FnMut(&mut [u8]) + Send>;
-
-/// As late as it gets: the year 10889. Sums of times below do not overflow.
-const END_MS: u64 = 1 << 48;
-
-/// The system's clock as it was at start, carried on by the monotonic one: steps while running are not seen.
-#[must_use]
-pub fn system_clock() -> Clock {
-    let (start, instant) = (SystemTime::now(), Instant::now());
-    Arc::new(move || {
-        let now = start + instant.elapsed();
-        now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX).min(END_MS))
-    })
-}
 
 /// The operating system's entropy.
 ///

@@ -15,7 +15,8 @@ use gloaming_window::{Answer, Delivered, Edge, EdgeError, Keeper, LoadPolicyErro
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use crate::config::{Clock, Config, EntropySource};
+use crate::clock::Clock;
+use crate::config::{Config, EntropySource};
 use crate::ending::Ending;
 pub use crate::error::EngineError;
 use crate::log::RedbStorage;
@@ -138,9 +139,9 @@ impl Engine {
         let mut guest = Guests::new(&config.component)?;
         let (files, opening) = (Files::new(&config), opening(&config));
         let Config { pins, policies, loopback, clock, mut entropy, .. } = config;
-        let mut keeper = open(files, opening, clock(), &mut guest, &mut entropy)?;
+        let mut keeper = open(files, opening, clock.now_ms(), &mut guest, &mut entropy)?;
         for bytes in &policies {
-            match load(&mut keeper, bytes, &pins, clock(), loopback, &mut guest) {
+            match load(&mut keeper, bytes, &pins, clock.now_ms(), loopback, &mut guest) {
                 // It was in force yesterday, and a restart is no time to find out: its site gets nothing more,
                 // the others go on.
                 Err(EngineError::Policy(LoadPolicyError::Sign(error @ SignError::Expired(_)))) => {
@@ -190,7 +191,12 @@ impl Engine {
 
     /// Edge time as devices are told it, ms: never before what the edge itself has seen.
     pub(crate) fn now_ms(&self) -> u64 {
-        (self.clock)().max(self.floor_ms.load(Ordering::Relaxed))
+        self.clock.now_ms().max(self.floor_ms.load(Ordering::Relaxed))
+    }
+
+    /// [`crate::TellsTime::doubt_ms`].
+    pub(crate) fn clock_doubt_ms(&self) -> Option<i64> {
+        self.clock.doubt_ms()
     }
 
     /// Waits until the thread has ended: after a stop, or because of a defect.
@@ -305,7 +311,7 @@ impl Thread {
     fn obey(&mut self, command: Command) {
         match command {
             Command::NextDelivery(sender) => {
-                let row = self.keeper.next_delivery((self.clock)());
+                let row = self.keeper.next_delivery(self.clock.now_ms());
                 let _ = sender.send(row.unwrap_or_else(|error| {
                     tracing::error!(%error, "nothing is delivered now");
                     None
@@ -319,7 +325,7 @@ impl Thread {
                 let _ = sender.send(self.reload(reload));
             }
             Command::Leave(site, sender) => {
-                let left = self.keeper.leave(&site, (self.clock)());
+                let left = self.keeper.leave(&site, self.clock.now_ms());
                 self.serve();
                 let _ = sender.send(left.map_err(Into::into));
             }
@@ -337,7 +343,7 @@ impl Thread {
         let mut refused = Vec::new();
         self.keeper.quotas(quotas);
         for bytes in &policies {
-            let loaded = load(&mut self.keeper, bytes, &pins, (self.clock)(), self.loopback, &mut self.guest);
+            let loaded = load(&mut self.keeper, bytes, &pins, self.clock.now_ms(), self.loopback, &mut self.guest);
             refused.extend(loaded.err());
         }
         for site in self.keeper.pin(pins) {
@@ -356,7 +362,7 @@ impl Thread {
     }
 
     fn reopen(&mut self) {
-        match self.keeper.reopen((self.clock)(), &mut self.guest, &mut *self.entropy) {
+        match self.keeper.reopen(self.clock.now_ms(), &mut self.guest, &mut *self.entropy) {
             None => {}
             Some(Ok(())) => {
                 tracing::info!("the store works again");
@@ -371,7 +377,7 @@ impl Thread {
 
     fn ingest(&mut self, group: Vec<Waiting>) {
         let posted: Vec<_> = group.iter().map(|one| Posted { body: &one.body, network: one.network }).collect();
-        match self.keeper.ingest((self.clock)(), &posted, &mut self.guest, &mut *self.entropy) {
+        match self.keeper.ingest(self.clock.now_ms(), &posted, &mut self.guest, &mut *self.entropy) {
             Ok(answers) => {
                 for hash in self.keeper.quarantined() {
                     let sha256 = hash::hex(&hash);
@@ -398,7 +404,7 @@ impl Thread {
     }
 
     fn release(&mut self) {
-        for error in self.keeper.release((self.clock)(), &mut self.guest, &mut *self.entropy) {
+        for error in self.keeper.release(self.clock.now_ms(), &mut self.guest, &mut *self.entropy) {
             self.release_failures += u64::from(!matches!(error, EdgeError::Storage(_) | EdgeError::Anchor(_)));
             tracing::error!(%error, "a window was not released; it is tried again");
         }
@@ -411,7 +417,7 @@ impl Thread {
         }
         let mut random = [0; 8];
         (self.entropy)(&mut random);
-        if let Err(error) = self.keeper.delivered(row, outcome, (self.clock)(), u64::from_le_bytes(random)) {
+        if let Err(error) = self.keeper.delivered(row, outcome, self.clock.now_ms(), u64::from_le_bytes(random)) {
             tracing::error!(%error, "an acknowledgement was not stored; the batch is delivered again");
         }
     }

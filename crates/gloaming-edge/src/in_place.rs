@@ -12,11 +12,24 @@ pub trait InPlace: Send {
     /// # Errors
     /// When they cannot be read.
     fn load(&mut self) -> io::Result<Vec<u8>>;
+    /// Overwrites some, `at` and on; durable after the next [`InPlace::sync`].
+    ///
+    /// # Errors
+    /// When they may be there in part.
+    fn write(&mut self, at: usize, bytes: &[u8]) -> io::Result<()>;
+    /// What was written is durable when it returns.
+    ///
+    /// # Errors
+    /// When it is not known to be.
+    fn sync(&mut self) -> io::Result<()>;
     /// Overwrites some, `at` and on; durable when it returns.
     ///
     /// # Errors
     /// When it is not known to be: they may be there in part.
-    fn put(&mut self, at: usize, bytes: &[u8]) -> io::Result<()>;
+    fn put(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
+        self.write(at, bytes)?;
+        self.sync()
+    }
 }
 
 /// A file beside a store.
@@ -70,9 +83,12 @@ impl InPlace for Beside {
         Ok(all)
     }
 
-    fn put(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(at as u64))?;
-        self.file.write_all(bytes)?;
+        self.file.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }
 }

@@ -240,11 +240,15 @@ mod tests {
             Ok(self.0.lock().unwrap().clone())
         }
 
-        fn put(&mut self, at: usize, bytes: &[u8]) -> std::io::Result<()> {
+        fn write(&mut self, at: usize, bytes: &[u8]) -> std::io::Result<()> {
             let mut all = self.0.lock().unwrap();
             let end = all.len().max(at + bytes.len());
             all.resize(end, 0);
             all[at..at + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn sync(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }

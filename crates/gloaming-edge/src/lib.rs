@@ -8,6 +8,7 @@
 //! their window is released, and whoever operates this process could read them: tier `edge` says so.
 
 mod anchor;
+mod clock;
 mod config;
 mod deliver;
 mod ending;
@@ -29,7 +30,8 @@ mod server;
 mod shadow;
 mod slots;
 
-pub use config::{Clock, Config, EntropySource, Home, system_clock, system_entropy};
+pub use clock::{Clock, TellsTime, system_clock};
+pub use config::{Config, EntropySource, Home, system_entropy};
 pub use engine::{Engine, EngineError, Reload};
 pub use gloaming_http::{Asset, Assets};
 pub use guest::{HostLimits, WasmGuest, WasmGuestError};

@@ -29,6 +29,9 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
         || context.relay.as_ref().is_some_and(|relay| !relay.healthy.load(Ordering::Relaxed))
     {
         unready("the store fails; see the log\n")
+    } else if context.engine.clock_doubt_ms().is_some() {
+        // What is taken counts, and in the right windows: no reason to turn anybody away.
+        "ready; the wall clock is not believed, see the log\n".into_response()
     } else {
         "ready\n".into_response()
     }
@@ -109,6 +112,12 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
             "counter",
             "Times the store was an old copy and its open windows were dropped: an alarm.",
             gauges.restored,
+        ),
+        (
+            "gloaming_clock_doubt_seconds",
+            "gauge",
+            "How far the wall clock is from edge time, either way, while it is not believed: an alarm.",
+            context.engine.clock_doubt_ms().map_or(0, |ms| ms.unsigned_abs() / 1_000),
         ),
         (
             "gloaming_delivery_conflicts_total",

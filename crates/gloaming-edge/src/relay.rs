@@ -14,7 +14,8 @@ use gloaming_window::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::config::{Clock, Config, EntropySource, Home, system_entropy};
+use crate::clock::Clock;
+use crate::config::{Config, EntropySource, Home, system_entropy};
 use crate::ending::Ending;
 use crate::engine::{Engine, EngineError, Served, served_of};
 use crate::parcels::RedbParcels;
@@ -336,7 +337,7 @@ impl Thread {
         work: impl FnOnce(&mut Relay<RedbParcels>, u64, &mut dyn FnMut(&mut [u8])) -> Result<T, EdgeError>,
     ) -> Result<T, EngineError> {
         let Some(relay) = &mut self.relay else { return Err(EngineError::Busy) };
-        let outcome = work(relay, (self.clock)(), &mut *self.entropy);
+        let outcome = work(relay, self.clock.now_ms(), &mut *self.entropy);
         if let Err(error @ EdgeError::Storage(_)) = &outcome {
             tracing::error!(%error, "the relay's store is closed, and opened again in a second");
             self.before = relay.tally().clone();
@@ -395,7 +396,7 @@ impl Thread {
                 }),
                 Some((_, pin)) => match &mut self.relay {
                     None => Err(EngineError::Busy),
-                    Some(relay) => relay.load_policy(bytes, pin, (self.clock)()).map_err(Into::into),
+                    Some(relay) => relay.load_policy(bytes, pin, self.clock.now_ms()).map_err(Into::into),
                 },
             };
             refused.extend(loaded.err());

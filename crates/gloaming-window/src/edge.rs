@@ -34,7 +34,7 @@ pub struct Tally {
 }
 
 /// As late as it gets: the year 10889. Sums of times below do not overflow.
-const END_MS: u64 = 1 << 48;
+pub(crate) const END_MS: u64 = 1 << 48;
 /// Versions of one site that are kept until their windows are released.
 const VERSIONS: usize = 16;
 
@@ -83,13 +83,23 @@ pub struct Edge<S> {
     pub(crate) quotas: BTreeMap<String, usize>,
     pub(crate) tally: Tally,
     pub(crate) floor_ms: u64,
+    /// The longest time that nobody told this edge what time it was: when it began, and when it ended.
+    pub(crate) away: (u64, u64),
 }
 
 impl<S: Storage> Edge<S> {
     /// Edge time never goes back, not even over a restart. All entry points pass their time through here.
     pub(crate) fn time(&mut self, now_ms: u64) -> u64 {
-        self.floor_ms = self.floor_ms.max(now_ms.min(END_MS));
+        let now_ms = now_ms.min(END_MS);
+        self.away = self.away_at(now_ms);
+        self.floor_ms = self.floor_ms.max(now_ms);
         self.floor_ms
+    }
+
+    /// [`Edge::away`], if this is the next time that it is told. Before the first it was nowhere.
+    pub(crate) fn away_at(&self, now_ms: u64) -> (u64, u64) {
+        let ((from, to), floor_ms) = (self.away, self.floor_ms);
+        if floor_ms > 0 && now_ms.saturating_sub(floor_ms) > to - from { (floor_ms, now_ms) } else { self.away }
     }
 
     /// The latest edge time that counted: what devices are told is never earlier.

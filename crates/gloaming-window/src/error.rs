@@ -1,6 +1,7 @@
 //! What can go wrong, in the words an operator reads.
 
 use gloaming_policy::author::SignError;
+use gloaming_privacy::DAY_MS;
 
 use crate::guest::GuestError;
 use crate::open::ClockDoubt;
@@ -56,8 +57,9 @@ fn clock_words(doubt: ClockDoubt) -> String {
             "the clock is {} minutes behind what the store has seen: set it, or start once with --accept-clock; until it has caught up no window opens or closes",
             by_ms / 60_000
         ),
-        ClockDoubt::Ahead { windows } => format!(
-            "at this clock's time {windows} windows would be skipped and lost: set it, or start once with --accept-clock if the edge was away that long"
+        ClockDoubt::Ahead { by_ms, windows } => format!(
+            "the clock is {} days ahead of what the store has seen, and {windows} windows would be skipped: set it, or start once with --accept-clock if the edge was away that long",
+            by_ms / DAY_MS
         ),
     }
 }

@@ -78,9 +78,10 @@ impl<P: Place> Keeper<P> {
         self.opening.anchor = self.place.anchor()?;
         let store = self.place.store(self.opening.epoch.is_none())?;
         let mut edge = Edge::open(store, &self.opening, now_ms, guest, entropy)?;
-        // What was asked for once at start is not asked for again when the store fails.
+        // What was asked for once at start is not asked for again when the store fails. A clock that was doubted then is
+        // doubted still.
         self.opening.epoch = Some(edge.anchor().epoch);
-        (self.opening.accept_clock, self.opening.restored) = (true, false);
+        self.opening.restored = false;
         self.restored += u64::from(edge.was_restored());
         self.place.put_anchor(edge.anchor())?;
         (edge.tally, edge.quarantine) = std::mem::take(&mut self.carried);

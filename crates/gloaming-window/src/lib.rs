@@ -13,6 +13,7 @@
 //! What it is not: a server. `gloaming-edge` gives it sockets, wasmtime and redb.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod delivery;
 mod edge;
 mod error;
@@ -28,6 +29,7 @@ mod share;
 mod storage;
 mod vault;
 
+pub use clock::Timekeeper;
 pub use delivery::Delivered;
 pub use edge::{Edge, Tally};
 pub use error::{EdgeError, LoadPolicyError};

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gloaming_policy::author::{Key, PublicKey, Signed};
 use gloaming_policy::count::{Counter, Layout};
+use gloaming_privacy::DAY_MS;
 use gloaming_signal::CellKey;
 use gloaming_signal::cbor;
 
 use crate::delivery::Outbox;
-use crate::edge::{Edge, InForce, Open, Tally};
+use crate::edge::{END_MS, Edge, InForce, Open, Tally};
 use crate::error::EdgeError;
 use crate::guest::Guest;
 use crate::ingest::Quarantine;
@@ -108,15 +109,20 @@ pub enum ClockDoubt {
         /// By how much at least, ms.
         by_ms: u64,
     },
-    /// Going on at this time would skip windows for good.
+    /// Nothing was heard of the edge for so long that its clock is the likelier cause.
     Ahead {
-        /// How many.
+        /// For how long, ms.
+        by_ms: u64,
+        /// Windows that would be skipped for good.
         windows: u64,
     },
 }
 
 /// Clocks of one machine differ from themselves by this much over a restart without anybody wondering.
 const CLOCK_SLACK_MS: u64 = 5 * 60 * 1000;
+/// What an edge may have been away for, ms: a month. Its next start would have the windows of all that time closed at once, and
+/// a clock that is set right later finds everything it has seen in the future. A wrong clock is off by a year more often.
+const AWAY_MS: u64 = 31 * DAY_MS;
 /// Shorter windows are a demonstration's, whose clock is nobody's business.
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
@@ -177,6 +183,7 @@ impl<S: Storage> Edge<S> {
             quotas: opening.quotas.clone(),
             tally: Tally::default(),
             floor_ms: snapshot.floor_ms.max(left_ms),
+            away: (0, 0),
         };
         edge.take_policies(std::mem::take(&mut snapshot.policies), &opening.pins, guest)?;
         edge.take_windows(snapshot)?;
@@ -244,7 +251,7 @@ impl<S: Storage> Edge<S> {
                 .ok_or_else(|| EdgeError::Unreadable(format!("a window key of {}", name.site)))?;
             let open = Open::new(key);
             // A window that holds something had begun, whatever the clock says now.
-            self.time(name.window.saturating_mul(name.span_ms));
+            self.floor_ms = self.floor_ms.max(name.window.saturating_mul(name.span_ms).min(END_MS));
             self.open.insert(name.clone(), open);
         }
         for chunk in snapshot.chunks {
@@ -287,15 +294,17 @@ impl<S: Storage> Edge<S> {
     pub fn clock_doubt(&self, now_ms: u64) -> Option<ClockDoubt> {
         let real = || self.cursors.iter().filter(|(cursor, _)| cursor.span_ms >= HOUR_MS);
         // No cursor is further than one window ahead of its time.
-        let ahead = real().filter_map(|(cursor, next)| {
-            let opens_ms = next.saturating_sub(1).saturating_mul(cursor.span_ms);
-            opens_ms.checked_sub(now_ms.saturating_add(CLOCK_SLACK_MS))
-        });
-        let by_ms = ahead.max().unwrap_or(0).max(self.floor_ms.saturating_sub(now_ms));
+        let begun = real().map(|(cursor, next)| next.saturating_sub(1).saturating_mul(cursor.span_ms)).max();
+        let begun_ms = begun.unwrap_or(0);
+        let ahead_ms = begun_ms.saturating_sub(now_ms.saturating_add(CLOCK_SLACK_MS));
+        let by_ms = ahead_ms.max(self.floor_ms.saturating_sub(now_ms));
         if by_ms > CLOCK_SLACK_MS {
             return Some(ClockDoubt::Behind { by_ms });
         }
-        let windows: u64 = real().map(|(cursor, next)| self.skips(cursor, *next, now_ms)).sum();
-        (windows > 0).then_some(ClockDoubt::Ahead { windows })
+        let skipped = real().map(|(cursor, next)| self.skips(cursor, *next, now_ms));
+        let windows: u64 = skipped.map(|skipped| skipped.end.saturating_sub(skipped.start)).sum();
+        let seen_ms = self.floor_ms.max(begun_ms);
+        let by_ms = now_ms.saturating_sub(seen_ms);
+        (windows > 0 || seen_ms > 0 && by_ms > AWAY_MS).then_some(ClockDoubt::Ahead { by_ms, windows })
     }
 }

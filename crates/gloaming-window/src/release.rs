@@ -1,5 +1,7 @@
 //! Closing windows: what is due, and the one commit that turns cells into a batch.
 
+use std::ops::Range;
+
 use gloaming_policy::author::batch_signature;
 use gloaming_policy::{Metric, grace_ms};
 use gloaming_privacy::{DAY_MS, noised, sample};
@@ -19,10 +21,14 @@ fn closes_at(span_ms: u64, window: u64) -> u64 {
 }
 
 impl<S: Storage> Edge<S> {
-    /// Windows of a cursor that would be skipped at this time.
-    pub(crate) fn skips(&self, cursor: &Cursor, next: u64, now_ms: u64) -> u64 {
+    /// Windows of a cursor that are skipped at this time. All of them lie within the time that the edge was away, by
+    /// itself or by its clock: in any other somebody may have been counted, and whether anybody was must not show.
+    pub(crate) fn skips(&self, cursor: &Cursor, next: u64, now_ms: u64) -> Range<u64> {
+        let (from, to) = self.away_at(now_ms);
         let last = (now_ms / cursor.span_ms).min(self.last_window(cursor).saturating_add(1));
-        last.saturating_sub(self.bounds.catch_up).saturating_sub(next)
+        let end =
+            last.saturating_sub(self.bounds.catch_up).min(to.saturating_sub(grace_ms(cursor.span_ms)) / cursor.span_ms);
+        next.max(from / cursor.span_ms + 1)..end
     }
 
     /// The window that closed first of those that can be released now.
@@ -45,15 +51,13 @@ impl<S: Storage> Edge<S> {
         rows < self.bounds.outbox && bytes < self.bounds.outbox_bytes
     }
 
-    /// Skips what an edge that was away too long would release for hours: those windows are not released,
-    /// whoever was in them, and what the store holds of them is destroyed.
-    fn skip(&mut self, cursor: &Cursor, next: u64, windows: u64) -> Result<u64, EdgeError> {
-        let to = next + windows;
-        self.storage.skip(cursor, to)?;
-        self.tally.skipped_windows += windows;
-        self.cursors.insert(cursor.clone(), to);
-        self.close(|name| name.of(cursor) && name.window < to);
-        Ok(to)
+    /// Skips what an edge that was away too long would release for hours: nobody was counted in those windows.
+    fn skip(&mut self, cursor: &Cursor, Range { start, end }: Range<u64>) -> Result<u64, EdgeError> {
+        self.storage.skip(cursor, end)?;
+        self.tally.skipped_windows += end - start;
+        self.cursors.insert(cursor.clone(), end);
+        self.close(|name| name.of(cursor) && name.window < end);
+        Ok(end)
     }
 
     /// Releases one due window. Returns whether there was one; call again until there is none.
@@ -69,9 +73,9 @@ impl<S: Storage> Edge<S> {
             return Ok(false);
         };
         let cursor = cursor.clone();
-        let windows = self.skips(&cursor, window, now_ms);
-        if windows > 0 {
-            window = self.skip(&cursor, window, windows)?;
+        let skips = self.skips(&cursor, window, now_ms);
+        if skips.contains(&window) {
+            window = self.skip(&cursor, skips)?;
         }
         let name = WindowName { site: cursor.site.clone(), version: cursor.version, span_ms: cursor.span_ms, window };
         let commit = match self.seal(name, now_ms, guest, entropy) {

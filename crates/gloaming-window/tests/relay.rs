@@ -160,6 +160,25 @@ fn what_waits_is_bounded_and_what_is_too_old_is_said_to_be_lost() {
     assert_eq!(relay.tally().reasons[&Reason::Busy], 3);
 }
 
+/// A machine whose clock is a year ahead when it starts: what waited was once thrown away at the first look.
+#[test]
+fn a_relay_whose_clock_is_wrong_at_start_offers_what_it_has() {
+    let rig = Rig::new();
+    let mut stream = Stream::default();
+    let mut before = serving(&rig, 1);
+    let sent = body(1, (0..60).map(|i| one(i, 1, WINDOW)).collect());
+    assert_eq!(take(&mut before, &mut stream, START, &[sent])[0][0], Reason::Relayed);
+    let mut relay = relay(&rig, before.into_store(), RelayBounds::default());
+    let year = START + 365 * DAY;
+    relay.expire(year).unwrap();
+    let load = relay.next("edge-1", year + 1_000).unwrap().unwrap();
+    relay.after("edge-1", &load.names, Delivered::NotNow(None), year + 1_000, 0).unwrap();
+    assert_eq!((relay.tally().lost, relay.waiting()), (0, 1));
+    // Nobody takes it for an hour: then it is as old as it seems.
+    assert_eq!(relay.next("edge-1", year + 3_600_000).unwrap(), None);
+    assert_eq!((relay.tally().lost, relay.waiting()), (1, 0));
+}
+
 /// A load of several parcels is refused: each is tried alone, the culprit is put aside, and the rest arrives.
 #[test]
 fn one_parcel_that_is_refused_keeps_no_other_waiting() {

@@ -164,6 +164,10 @@ async fn an_edge_without_room_on_its_disk_says_so_and_recovers() {
     };
     assert_eq!(refused, (503, vec!["busy".to_owned()]));
     let client = Client::new(Duration::from_secs(5));
+    let address = format!("{}/g/v1/contributions", site.listen);
+    let (status, retry_s, _) =
+        client.post(&address, support::body(&site.policy, window, taken..taken + 60)).await.unwrap();
+    assert_eq!((status.as_u16(), retry_s), (503, Some(1)), "and when to come again");
     let readyz = format!("{}/readyz", site.admin);
     let (status, _, said) = client.get(&readyz).await.unwrap();
     assert!(status == 503 && said.starts_with(b"the store fails"), "{status}");

@@ -16,13 +16,83 @@ enum Pending {
     Write(usize, Vec<u8>),
 }
 
+/// Bytes on a drive, and what it was told to write and has not said to have written.
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct Drive {
     /// What survives.
     durable: Vec<u8>,
     /// What a reader sees.
     seen: Vec<u8>,
     pending: Vec<Pending>,
+}
+
+fn put(image: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    let end = image.len().max(at + bytes.len());
+    image.resize(end, 0);
+    image[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+impl Drive {
+    /// A drive on which this has lain for long.
+    pub(crate) fn holding(image: Vec<u8>) -> Self {
+        Self { seen: image.clone(), durable: image, pending: Vec::new() }
+    }
+
+    /// What a reader sees.
+    pub(crate) fn seen(&self) -> &[u8] {
+        &self.seen
+    }
+
+    /// Writes, behind the end too.
+    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
+        put(&mut self.seen, at, bytes);
+        self.pending.push(Pending::Write(at, bytes.to_vec()));
+    }
+
+    fn set_len(&mut self, length: usize) {
+        self.seen.resize(length, 0);
+        self.pending.push(Pending::Length(length));
+    }
+
+    /// All that was written is durable.
+    pub(crate) fn sync(&mut self) {
+        for pending in std::mem::take(&mut self.pending) {
+            match pending {
+                Pending::Length(length) => self.durable.resize(length, 0),
+                Pending::Write(at, bytes) => put(&mut self.durable, at, &bytes),
+            }
+        }
+    }
+
+    /// What is left when the power is cut now: of what was not synced each write is there, or not, or some of
+    /// its sectors are.
+    pub(crate) fn after_power_cut(&self, random: &mut Random) -> Vec<u8> {
+        let mut image = self.durable.clone();
+        for pending in &self.pending {
+            match pending {
+                Pending::Length(length) => {
+                    if random.one_in(2) {
+                        image.resize(*length, 0);
+                    }
+                }
+                Pending::Write(at, bytes) => {
+                    let fate = random.below(3);
+                    for (i, sector) in bytes.chunks(SECTOR).enumerate() {
+                        if fate == 0 || fate == 1 && random.one_in(2) {
+                            continue;
+                        }
+                        put(&mut image, at + i * SECTOR, sector);
+                    }
+                }
+            }
+        }
+        image
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    drive: Drive,
     /// Writes and syncs until the power fails.
     fuel: Option<u64>,
     dead: bool,
@@ -66,8 +136,7 @@ impl Disk {
 
     /// A disk that holds this.
     pub(crate) fn holding(image: Vec<u8>) -> Self {
-        let state = State { seen: image.clone(), durable: image, ..State::default() };
-        Self(Arc::new(Mutex::new(state)))
+        Self(Arc::new(Mutex::new(State { drive: Drive::holding(image), ..State::default() })))
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -75,7 +144,7 @@ impl Disk {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.state().seen.is_empty()
+        self.state().drive.seen.is_empty()
     }
 
     pub(crate) fn cut_power_after(&self, steps: u64) {
@@ -89,7 +158,7 @@ impl Disk {
     /// No room for more than there is; or room again.
     pub(crate) fn full(&self, full: bool) {
         let mut state = self.state();
-        state.room = full.then_some(state.seen.len());
+        state.room = full.then_some(state.drive.seen.len());
     }
 
     /// Something else than the database uses the disk for one step.
@@ -97,46 +166,21 @@ impl Disk {
         self.state().step()
     }
 
-    /// What is left when the power is cut now: of what was not synced each write is there, or not, or some of
-    /// its sectors are.
+    /// [`Drive::after_power_cut`].
     pub(crate) fn after_power_cut(&self, random: &mut Random) -> Vec<u8> {
-        let state = self.state();
-        let mut image = state.durable.clone();
-        for pending in &state.pending {
-            match pending {
-                Pending::Length(length) => {
-                    if random.one_in(2) {
-                        image.resize(*length, 0);
-                    }
-                }
-                Pending::Write(at, bytes) => {
-                    let fate = random.below(3);
-                    for (i, sector) in bytes.chunks(SECTOR).enumerate() {
-                        if fate == 0 || fate == 1 && random.one_in(2) {
-                            continue;
-                        }
-                        let from = at + i * SECTOR;
-                        if image.len() < from + sector.len() {
-                            image.resize(from + sector.len(), 0);
-                        }
-                        image[from..from + sector.len()].copy_from_slice(sector);
-                    }
-                }
-            }
-        }
-        image
+        self.state().drive.after_power_cut(random)
     }
 }
 
 impl StorageBackend for Disk {
     fn len(&self) -> Result<u64, Error> {
-        Ok(self.state().seen.len() as u64)
+        Ok(self.state().drive.seen.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         let state = self.state();
         let from = usize::try_from(offset).map_err(Error::other)?;
-        let found = state.seen.get(from..from + out.len());
+        let found = state.drive.seen.get(from..from + out.len());
         out.copy_from_slice(found.ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?);
         Ok(())
     }
@@ -148,20 +192,14 @@ impl StorageBackend for Disk {
         if state.room.is_some_and(|room| length > room) {
             return Err(Error::from(ErrorKind::StorageFull));
         }
-        state.seen.resize(length, 0);
-        state.pending.push(Pending::Length(length));
+        state.drive.set_len(length);
         Ok(())
     }
 
     fn sync_data(&self) -> Result<(), Error> {
         let mut state = self.state();
         state.step()?;
-        for pending in std::mem::take(&mut state.pending) {
-            match pending {
-                Pending::Length(length) => state.durable.resize(length, 0),
-                Pending::Write(at, bytes) => state.durable[at..at + bytes.len()].copy_from_slice(&bytes),
-            }
-        }
+        state.drive.sync();
         Ok(())
     }
 
@@ -169,12 +207,10 @@ impl StorageBackend for Disk {
         let mut state = self.state();
         let from = usize::try_from(offset).map_err(Error::other)?;
         state.step()?;
-        let end = from + data.len();
-        if state.seen.len() < end {
+        if state.drive.seen.len() < from + data.len() {
             return Err(Error::from(ErrorKind::InvalidInput));
         }
-        state.seen[from..end].copy_from_slice(data);
-        state.pending.push(Pending::Write(from, data.to_vec()));
+        state.drive.write(from, data);
         Ok(())
     }
 }

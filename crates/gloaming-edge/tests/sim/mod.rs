@@ -7,11 +7,13 @@
 mod disk;
 mod parts;
 
-use disk::Disk;
+use disk::{Disk, Drive};
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, Signed};
 use gloaming_signal::{Contribution, Reason, Submission, cbor};
-use gloaming_window::{Anchor, Bounds, Delivered, EdgeError, Keeper, LoadPolicyError, Opening, Posted, WrappingKey};
+use gloaming_window::{
+    Anchor, Bounds, Delivered, EdgeError, Keeper, LoadPolicyError, Opening, Posted, Timekeeper, WrappingKey,
+};
 use gloaming_worker::core::Worker;
 pub(crate) use parts::Random;
 use parts::{Centre, Known, Machine, Native, policy};
@@ -20,6 +22,7 @@ use std::sync::{Arc, Mutex};
 
 const HOUR: u64 = 3_600_000;
 const MINUTE: u64 = 60_000;
+const YEAR: u64 = 365 * 24 * HOUR;
 /// 2026-11-24, 00:00.
 const START: u64 = 20_781 * 24 * HOUR;
 /// Contributions of one run at most.
@@ -42,6 +45,10 @@ pub(crate) struct Report {
     pub(crate) restored: u64,
     pub(crate) store_failures: u64,
     pub(crate) clock_doubts: u64,
+    /// Times that the clock of a running edge was set to something wrong, and that it was right again.
+    pub(crate) clock_steps: [u64; 2],
+    /// Looks at a clock that was not believed.
+    pub(crate) clock_unbelieved: u64,
     pub(crate) windows: u64,
     pub(crate) left: u64,
 }
@@ -55,12 +62,14 @@ pub(crate) struct World {
     guest: Native,
     machine: (Disk, Arc<Mutex<Option<Anchor>>>),
     /// Keys and journal.
-    files: [Arc<Mutex<Vec<u8>>>; 2],
+    files: [Arc<Mutex<Drive>>; 2],
     keeper: Option<Keeper<Machine>>,
     /// What a good clock shows.
     true_ms: u64,
     /// How wrong the edge's is, ms.
     wrong_ms: i64,
+    /// What the running edge makes of it.
+    time: Timekeeper,
     /// An image of the disk, and of keys and journal.
     backup: Option<(Vec<u8>, [Vec<u8>; 2])>,
     messages: Vec<Message>,
@@ -89,6 +98,7 @@ impl World {
             keeper: None,
             true_ms: START,
             wrong_ms: 0,
+            time: Timekeeper::new(START, START),
             backup: None,
             messages: Vec::new(),
             known: Vec::new(),
@@ -107,8 +117,30 @@ impl World {
         }
     }
 
-    fn now(&self) -> u64 {
+    fn wall(&self) -> u64 {
         self.true_ms.saturating_add_signed(self.wrong_ms)
+    }
+
+    /// Edge time, as a running edge tells it.
+    fn now(&mut self) -> u64 {
+        let now = self.time.now(self.wall(), self.true_ms);
+        self.report.clock_unbelieved += u64::from(self.time.doubt_ms().is_some());
+        now
+    }
+
+    /// Somebody sets the clock while the edge runs, wrongly or right again.
+    fn set_clock(&mut self) {
+        self.wrong_ms = match self.random.below(7) {
+            0 => HOUR as i64,
+            1 => -(HOUR as i64),
+            2 => YEAR as i64,
+            3 => -(YEAR as i64),
+            // As it is kept by the network.
+            4 => self.random.below(2 * 20_000) as i64 - 20_000,
+            _ => 0,
+        };
+        self.report.clock_steps[usize::from(self.wrong_ms == 0)] += 1;
+        self.say(&"the clock is set");
     }
 
     fn opening(&self) -> Opening {
@@ -129,7 +161,13 @@ impl World {
     /// Starts the edge as an operator would: whatever it says is wrong is put right.
     fn boot(&mut self) {
         let mut opening = self.opening();
+        // When the only site has left, no open window contradicts a clock that is a year off.
+        if self.may_have_left && self.wrong_ms.unsigned_abs() > HOUR {
+            self.wrong_ms = 0;
+        }
         for _ in 0..200 {
+            // A process that starts has nothing to hold its clock against but the store.
+            self.time = Timekeeper::new(self.wall(), self.true_ms);
             let place = Machine {
                 disk: self.machine.0.clone(),
                 files: self.files.clone(),
@@ -183,6 +221,10 @@ impl World {
         self.report.power_cuts += 1;
         self.say(&"power cut");
         let image = self.machine.0.after_power_cut(&mut self.random);
+        for file in self.files.clone() {
+            let mut drive = file.lock().unwrap();
+            *drive = Drive::holding(drive.after_power_cut(&mut self.random));
+        }
         self.replace_disk(image);
     }
 
@@ -193,10 +235,8 @@ impl World {
         self.wrong_ms = match self.random.below(20) {
             0 => HOUR as i64,
             1 => -(HOUR as i64),
-            // When the only site has left, no open window contradicts a clock that is a year ahead.
-            2 if self.may_have_left => 0,
-            2 => 365 * 24 * HOUR as i64,
-            3 => -365 * 24 * (HOUR as i64),
+            2 => YEAR as i64,
+            3 => -(YEAR as i64),
             _ => 0,
         };
     }
@@ -218,7 +258,8 @@ impl World {
     /// Somebody makes contributions; a device names the window by the edge's time.
     fn make(&mut self) {
         let (policy, _) = self.policies[self.random.below(self.policies.len() as u64) as usize].clone();
-        let edge_ms = self.keeper.as_ref().and_then(|k| k.edge()).map_or(0, |e| e.floor_ms()).max(self.now());
+        let now = self.now();
+        let edge_ms = self.keeper.as_ref().and_then(|k| k.edge()).map_or(now, |e| e.floor_ms().max(now));
         let mut cells = Vec::new();
         for _ in 0..=self.random.below(4) {
             if self.known.len() < CELLS as usize {
@@ -317,12 +358,12 @@ impl World {
     /// blame the edge for.
     fn restore(&mut self) {
         let Some((image, [keys, journal])) = self.backup.clone() else { return };
-        *self.files[0].lock().unwrap() = keys;
+        *self.files[0].lock().unwrap() = Drive::holding(keys);
         match self.random.below(4) {
             // The journal of now, which knows more than the copy.
             0 => {}
-            1 => self.files[1].lock().unwrap().clear(),
-            _ => *self.files[1].lock().unwrap() = journal,
+            1 => *self.files[1].lock().unwrap() = Drive::default(),
+            _ => *self.files[1].lock().unwrap() = Drive::holding(journal),
         }
         self.say(&"an old copy comes back");
         for (cell, known) in (0u32..).zip(&mut self.known) {
@@ -362,7 +403,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.random.below(41) {
+        match self.random.below(44) {
             0..=8 => self.make(),
             9..=16 => self.arrive(),
             17..=20 => self.true_ms += self.random.below(40 * MINUTE),
@@ -375,11 +416,14 @@ impl World {
             36 => self.machine.0.full(false),
             37 => {
                 let image = self.machine.0.after_power_cut(&mut self.random);
-                self.backup = Some((image, self.files.each_ref().map(|file| file.lock().unwrap().clone())));
+                let random = &mut self.random;
+                let files = self.files.each_ref().map(|file| file.lock().unwrap().after_power_cut(random));
+                self.backup = Some((image, files));
             }
             38 if self.random.one_in(2) => self.restore(),
             39 if self.random.one_in(4) => self.another_version(),
             40 if self.random.one_in(3) => self.leave(),
+            41..=42 => self.set_clock(),
             _ => self.true_ms += 1_000 + self.random.below(MINUTE),
         }
         self.settle();

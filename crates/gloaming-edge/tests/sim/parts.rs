@@ -11,7 +11,7 @@ use gloaming_signal::{ReleaseState, SealedBatch, cbor, hash};
 use gloaming_window::{Anchor, EdgeError, Guest, GuestError, Place};
 use gloaming_worker::core::Worker;
 
-use super::disk::{Disk, SECTOR};
+use super::disk::{Disk, Drive, SECTOR};
 use super::{CELLS, HOUR, SITE};
 
 /// A stream of numbers that is all in its seed (Steele, Lea and Flood's splitmix64).
@@ -77,10 +77,11 @@ impl Guest for Native {
     }
 }
 
-/// A file that is overwritten in place, on the same power as the disk. A write that fails leaves some of its sectors.
+/// A file that is overwritten in place, on the same power as the disk: what was not synced when it is cut may be there, or
+/// not. A write that fails leaves some of its sectors.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct File {
-    pub(crate) bytes: Arc<Mutex<Vec<u8>>>,
+    pub(crate) drive: Arc<Mutex<Drive>>,
     pub(crate) disk: Disk,
     /// Writes so far: which sectors a torn one leaves is all in it.
     pub(crate) writes: u64,
@@ -88,25 +89,30 @@ pub(crate) struct File {
 
 impl InPlace for File {
     fn load(&mut self) -> std::io::Result<Vec<u8>> {
-        Ok(self.bytes.lock().unwrap().clone())
+        Ok(self.drive.lock().unwrap().seen().to_vec())
     }
 
-    fn put(&mut self, at: usize, bytes: &[u8]) -> std::io::Result<()> {
+    fn write(&mut self, at: usize, bytes: &[u8]) -> std::io::Result<()> {
         let good = self.disk.step();
-        let mut all = self.bytes.lock().unwrap();
+        let mut drive = self.drive.lock().unwrap();
         self.writes += 1;
+        if good.is_ok() {
+            drive.write(at, bytes);
+            return Ok(());
+        }
         let mut torn = Random(at as u64 ^ self.writes << 32);
         for (i, sector) in bytes.chunks(SECTOR).enumerate() {
-            if good.is_ok() || torn.one_in(2) {
-                let from = at + i * SECTOR;
-                let end = all.len().max(from + sector.len());
-                all.resize(end, 0);
-                all[from..from + sector.len()].copy_from_slice(sector);
+            if torn.one_in(2) {
+                drive.write(at + i * SECTOR, sector);
             }
         }
-        drop(all);
-        good?;
-        // It may be written, and the process may not live to know.
+        good
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.disk.step()?;
+        self.drive.lock().unwrap().sync();
+        // It may be durable, and the process may not live to know.
         self.disk.step()
     }
 }
@@ -114,7 +120,7 @@ impl InPlace for File {
 /// The disk and, on another one, the anchor.
 pub(crate) struct Machine {
     pub(crate) disk: Disk,
-    pub(crate) files: [Arc<Mutex<Vec<u8>>>; 2],
+    pub(crate) files: [Arc<Mutex<Drive>>; 2],
     pub(crate) anchor: Arc<Mutex<Option<Anchor>>>,
 }
 
@@ -125,7 +131,7 @@ impl Place for Machine {
         if !first && self.disk.is_empty() {
             return Err(EdgeError::NoStore);
         }
-        let file = |bytes| File { bytes: Arc::clone(bytes), disk: self.disk.clone(), writes: 0 };
+        let file = |drive| File { drive: Arc::clone(drive), disk: self.disk.clone(), writes: 0 };
         let [keys, journal] = self.files.each_ref().map(file);
         Ok(RedbStorage::on(self.disk.clone(), keys, journal)?)
     }

@@ -28,6 +28,9 @@ use crate::vault::Entropy;
 const PARCEL_BYTES: usize = 256 * 1024;
 /// Longest that a parcel waits, ms: after that every window it could name is closed.
 const LIFE_MS: u64 = 8 * DAY_MS;
+/// For how long after a start nothing is too old, ms: a clock that was wrong when its machine started has parcels offered to
+/// their home edges, which know better, and not thrown away.
+const PATIENCE_MS: u64 = 60 * 60 * 1000;
 
 /// What a relay keeps at most.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +86,8 @@ pub struct Relay<S> {
     next_number: u64,
     counter: Counter,
     tally: RelayTally,
+    /// The first time that it was told.
+    since_ms: Option<u64>,
 }
 
 /// What waits for one home edge.
@@ -117,7 +122,9 @@ impl<S: RelayStore> Relay<S> {
         let next_number = parcels.iter().map(|(_, parcel)| parcel.seq + 1).max().unwrap_or(0);
         let (held, roads) = (BTreeMap::new(), BTreeMap::new());
         let (counter, tally) = (Counter::default(), RelayTally::default());
-        let mut relay = Self { store, name: name.to_owned(), homes, bounds, held, roads, next_number, counter, tally };
+        let since_ms = None;
+        let mut relay =
+            Self { store, name: name.to_owned(), homes, bounds, held, roads, next_number, counter, tally, since_ms };
         let newest: BTreeMap<String, u32> = policies.keys().cloned().collect();
         for ((site, version), bytes) in policies {
             let read = if newest.get(&site) == Some(&version) {
@@ -251,6 +258,7 @@ impl<S: RelayStore> Relay<S> {
     /// # Errors
     /// When the store failed: nothing may be acknowledged, and the relay must be opened anew.
     pub fn take(&mut self, now_ms: u64, posted: &[Posted<'_>], entropy: Entropy<'_>) -> Result<Vec<Answer>, EdgeError> {
+        self.since_ms.get_or_insert(now_ms);
         let mut coming: BTreeMap<(String, String), Vec<Relayed>> = BTreeMap::new();
         let mut room: BTreeMap<String, usize> = BTreeMap::new();
         let mut answers = Vec::with_capacity(posted.len());
@@ -334,10 +342,11 @@ impl<S: RelayStore> Relay<S> {
     /// # Errors
     /// When the store failed.
     pub fn next(&mut self, home: &str, now_ms: u64) -> Result<Option<Load>, EdgeError> {
+        let expired = self.expired(now_ms);
         let Some(road) = self.roads.get_mut(home) else { return Ok(None) };
         loop {
             let Some(first) = road.outbox.next(now_ms).cloned() else { return Ok(None) };
-            if first.epoch.saturating_add(LIFE_MS) < now_ms {
+            if first.epoch < expired {
                 self.store.remove(home, std::slice::from_ref(&first))?;
                 road.after(&first, Delivered::Yes, now_ms, 0);
                 self.tally.lost += 1;
@@ -353,6 +362,12 @@ impl<S: RelayStore> Relay<S> {
         }
     }
 
+    /// What was taken before this has waited too long.
+    fn expired(&mut self, now_ms: u64) -> u64 {
+        let since_ms = *self.since_ms.get_or_insert(now_ms);
+        if now_ms < since_ms.saturating_add(PATIENCE_MS) { 0 } else { now_ms.saturating_sub(LIFE_MS) }
+    }
+
     /// Home edges that parcels wait for and that are not known here, and how many parcels.
     pub fn stranded(&self) -> impl Iterator<Item = (&str, usize)> {
         let unknown = self.roads.iter().filter(|(home, road)| !self.homes.contains_key(*home) && road.outbox.len() > 0);
@@ -364,11 +379,12 @@ impl<S: RelayStore> Relay<S> {
     /// # Errors
     /// When the store failed.
     pub fn expire(&mut self, now_ms: u64) -> Result<(), EdgeError> {
+        let expired = self.expired(now_ms);
         let stranded: Vec<String> = self.stranded().map(|(home, _)| home.to_owned()).collect();
         for home in stranded {
             let Some(road) = self.roads.get_mut(&home) else { continue };
             while let Some(first) = road.outbox.next(now_ms).cloned() {
-                if first.epoch.saturating_add(LIFE_MS) >= now_ms {
+                if first.epoch >= expired {
                     break;
                 }
                 self.store.remove(&home, std::slice::from_ref(&first))?;

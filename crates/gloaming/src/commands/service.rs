@@ -1,6 +1,7 @@
 //! `gloaming edge` and `gloaming central`: services that run until they are asked to stop.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use gloaming_edge::{EngineError, Reload, system_clock, system_entropy};
@@ -248,6 +249,7 @@ fn unread(error: &anyhow::Error) -> Answer {
 pub fn central_config(file: &CentralFile, assets: gloaming_http::Assets) -> Result<gloaming_central::Config> {
     let password = file.password_file.as_deref().map(files::read_text).transpose()?;
     let Known { pins, policies, .. } = known_central(file)?;
+    let clock = system_clock();
     Ok(gloaming_central::Config {
         store: file.store.parse().context("`store` in [central]")?,
         retain_days: file.retain_days,
@@ -259,7 +261,7 @@ pub fn central_config(file: &CentralFile, assets: gloaming_http::Assets) -> Resu
         telling: file.alerting.open()?,
         look: gloaming_central::LOOK,
         more: axum::Router::new(),
-        clock: system_clock(),
+        clock: Arc::new(move || clock.now_ms()),
     })
 }
 

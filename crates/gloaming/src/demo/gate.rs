@@ -141,7 +141,7 @@ lift = 0.0
         let bytes = assets.bytes(&format!("{FOLDER}/manifest.json")).context("the assets lack the model's manifest")?;
         let manifest = hash::sha256(bytes);
         let facts = facts(&Manifest::parse(bytes)?, &manifest, None)?;
-        let today = clock() / DAY_MS;
+        let today = clock.now_ms() / DAY_MS;
         let mut record = Record::begin(SITE, &owner, today)?;
         let rules = gate_rules(&text).map_err(|problems| shown(&problems))?.context("the rules above")?;
         record.append(Action::Rules { rules: rules.clone() }, &owner, today)?;
@@ -167,7 +167,7 @@ lift = 0.0
     }
 
     pub(super) fn today(&self) -> u64 {
-        (self.clock)() / DAY_MS
+        self.clock.now_ms() / DAY_MS
     }
 
     /// A shipped statement, as of today and of the staged manifest.

@@ -250,13 +250,14 @@ impl Demo {
             (address(&shop)?, address(&edge)?, address(&admin)?, address(&central)?);
 
         let (owner, edge_key) = (Key::from_seed(&files::entropy()?), Key::from_seed(&files::entropy()?));
-        let today = clock() / 86_400_000;
+        let today = clock.now_ms() / 86_400_000;
         let assets = gate::staged(&assets, today)?;
         let gate = Gate::new(&text(&shop_at, window_s, today, edit)?, assets.clone(), owner, clock.clone())?;
         let (policy, signed) = gate.signed().await;
         let pins = BTreeMap::from([(SITE.to_owned(), gate.key())]);
         let edges = BTreeMap::from([("edge-1".to_owned(), vec![edge_key.public()])]);
 
+        let at_centre = clock.clone();
         let central_service = gloaming_central::start(
             gloaming_central::Config {
                 store: gloaming_central::StoreAddress::Sqlite(folder.join("central.sqlite")),
@@ -269,7 +270,7 @@ impl Demo {
                 telling: gloaming_central::Telling::default(),
                 look: Duration::from_secs(2),
                 more: Router::new(),
-                clock: clock.clone(),
+                clock: Arc::new(move || at_centre.now_ms()),
             },
             central,
         )
