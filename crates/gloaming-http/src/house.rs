@@ -181,6 +181,7 @@ impl<A: Answers> House<A> {
     }
 
     /// Lets a request in, or says why not. The address goes no further than this.
+    #[expect(clippy::result_large_err, reason = "an answer is as large as it is, and is sent at once")]
     pub(crate) fn admit<B>(&self, peer: IpAddr, request: &mut Request<B>) -> Result<SemaphorePermit<'_>, Response> {
         let address = Visitor { peer, trusted: &self.trusted }.of(request.headers());
         if let (Some(guard), Some(address)) = (&self.guard, address) {

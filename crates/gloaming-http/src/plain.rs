@@ -20,6 +20,7 @@ const BODY: usize = 32 << 10;
 
 /// What stands at the beginning of what has arrived.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub(crate) enum Found {
     /// Less than a head.
     Part,
