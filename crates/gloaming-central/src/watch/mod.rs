@@ -26,7 +26,7 @@ pub use drift::Drift;
 use performed::Told;
 pub use performed::{Bin, Expected, Performed, Recent};
 pub use series::{Point, Series};
-pub(crate) use windows::Windows;
+pub(crate) use windows::{Windows, alike};
 
 /// Windows that are looked at: the newest, and those that it is compared with. Half a year of weeks.
 const WINDOWS: u32 = 27;
