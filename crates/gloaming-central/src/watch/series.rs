@@ -84,8 +84,5 @@ impl Series {
 /// A window's start, in words: the day, and the time where windows are shorter.
 pub(super) fn when(start_ms: u64, span_ms: u64) -> String {
     let (day, minute) = (date_of(start_ms / DAY_MS), start_ms / 60_000 % 1_440);
-    match span_ms {
-        ..DAY_MS => format!("{day} {:02}:{:02} UTC", minute / 60, minute % 60),
-        _ => day,
-    }
+    if span_ms < DAY_MS { format!("{day} {:02}:{:02} UTC", minute / 60, minute % 60) } else { day }
 }

@@ -95,7 +95,8 @@ fn lasts(releases: &[Release], first: &Cut, error: f64, draws: &mut Draws) -> bo
         let now = sums(rest);
         let (mean, deviation) = (now[1] / now[0] - before[1] / before[0], (1.0 / now[0] + 1.0 / before[0]).sqrt());
         let off = mean / (first.scale.max(further.scale).sqrt() * deviation);
-        if (if first.direction == Direction::Up { off } else { -off }) < LASTS {
+        let ahead = if first.direction == Direction::Up { off } else { -off };
+        if ahead < LASTS {
             return false;
         }
     }
