@@ -89,13 +89,13 @@ fn parts(asked: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 mod exports {
     /// Room for `len` bytes; the caller writes there what it asks. Never freed: the instance is.
     #[unsafe(no_mangle)]
-    pub extern "C" fn room(len: usize) -> *mut u8 {
+    extern "C" fn room(len: usize) -> *mut u8 {
         Vec::leak(vec![0u8; len]).as_mut_ptr()
     }
 
     /// Features of the recording at `at`; the result's address in the high half, its length in the low.
     #[unsafe(no_mangle)]
-    pub extern "C" fn run(at: *const u8, len: usize) -> u64 {
+    extern "C" fn run(at: *const u8, len: usize) -> u64 {
         // SAFETY: the caller passes what `room` returned for this length, and wrote all of it.
         let recording = unsafe { core::slice::from_raw_parts(at, len) };
         place(super::features(recording).unwrap_or_default())
@@ -103,7 +103,7 @@ mod exports {
 
     /// Scores of what is asked at `at`; the answer's place as that of `run`.
     #[unsafe(no_mangle)]
-    pub extern "C" fn score(at: *const u8, len: usize) -> u64 {
+    extern "C" fn score(at: *const u8, len: usize) -> u64 {
         // SAFETY: the caller passes what `room` returned for this length, and wrote all of it.
         let asked = unsafe { core::slice::from_raw_parts(at, len) };
         place(super::scores(asked))

@@ -80,10 +80,9 @@ pub(crate) fn build(context: &Context) -> Result<PathBuf> {
     setup::native(context)?;
     let toolchain = setup::wasm_target(context)?;
     let folder = context.assets();
-    let collector = wasm::browser(context, toolchain, "gloaming-collector", "first time 1 min")?;
+    let collector = wasm::collector(context, toolchain)?;
     let component = wasm::component(context, toolchain)?;
-    let scorer = wasm::browser(context, toolchain, "gloaming-scorer", "first time 5 min, most of it tract")?;
-    let parity = wasm::plain(context, toolchain, "gloaming-parity", "first time 2 min, beside the scorer")?;
+    let (scorer, parity) = wasm::scorer(context, toolchain)?;
     step("gather what is served", || {
         let www = context.root.join("www");
         let read = |name: &str| fs::read_to_string(www.join(name)).with_context(|| format!("www/{name}"));

@@ -84,7 +84,7 @@ pub(crate) fn wasm_target(context: &Context) -> Result<Toolchain> {
 }
 
 /// A cargo command that builds for wasm.
-pub(crate) fn wasm_cargo(context: &Context, toolchain: Toolchain, profile: &str, package: &str) -> Command {
+pub(crate) fn wasm_cargo(context: &Context, toolchain: Toolchain, profile: &str, packages: &[&str]) -> Command {
     // Entropy is an argument everywhere; a crate that reaches for it must not find any.
     let no_entropy = "--cfg getrandom_backend=\"unsupported\"";
     let mut command = context.cargo();
@@ -96,7 +96,8 @@ pub(crate) fn wasm_cargo(context: &Context, toolchain: Toolchain, profile: &str,
     } else {
         command.env("RUSTFLAGS", no_entropy);
     }
-    command.args(["build", "--profile", profile, "--package", package, "--lib", "--target", TARGET, "--locked"]);
+    command.args(["build", "--profile", profile, "--lib", "--target", TARGET, "--locked"]);
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
     if toolchain == Toolchain::Debian {
         command.arg("-Zbuild-std=std,panic_abort");
     }

@@ -1,7 +1,7 @@
 //! The four wasm artefacts: collector and scorer for browsers, the component for edges, and what is compared under wasmtime.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use wasm_bindgen_cli_support::Bindgen;
@@ -16,51 +16,69 @@ pub(crate) struct Module {
     pub(crate) wasm: Vec<u8>,
 }
 
-fn compile(context: &Context, toolchain: Toolchain, profile: &str, package: &str) -> Result<PathBuf> {
-    run(&mut wasm_cargo(context, toolchain, profile, package))?;
-    let file =
-        context.target.join("wasm32-unknown-unknown").join(profile).join(format!("{}.wasm", package.replace('-', "_")));
-    if file.is_file() { Ok(file) } else { bail!("cargo left no {}", file.display()) }
+/// Compiles crates in one call, so that they share what they have in common: another crate in the call can mean other features, and
+/// tract takes minutes.
+fn compile<const N: usize>(
+    context: &Context,
+    toolchain: Toolchain,
+    profile: &str,
+    packages: [&str; N],
+) -> Result<[PathBuf; N]> {
+    run(&mut wasm_cargo(context, toolchain, profile, &packages))?;
+    let folder = context.target.join("wasm32-unknown-unknown").join(profile);
+    let files = packages.map(|package| folder.join(format!("{}.wasm", package.replace('-', "_"))));
+    match files.iter().find(|file| !file.is_file()) {
+        Some(missing) => bail!("cargo left no {}", missing.display()),
+        None => Ok(files),
+    }
 }
 
-/// Compiles a crate for browsers and makes its glue with the wasm-bindgen of our lock file.
-pub(crate) fn browser(context: &Context, toolchain: Toolchain, package: &str, estimate: &str) -> Result<Module> {
-    step(&format!("compile {package} for browsers ({estimate})"), || {
-        let file = compile(context, toolchain, "browser", package)?;
-        let name = package.trim_start_matches("gloaming-");
-        let mut output = Bindgen::new()
-            .input_path(&file)
-            .out_name(name)
-            .web(true)?
-            .typescript(false)
-            .omit_default_module_path(true)
-            .remove_name_section(true)
-            .remove_producers_section(true)
-            .generate_output()?;
-        Ok(Module { js: output.js().to_owned(), wasm: output.wasm_mut().emit_wasm() })
+/// The JavaScript glue of a module, by the wasm-bindgen of our lock file.
+fn bind(file: &Path, package: &str) -> Result<Module> {
+    let name = package.trim_start_matches("gloaming-");
+    let mut output = Bindgen::new()
+        .input_path(file)
+        .out_name(name)
+        .web(true)?
+        .typescript(false)
+        .omit_default_module_path(true)
+        .remove_name_section(true)
+        .remove_producers_section(true)
+        .generate_output()?;
+    Ok(Module { js: output.js().to_owned(), wasm: output.wasm_mut().emit_wasm() })
+}
+
+/// Compiles the collector for browsers.
+pub(crate) fn collector(context: &Context, toolchain: Toolchain) -> Result<Module> {
+    step("compile gloaming-collector for browsers (first time 1 min)", || {
+        let [file] = compile(context, toolchain, "browser", ["gloaming-collector"])?;
+        bind(&file, "gloaming-collector")
     })
 }
 
-/// A plain core module that imports nothing, to be compared under wasmtime. Compiled as browsers' modules are: it shares
-/// what was built of tract for the scorer.
-pub(crate) fn plain(context: &Context, toolchain: Toolchain, package: &str, estimate: &str) -> Result<Vec<u8>> {
-    step(&format!("compile {package} for wasmtime ({estimate})"), || {
-        let module = fs::read(compile(context, toolchain, "browser", package)?)?;
-        for payload in Parser::new(0).parse_all(&module) {
-            if let Payload::ImportSection(imports) = payload?
-                && imports.count() > 0
-            {
-                bail!("{package} imports something: it must import nothing, or no host but one can run it");
+/// Compiles the scorer for browsers, and with it the plain core module that imports nothing and is compared under wasmtime.
+pub(crate) fn scorer(context: &Context, toolchain: Toolchain) -> Result<(Module, Vec<u8>)> {
+    step(
+        "compile gloaming-scorer for browsers, gloaming-parity for wasmtime (first time 5 min, most of it tract)",
+        || {
+            let [scorer, parity] = compile(context, toolchain, "browser", ["gloaming-scorer", "gloaming-parity"])?;
+            let parity = fs::read(parity)?;
+            for payload in Parser::new(0).parse_all(&parity) {
+                if let Payload::ImportSection(imports) = payload?
+                    && imports.count() > 0
+                {
+                    bail!("gloaming-parity imports something: it must import nothing");
+                }
             }
-        }
-        Ok(module)
-    })
+            Ok((bind(&scorer, "gloaming-scorer")?, parity))
+        },
+    )
 }
 
 /// Compiles the edge component and proves that it imports nothing.
 pub(crate) fn component(context: &Context, toolchain: Toolchain) -> Result<Vec<u8>> {
     step("compile gloaming-worker for edges (first time 1 min)", || {
-        let file = compile(context, toolchain, "guest", "gloaming-worker")?;
+        let [file] = compile(context, toolchain, "guest", ["gloaming-worker"])?;
         let module = fs::read(&file).with_context(|| file.display().to_string())?;
         let component = wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode()?;
         no_imports(&component)?;
