@@ -14,6 +14,7 @@ use gloaming::commands::{rows, score};
 use gloaming::runtimes::Wasm;
 use gloaming::{assets, files};
 use gloaming_behavior::definitions::{DEFINITIONS, Kind};
+use gloaming_behavior::{MAX_PAGE_FEATURES, NONE};
 use gloaming_collector::device::{Device, Setup};
 use gloaming_e2e::browser::Browser;
 use gloaming_e2e::exported::at;
@@ -224,12 +225,12 @@ fn same(table: &Table, row: &[String], bytes: &[u8], policy: &Policy) {
         let found = table.cell(row, &format!("{}@{}", definition.name, definition.version)).unwrap();
         assert_eq!(found.to_bits(), wanted.to_bits(), "{} of {}", definition.name, row[0]);
     }
-    // Page features come last; one that was not given is nothing in the table.
-    let last = bytes.len() / 4 - policy.page_features.len();
-    for (at, feature) in policy.page_features.iter().enumerate() {
-        let found = table.cell(row, &format!("page:{}", feature.id));
-        assert_eq!(found.is_some(), steps(last + at) != u32::MAX, "{} of {}", feature.id, row[0]);
-    }
+    // Page features come last, in places of which the policy uses the first; one that was not given is nothing in the table.
+    let last = bytes.len() / 4 - MAX_PAGE_FEATURES;
+    let cart = policy.page_features.iter().position(|feature| feature.id == "cart-value").unwrap();
+    let wanted = Some(steps(last + cart)).filter(|steps| *steps != NONE);
+    let wanted = wanted.map(|steps| (f64::from(steps) / 100.0) as f32);
+    assert_eq!(table.cell(row, "page:cart-value").map(f32::to_bits), wanted.map(f32::to_bits), "{}", row[0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
