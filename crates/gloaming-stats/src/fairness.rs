@@ -17,7 +17,8 @@
 //! the comparison of all: leaving it out would hide it.
 
 use crate::performance::{REACH, Table, performance};
-use crate::{Cells, CellsError, Estimate, distribution, share};
+use crate::share::Rate;
+use crate::{Cells, CellsError, Estimate, distribution};
 
 /// People times epsilon a group needs. At half of it the error of a difference is 0.02, at double 0.005.
 pub const ENOUGH: f64 = 500.0;
@@ -144,44 +145,6 @@ pub struct Fairness {
     pub odds_difference: Judged,
     /// If they were counted.
     pub undeclared: Option<Undeclared>,
-}
-
-/// A rate, of how many people, and the variance of its noise.
-#[derive(Clone, Copy)]
-struct Rate {
-    value: f64,
-    people: f64,
-    noise: f64,
-}
-
-impl Rate {
-    /// `part` sums `a` cells and `whole` sums `d`, the part's among them, each with noise of `noise`, which adds
-    /// v (a − 2 a s + d s²) / n², since the part's noise is in the whole as well.
-    fn new((part, a): (f64, f64), (whole, d): (f64, f64), noise: f64) -> Self {
-        let value = (part / whole).clamp(0.0, 1.0);
-        Self { value, people: whole, noise: noise * (a - 2.0 * a * value + d * value * value) / (whole * whole) }
-    }
-
-    /// How far chance and noise reach below and above it, `z` standard deviations.
-    fn ends(self, z: f64) -> (f64, f64) {
-        let (down, up) = share::reach(self.value, self.people, z);
-        let far = |chance: f64| (chance * chance + z * z * self.noise).sqrt();
-        (far(down), far(up))
-    }
-
-    fn estimate(self) -> Estimate {
-        let (down, up) = self.ends(REACH);
-        let Self { value, .. } = self;
-        Estimate { value, low: (value - down).max(0.0), high: (value + up).min(1.0) }
-    }
-
-    /// This minus another, joined as Newcombe (1998, method 10) does.
-    fn minus(self, other: Self, z: f64) -> Estimate {
-        let (one, two) = (self.ends(z), other.ends(z));
-        let value = self.value - other.value;
-        let far = |a: f64, b: f64| (a * a + b * b).sqrt();
-        Estimate { value, low: (value - far(one.0, two.1)).max(-1.0), high: (value + far(one.1, two.0)).min(1.0) }
-    }
 }
 
 /// A group's rates, each unless there is too little.

@@ -19,3 +19,4 @@ mod share;
 pub mod votes;
 
 pub use cells::{Cells, CellsError, Estimate};
+pub use share::share;
