@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -15,28 +15,30 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use gloaming_http::{Assets, Listener, serve};
-use gloaming_policy::author::{PublicKey, Signed, announced};
+use gloaming_policy::author::{PublicKey, announced};
 use gloaming_signal::{hash, limits};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::alerts::{Alert, Looking, metrics};
+use crate::alerts::{Alert, Looking};
 use crate::apply::Applier;
 use crate::config::{CentralError, Clock, Config, LEAST_DAYS};
-use crate::ingest::{Edges, Policies, Refusal, accept};
-use crate::overview::{Overview, SiteRow, bounded, overview};
-use crate::store::{Store, StoreError, Stored};
-use crate::trials::{ExperimentView, experiments};
+use crate::figures::Row;
+use crate::ingest::{Refusal, accept};
+use crate::overview::{Overview, SiteRow};
+use crate::store::{Store, Stored};
+use crate::trials::ExperimentView;
 use crate::watch::{ModelView, Watch};
+use crate::worth::Worth;
 
-/// What may change while the centre runs.
-struct Trust {
-    policies: Arc<Policies>,
-    edges: Edges,
-}
+mod reading;
+mod trust;
+
+use reading::{counted, page, site_alerts, site_experiments, site_models, site_overview, site_worth, sites};
+use trust::Trust;
 
 struct Context {
     store: Store,
@@ -57,9 +59,6 @@ const ANNOUNCEMENT: &str = "x-gloaming-delivery";
 /// SHA-256 of a delivery, as announced and as found.
 #[derive(Clone, Copy)]
 struct Digest([u8; 32]);
-
-/// Alerts shown of a site.
-const ALERTS: u32 = 100;
 
 /// Batches read at once; at a megabyte each this is what edges can make a centre hold.
 const ARRIVING: usize = 64;
@@ -98,8 +97,7 @@ impl Running {
         signed: &[Vec<u8>],
         edges: BTreeMap<String, Vec<PublicKey>>,
     ) -> Result<(), CentralError> {
-        let edges = Edges::new(edges)?;
-        let trust = Trust { policies: Arc::new(believe(&self.store, pins, signed).await?), edges };
+        let trust = Trust::new(&self.store, pins, signed, edges).await?;
         *self.context.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
         Ok(())
     }
@@ -120,7 +118,6 @@ pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Runn
     let listener = listener.into();
     let Config { store, retain_days, pins, policies: signed, edges, password, assets, telling, look, more, clock } =
         config;
-    let edges = Edges::new(edges)?;
     if let Some(days) = retain_days.filter(|days| *days < LEAST_DAYS) {
         return Err(CentralError::RetainTooShort(days));
     }
@@ -129,12 +126,12 @@ pub async fn start(config: Config, listener: impl Into<Listener>) -> Result<Runn
         return Err(CentralError::NoPassword);
     }
     let store = Store::open(&store).await?;
-    let policies = believe(&store, &pins, &signed).await?;
+    let trust = Trust::new(&store, &pins, &signed, edges).await?;
     let password = password.map(|p| hash::sha256(p.as_bytes()));
     let context = Arc::new(Context {
         applier: Applier::start(&store, ARRIVING, &clock),
         store: store.clone(),
-        trust: RwLock::new(Arc::new(Trust { policies: Arc::new(policies), edges })),
+        trust: RwLock::new(Arc::new(trust)),
         password,
         assets,
         clock,
@@ -176,49 +173,6 @@ async fn retain(store: Store, days: u32, clock: Clock) {
     }
 }
 
-/// Reads policies that the pinned keys vouch for, each for its own site, and adds those that were believed
-/// before: batches of an earlier version may still come, whatever key its owner uses now.
-async fn believe(
-    store: &Store,
-    pins: &BTreeMap<String, PublicKey>,
-    signed: &[Vec<u8>],
-) -> Result<Policies, CentralError> {
-    let (mut policies, mut given) = (Policies::new(), Vec::new());
-    for bytes in signed {
-        // Batches released before a policy expired may come after: what counts here is the signature.
-        let (_, policy) = pins
-            .values()
-            .find_map(|pin| Signed::verify(bytes, pin, 0).ok().filter(|(_, p)| pins.get(&p.site) == Some(pin)))
-            .map_or_else(|| Err(why(bytes, pins)), Ok)?;
-        let (name, hash) = ((policy.site.clone(), policy.version), policy.hash());
-        if policies.insert(name.clone(), (policy, hash)).is_some_and(|(_, other)| other != hash) {
-            return Err(CentralError::TwoPolicies(name.0, name.1));
-        }
-        given.push((name, bytes));
-    }
-    for bytes in store.policies().await? {
-        let (_, policy) = Signed::verified_before(&bytes).map_err(CentralError::Policy)?;
-        let (name, hash) = ((policy.site.clone(), policy.version), policy.hash());
-        match policies.get(&name) {
-            Some((_, given)) if *given != hash => return Err(CentralError::TwoPolicies(name.0, name.1)),
-            Some(_) => {}
-            None => drop(policies.insert(name, (policy, hash))),
-        }
-    }
-    for ((site, version), bytes) in given {
-        store.keep_policy(&site, version, bytes).await?;
-    }
-    Ok(policies)
-}
-
-/// Why no pin fits.
-fn why(bytes: &[u8], pins: &BTreeMap<String, PublicKey>) -> CentralError {
-    match pins.values().next() {
-        None => CentralError::NoPin,
-        Some(pin) => Signed::verify(bytes, pin, 0).err().map_or(CentralError::NoPin, CentralError::Policy),
-    }
-}
-
 fn routes(context: Arc<Context>) -> Router {
     let reading = Router::new()
         .route("/", get(|state, headers| page(state, Path("index.html".to_owned()), headers)))
@@ -227,6 +181,7 @@ fn routes(context: Arc<Context>) -> Router {
         .route("/api/v1/sites/{site}/overview", get(site_overview))
         .route("/api/v1/sites/{site}/models", get(site_models))
         .route("/api/v1/sites/{site}/experiments", get(site_experiments))
+        .route("/api/v1/sites/{site}/worth", get(site_worth))
         .route("/api/v1/sites/{site}/alerts", get(site_alerts))
         .route("/metrics", get(counted))
         .route("/api/v1/openapi.json", get(|| async { Json(openapi()) }))
@@ -300,10 +255,6 @@ async fn password(State(context): State<Arc<Context>>, request: Request, next: N
     response
 }
 
-async fn page(State(context): State<Arc<Context>>, Path(file): Path<String>, request: HeaderMap) -> Response<Body> {
-    context.assets.respond(&format!("dashboard/{file}"), &request)
-}
-
 /// An answer that is not the one hoped for.
 #[derive(Debug, Serialize, ToSchema)]
 struct Problem {
@@ -370,103 +321,6 @@ async fn batches(
     }
 }
 
-/// Sites known here.
-#[utoipa::path(get, path = "/api/v1/sites", responses((status = 200, body = Vec<SiteRow>)))]
-async fn sites(State(context): State<Arc<Context>>) -> Json<Vec<SiteRow>> {
-    let mut newest = BTreeMap::new();
-    for (site, version) in context.trust().policies.keys() {
-        newest.insert(site.clone(), *version);
-    }
-    Json(newest.into_iter().map(|(site, policy_version)| SiteRow { site, policy_version }).collect())
-}
-
-/// How much of the past to read.
-#[derive(Debug, Deserialize)]
-struct Last {
-    last: Option<u32>,
-}
-
-/// Everything released about a site.
-#[utoipa::path(
-    get,
-    path = "/api/v1/sites/{site}/overview",
-    params(
-        ("site" = String, Path, description = "The site's name"),
-        ("last" = Option<u32>, Query, description = "Newest windows of each metric, 1 to 1000; 100 when left out"),
-    ),
-    responses((status = 200, body = Overview), (status = 404, body = Problem), (status = 503, body = Problem))
-)]
-async fn site_overview(
-    State(context): State<Arc<Context>>,
-    Path(site): Path<String>,
-    Query(query): Query<Last>,
-) -> Response {
-    let policies = &context.trust().policies;
-    told(overview(&context.store, policies, &site, bounded(query.last), (context.clock)()).await)
-}
-
-/// What was found of a site, or why not.
-fn told<T: Serialize>(found: Result<Option<T>, StoreError>) -> Response {
-    match found {
-        Ok(Some(found)) => Json(found).into_response(),
-        Ok(None) => problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known"),
-        Err(error) => {
-            tracing::error!(%error, "what a site released could not be read");
-            problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")
-        }
-    }
-}
-
-/// What is seen of a site's models: drift, how they fare, how well they tell outcomes.
-#[utoipa::path(
-    get,
-    path = "/api/v1/sites/{site}/models",
-    params(("site" = String, Path, description = "The site's name")),
-    responses((status = 200, body = Vec<ModelView>), (status = 404, body = Problem), (status = 503, body = Problem))
-)]
-async fn site_models(State(context): State<Arc<Context>>, Path(site): Path<String>) -> Response {
-    told(
-        context
-            .watch
-            .models(&context.store, &context.trust().policies, &site)
-            .await
-            .map(|found| found.map(|all| (*all).clone())),
-    )
-}
-
-/// What is seen of a site's experiments: the arms, what changed, what must not get worse, and what to make of it.
-#[utoipa::path(
-    get,
-    path = "/api/v1/sites/{site}/experiments",
-    params(("site" = String, Path, description = "The site's name")),
-    responses((status = 200, body = Vec<ExperimentView>), (status = 404, body = Problem), (status = 503, body = Problem))
-)]
-async fn site_experiments(State(context): State<Arc<Context>>, Path(site): Path<String>) -> Response {
-    told(experiments(&context.store, &context.trust().policies, &site).await)
-}
-
-/// What called for somebody at a site, found last first.
-#[utoipa::path(
-    get,
-    path = "/api/v1/sites/{site}/alerts",
-    params(("site" = String, Path, description = "The site's name")),
-    responses((status = 200, body = Vec<Alert>), (status = 404, body = Problem), (status = 503, body = Problem))
-)]
-async fn site_alerts(State(context): State<Arc<Context>>, Path(site): Path<String>) -> Response {
-    let known = context.trust().policies.keys().any(|(known, _)| *known == site);
-    told(if known { context.store.alerts(&site, ALERTS).await.map(Some) } else { Ok(None) })
-}
-
-async fn counted(State(context): State<Arc<Context>>) -> Response {
-    match metrics(&context.store, (context.clock)()).await {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "alerts could not be counted");
-            problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")
-        }
-    }
-}
-
 async fn ready(State(context): State<Arc<Context>>) -> Response {
     match context.store.ping().await {
         Ok(()) => "ready\n".into_response(),
@@ -480,8 +334,16 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
         title = "Gloaming centre",
         description = "Noised counts by site, metric and window. Nothing here is about a person."
     ),
-    paths(batches, sites, site_overview, site_models, site_experiments, site_alerts),
-    components(schemas(Overview, ModelView, ExperimentView, Alert, SiteRow, Problem))
+    paths(
+        batches,
+        reading::sites,
+        reading::site_overview,
+        reading::site_models,
+        reading::site_experiments,
+        reading::site_worth,
+        reading::site_alerts
+    ),
+    components(schemas(Overview, ModelView, ExperimentView, Worth, Row, Alert, SiteRow, Problem))
 )]
 struct Document;
 

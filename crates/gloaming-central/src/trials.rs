@@ -20,11 +20,13 @@ use crate::watch::{Figure, Windows};
 
 mod counted;
 mod groups;
+mod rates;
 
 use counted::{Counted, YES_OR_NO, of_goal};
+pub(crate) use rates::{any_of_it, rates};
 
 /// Windows that are added up: a year of days and a month.
-const WINDOWS: u32 = 400;
+pub(crate) const WINDOWS: u32 = 400;
 /// Error rate of each interval over all looks.
 const ALPHA: f64 = 0.05;
 const DAY_MS: u64 = 86_400_000;

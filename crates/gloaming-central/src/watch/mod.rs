@@ -29,7 +29,7 @@ pub use series::{Point, Series};
 pub(crate) use windows::{Windows, alike};
 
 /// Windows that are looked at: the newest, and those that it is compared with. Half a year of weeks.
-const WINDOWS: u32 = 27;
+pub(crate) const WINDOWS: u32 = 27;
 /// What is called drift, or a change: rarer than this by chance and noise alone, over all that a model takes.
 const LEVEL: f64 = 0.01;
 
