@@ -5,6 +5,7 @@ import { element } from './elements.js'
 import { experiments } from './experiments.js'
 import { models } from './models.js'
 import { uses } from './uses.js'
+import { worth } from './worth.js'
 
 const at = (id) => document.getElementById(id)
 const length = (ms) => ms >= 86400e3 * 7 ? 'week' : ms >= 86400e3 ? 'day' : ms >= 3600e3 ? 'hour' : `${ms / 1000} s`
@@ -110,6 +111,16 @@ const metrics = (overview) => {
   at('written').querySelector('summary').textContent = `${written} more, by which models are watched and learnt again, and experiments judged`
 }
 
+/** The same figures for spreadsheets, one row each. */
+const sheets = (site) => {
+  const links = ['overview', 'models', 'experiments', 'worth'].map((what) => {
+    const link = element('a', what)
+    link.href = `api/v1/sites/${encodeURIComponent(site)}/${what}?format=csv`
+    return link
+  })
+  at('csv').replaceChildren(...links.flatMap((link, i) => i ? [', ', link] : [link]))
+}
+
 const read = async () => {
   const site = at('site').value
   const response = await fetch(`api/v1/sites/${encodeURIComponent(site)}/overview?last=${at('last').value}`)
@@ -119,7 +130,7 @@ const read = async () => {
   uses(at('uses'), overview)
   metrics(overview)
   // Not waited for: what is counted is shown whether or not anything can be said of it.
-  for (const [id, part] of [['alerts', alerts], ['experiments', experiments], ['models', models]]) part(at(id), site, () => at('site').value, overview.now_ms).catch(() => {})
+  for (const [id, part] of [['alerts', alerts], ['experiments', experiments], ['worth', worth], ['models', models]]) part(at(id), site, () => at('site').value, overview.now_ms).catch(() => {})
   at('live').textContent = `Live · ${new Date(overview.now_ms).toLocaleTimeString()}`
   at('live').className = 'live'
 }
@@ -135,13 +146,15 @@ const anew = () => {
   drawn.clear()
   at('metrics').replaceChildren()
   at('written-out').replaceChildren()
-  at('models').replaceChildren()
+  for (const id of ['worth', 'models']) at(id).replaceChildren()
   at('alerts').replaceChildren()
   at('experiments').replaceChildren()
+  sheets(at('site').value)
   round()
 }
 
 for (const { site } of await (await fetch('api/v1/sites')).json()) at('site').append(new Option(site, site))
+sheets(at('site').value)
 at('site').addEventListener('change', anew)
 at('last').addEventListener('change', anew)
 await round()

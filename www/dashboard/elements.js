@@ -6,7 +6,7 @@ export const element = (name, text, className) => {
   return made
 }
 
-/** A table whose first column heads its rows; cells are texts or made already. */
+/** A table whose first column heads its rows; heads of rows and cells are texts or made already. */
 export const table = (caption, heads, rows) => {
   const made = element('table'), head = element('tr'), body = element('tbody'), top = element('thead')
   for (const text of heads) {
@@ -15,7 +15,8 @@ export const table = (caption, heads, rows) => {
     head.append(cell)
   }
   for (const [name, ...cells] of rows) {
-    const row = element('tr'), first = element('th', name)
+    const row = element('tr'), first = element('th')
+    first.append(name)
     first.scope = 'row'
     row.append(first, ...cells.map((cell) => cell instanceof Node ? cell : element('td', cell)))
     body.append(row)

@@ -40,7 +40,7 @@ struct Arguments {
 const REPORT: &str = "What the centre says is saved first:
 
   mkdir november
-  for what in overview?last=1000 models experiments alerts; do
+  for what in overview?last=1000 models experiments worth alerts; do
     curl -s CENTRE/api/v1/sites/SITE/$what > november/${what%%\\?*}.json
   done
   gloaming report --from november --month 2026-11";

@@ -41,7 +41,21 @@ fn folder() -> Folder {
         { "kind": "drift", "words": "in October", "since_ms": NOVEMBER - 9 * 86_400_000, "last_ms": NOVEMBER - 8 * 86_400_000 },
         { "kind": "drift", "words": "in November", "since_ms": NOVEMBER, "last_ms": NOVEMBER, "told_ms": 1 },
     ]);
-    for (name, value) in [("overview", overview), ("models", models), ("experiments", json!([])), ("alerts", alerts)] {
+    let line = |kind: &str, what: &str, told: &str| {
+        let figure = json!({ "value": 0.1, "low": 0.0, "high": 0.2 });
+        json!({ "kind": kind, "what": what, "arm": null, "unit": "share", "figure": figure, "told": told, "holds": "one-look",
+            "words": null, "unknown": null, "add": null })
+    };
+    let mut lift = line("conversion", "outcome:purchase@1, hears-it", "+31.0 % [+24.0, +38.0]");
+    (lift["arm"], lift["holds"], lift["words"]) = (json!("heard"), json!("every-look"), json!("a | word"));
+    let mut complaints = line("complaints", "visits in which somebody complained", "not counted");
+    (complaints["figure"], complaints["unknown"], complaints["add"]) =
+        (Value::Null, json!("nothing counts complaints"), json!("[[metric]]"));
+    let late = line("late", "visits in which it was late", "2.00 % [1.60, 2.40]");
+    let worth = json!([{ "id": "buys", "state": "live", "brings": [lift], "costs": [late, complaints] }]);
+    let all =
+        [("overview", overview), ("models", models), ("experiments", json!([])), ("worth", worth), ("alerts", alerts)];
+    for (name, value) in all {
         fs::write(folder.path(&format!("said/{name}.json")), value.to_string()).unwrap();
     }
     folder
@@ -63,6 +77,12 @@ fn a_month_is_told_with_what_is_not_known_of_it() {
         "| Gap by age-band in who is selected | 0.050 [0.030, 0.070] |",
         "| Gap by age-band, with the same outcome | not known |",
         "| Not known | nothing \\| yet |",
+        "buys (live):",
+        "| What it brings | How much | Beside it |",
+        "| conversion: outcome:purchase@1, hears-it: heard | +31.0 % [+24.0, +38.0] at every look | a \\| word |",
+        "| late: visits in which it was late | 2.00 % [1.60, 2.40] |  |",
+        "| complaints: visits in which somebody complained | not counted | nothing counts complaints |",
+        "Not counted: visits in which somebody complained. The centre's page has the lines",
         "There is no record: no model may act on anybody.",
         "| drift | 2026-11-02 | in November | yes |",
         "| visits | feature:visit-day@1 | 0.01 | 1 | 2 |",

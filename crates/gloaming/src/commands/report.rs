@@ -45,6 +45,7 @@ struct Said {
     overview: Value,
     models: Value,
     experiments: Value,
+    worth: Value,
     alerts: Value,
 }
 
@@ -60,6 +61,7 @@ impl Said {
             overview: one("overview")?,
             models: one("models")?,
             experiments: one("experiments")?,
+            worth: one("worth")?,
             alerts: one("alerts")?,
         })
     }
@@ -213,6 +215,46 @@ fn model(policy: &Policy, record: Option<&Record>, view: &Value) -> Vec<Block<'s
     vec![Block::Heading(format!("Model: {id}")), Block::Table(vec!["What", "How it was"], rows)]
 }
 
+/// What each model that acts brings, beside what it costs people: the lines of the centre's own table, in its words.
+fn worth(said: &Said) -> Vec<Block<'static>> {
+    let mut blocks = vec![Block::Heading("What models bring, and what they cost people".into())];
+    if list(&said.worth).next().is_none() {
+        blocks.push(Block::Text(
+            "Pages hear no model: none brings or costs anybody anything but what its monitoring counts.".into(),
+        ));
+        return blocks;
+    }
+    for model in list(&said.worth) {
+        blocks.push(Block::Text(format!("{} ({}):", text(&model["id"]), text(&model["state"]))));
+        let rows = |part: &str| -> Vec<Vec<String>> { list(&model[part]).map(line).collect() };
+        blocks.push(Block::Table(vec!["What it brings", "How much", "Beside it"], rows("brings")));
+        blocks.push(Block::Table(vec!["What it costs people", "How much", "Beside it"], rows("costs")));
+        let missing: Vec<String> = list(&model["brings"])
+            .chain(list(&model["costs"]))
+            .filter(|line| line["add"].is_string())
+            .map(|line| text(&line["what"]))
+            .collect();
+        if !missing.is_empty() {
+            blocks.push(Block::Text(format!(
+                "Not counted: {}. The centre's page has the lines of policy that would count each.",
+                missing.join("; ")
+            )));
+        }
+    }
+    blocks
+}
+
+fn line(line: &Value) -> Vec<String> {
+    let of_arm = line["arm"].as_str().map_or_else(String::new, |arm| format!(": {arm}"));
+    let look = if line["holds"] == "every-look" && !line["figure"].is_null() { " at every look" } else { "" };
+    let beside: Vec<&str> = ["words", "unknown"].iter().filter_map(|key| line[key].as_str()).collect();
+    vec![
+        format!("{}: {}{of_arm}", text(&line["kind"]), text(&line["what"])),
+        format!("{}{look}", text(&line["told"])),
+        beside.join(". "),
+    ]
+}
+
 fn experiments(said: &Said) -> Vec<Block<'static>> {
     let rows: Vec<Vec<String>> = list(&said.experiments)
         .map(|one| {
@@ -318,6 +360,7 @@ pub fn run(policy: &Path, models: Option<&Path>, from: &Path, month: &str, out: 
         );
     }
     let mut blocks = in_short(&policy, &said, &month);
+    blocks.extend(worth(&said));
     blocks.extend(list(&said.models).flat_map(|view| model(&policy, record.as_ref(), view)));
     blocks.extend(experiments(&said));
     blocks.extend(gate(record.as_ref(), &month));
@@ -325,7 +368,7 @@ pub fn run(policy: &Path, models: Option<&Path>, from: &Path, month: &str, out: 
     blocks.extend(purposes(&policy, &said, &month));
     blocks.push(Block::Heading("What this does not tell".into()));
     blocks.push(Block::Text(
-        "How many visitors declined, or took back all that they had agreed to: those who do are not counted. Complaints, and what people think of all this: nobody asked here. Figures of \
+        "How many visitors declined, or took back all that they had agreed to: those who do are not counted. What people think of all this, beyond what is counted above. Figures of \
          models and experiments are of the newest windows, those before the month among them."
             .into(),
     ));
