@@ -106,7 +106,8 @@ mod tests {
                 held += usize::from(found.low <= truth && truth <= found.high);
             }
             println!("{truth} of {visits}, noise of {deviation}: {held} of 1000 hold it");
-            assert!(held >= 936, "{truth} of {visits}, noise of {deviation}: {held}");
+            // Three deviations of a thousand tries below what it says.
+            assert!(held >= 929, "{truth} of {visits}, noise of {deviation}: {held}");
         }
     }
 
