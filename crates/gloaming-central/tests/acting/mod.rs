@@ -8,6 +8,7 @@ use gloaming_central::{Arrived, Store, StoreAddress};
 use gloaming_policy::author::{Key, ManifestFacts, Signed, compile_with, date_of, gate_rules, template};
 use gloaming_policy::gate::{
     Action, Approval, Facts, HeldOut, Interval, Parity, Record, Rows, Runtime, Said, SplitBy, Stage, Statement,
+    usual_runtimes,
 };
 use gloaming_policy::{Metric, Policy};
 use gloaming_signal::{Release, ReleaseState, SealedBatch, hash};
@@ -184,7 +185,7 @@ fn record(today: u64) -> Record {
         turns: vec![],
         curve: vec![],
     };
-    let runtimes = vec![Runtime { name: "native".into(), largest: 3e-8 }];
+    let runtimes = usual_runtimes().into_iter().map(|name| Runtime { name, largest: 3e-8 }).collect();
     let parity = Parity { day: day.clone(), rows: 64, runtimes };
     let say = |record: &mut Record, said: Said| {
         let envelope = Statement::of("purchase-intent", &MANIFEST, said).sign(&key(11));
