@@ -36,11 +36,13 @@ pub struct Setting {
     pub seed: [u8; 32],
     /// Routes beside the shop's, for scripts that only a test needs.
     pub more: Router,
+    /// A last word on the policy's text.
+    pub edit: fn(String) -> String,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { csp: Csp::default(), seed: [0x5e; 32], more: Router::new() }
+        Self { csp: Csp::default(), seed: [0x5e; 32], more: Router::new(), edit: std::convert::identity }
     }
 }
 
@@ -111,7 +113,7 @@ impl Stage {
     pub async fn start(setting: Setting) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut options = Options::new(assets::find(None)?, folder.path().to_path_buf());
-        (options.window_s, options.csp) = (WINDOW_S, setting.csp);
+        (options.window_s, options.csp, options.edit) = (WINDOW_S, setting.csp, setting.edit);
         let (clock, ahead_ms) = (system_clock(), Arc::new(AtomicU64::new(0)));
         let (began, moved) = (clock.now_ms(), Arc::clone(&ahead_ms));
         let start = began / DAY_MS * DAY_MS + MORNING_MS;

@@ -106,6 +106,7 @@ impl Crowd {
             hour: 15,
             check: false,
             now_ms: now_ms as f64,
+            stopped: Vec::new(),
         };
         let lot = gloaming_signal::hash::sha256(&self.seed.to_be_bytes());
         let mut device = Device::new(bytes, setup, &[], &lot).map_err(anyhow::Error::msg)?;

@@ -112,7 +112,17 @@ fn script() -> Router {
 fn setup() -> Setup {
     let purposes = vec!["measurement".to_owned(), "prediction".to_owned()];
     let host = "shop.example".into();
-    Setup { purposes, host, device_class: 1, width: 800, weekday: 2, hour: 20, check: false, now_ms: 1e15 }
+    Setup {
+        purposes,
+        host,
+        device_class: 1,
+        width: 800,
+        weekday: 2,
+        hour: 20,
+        check: false,
+        now_ms: 1e15,
+        stopped: vec![],
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +156,7 @@ async fn features_and_scores_in_chromium_are_the_native_ones() {
         "model": [hash::hex(&used.manifest_sha256), hash::hex(&used.onnx_sha256)],
         "policy": STANDARD.encode(&policy),
         "setup": { "purposes": setup().purposes, "host": setup().host, "deviceClass": setup().device_class, "width": setup().width,
-            "weekday": setup().weekday, "hour": setup().hour, "check": false, "nowMs": 1e15 },
+            "weekday": setup().weekday, "hour": setup().hour, "check": false, "nowMs": 1e15, "stopped": [] },
         "streams": streams.iter().map(|s| s.iter().map(numbers).collect::<Vec<_>>()).collect::<Vec<_>>(),
         "rows": rows,
     });

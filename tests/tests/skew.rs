@@ -269,6 +269,7 @@ async fn a_thousand_visits_are_the_same_to_kit_edge_and_browser() {
         hour: HOUR,
         check: false,
         now_ms: 1e15,
+        stopped: Vec::new(),
     };
     let wasm = Wasm::of(&assets::find(None).unwrap()).unwrap();
     let mut native = Vec::new();
@@ -309,7 +310,7 @@ async fn a_thousand_visits_are_the_same_to_kit_edge_and_browser() {
     let input = json!({
         "policy": STANDARD.encode(policy.to_bytes()),
         "setup": { "purposes": purposes, "host": policy.site, "deviceClass": CLASS, "width": WIDTH, "weekday": WEEKDAY,
-            "hour": HOUR, "check": false, "nowMs": 1e15 },
+            "hour": HOUR, "check": false, "nowMs": 1e15, "stopped": [] },
         "visits": calls,
         "models": asked.collect::<Vec<_>>(),
     });

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use gloaming_central::{Arrived, ReleaseRow, Store, StoreAddress, StoreError, Stored};
+use gloaming_central::{Arrived, ReleaseRow, Stop, Store, StoreAddress, StoreError, Stored};
 use gloaming_e2e::batches::{Dice, Sender, digest};
 use gloaming_e2e::postgres::Cluster;
 use gloaming_signal::{Release, ReleaseState, SealedBatch};
@@ -402,6 +402,52 @@ async fn an_alert_is_written_down_once_and_told_once() {
         }
         let all = store.alerts("shop.example", 2_000).await.unwrap();
         assert!(all.len() == 1_000 && all.iter().all(|alert| alert.kind == "sudden"), "{name}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_experiment_ends_once_and_whoever_opens_the_store_knows() {
+    for (engine, address) in &engines("stops").both {
+        let store = Store::open(address).await.unwrap();
+        let ended = |version: u32, experiment: &str, at_ms: u64| Stop {
+            experiment: experiment.to_owned(),
+            policy_version: version,
+            arm: "note".into(),
+            guardrail: "feature:errors@1".into(),
+            reason: "more frequent by 3.2 points at least, where 1.0 are permitted".into(),
+            at_ms,
+        };
+        assert_eq!(store.stops("a.example", 0).await.unwrap(), [], "{engine}");
+        assert!(store.note_stop("a.example", &ended(2, "note", NOW)).await.unwrap(), "{engine}");
+        // Another centre that finds it later, with other figures, changes nothing.
+        assert!(
+            !store.note_stop("a.example", &Stop { arm: "other".into(), ..ended(2, "note", NOW + 1) }).await.unwrap()
+        );
+        assert!(store.note_stop("a.example", &ended(2, "hint", NOW)).await.unwrap());
+        assert!(store.note_stop("a.example", &ended(3, "note", NOW + 9)).await.unwrap(), "{engine}: another version");
+        assert!(store.note_stop("b.example", &ended(2, "note", NOW)).await.unwrap(), "{engine}: another site");
+        store.close().await;
+
+        let store = Store::open(address).await.unwrap();
+        let all = [ended(2, "hint", NOW), ended(2, "note", NOW), ended(3, "note", NOW + 9)];
+        assert_eq!(store.stops("a.example", 2).await.unwrap(), all, "{engine}");
+        assert_eq!(store.stops("a.example", 1).await.unwrap(), all, "{engine}: who is behind has it too");
+        assert_eq!(store.stops("a.example", 3).await.unwrap(), all[2..], "{engine}");
+        assert_eq!(store.stops("a.example", 4).await.unwrap(), [], "{engine}: the next version has the next word");
+        // What is deleted with age is windows: that an experiment ended is not forgotten with them.
+        store.retain(100, NOW + 400 * DAY_MS).await.unwrap();
+        assert_eq!(store.stops("b.example", 0).await.unwrap().len(), 1, "{engine}");
+        // Many centres at once: one is first.
+        let race = |at: u64| {
+            let (store, stop) = (store.clone(), ended(7, "note", at));
+            tokio::spawn(async move { store.note_stop("c.example", &stop).await.unwrap() })
+        };
+        let mut first = 0;
+        for racing in (0..16).map(race).collect::<Vec<_>>() {
+            first += u32::from(racing.await.unwrap());
+        }
+        assert_eq!((first, store.stops("c.example", 0).await.unwrap().len()), (1, 1), "{engine}");
         store.close().await;
     }
 }

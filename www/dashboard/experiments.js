@@ -46,7 +46,7 @@ const differences = (experiment) => {
 }
 
 const draw = (experiment) => {
-  const { id, goal, arms, guardrails, verdict, words, windows, model, unknown, least, lower, figure, adjusted_by: adjusted } = experiment
+  const { id, goal, arms, guardrails, verdict, words, windows, model, unknown, least, lower, figure, adjusted_by: adjusted, stops, stopped } = experiment
   const { value: worth, change, head: name, changed, unit } = told(experiment), thompson = arms.some(({ next }) => next !== null)
   const card = element('article', undefined, 'model experiment'), head = element('header')
   const of = plain(goal)
@@ -61,6 +61,7 @@ const draw = (experiment) => {
     card.append(table('What must not get worse', ['Visits with', 'Arm', 'Verdict', 'Why'], guardrails.map(({ of, arm, verdict, reason }) =>
       [plain(of), arm, element('td', RAILS[verdict], verdict === 'broken' ? 'drifted' : undefined), reason])))
   }
+  if (stops && !stopped) card.append(element('p', 'A guardrail that breaks ends it by itself: every arm is then given what the control is given, and none is counted. Those who signed the policy said so.', 'about'))
   const { sample_ratio_p: even, sample_ratio_one_look_p: once } = experiment, chance = (p) => p < 0.0001 ? 'p < 0.0001' : `p = ${number(p, 4)}`
   card.append(element('p', `${even === null ? '' : `Arms as uneven as these come of fair assignment with ${chance(even)} whenever one looks (below 0.001 is an alarm), and with ${chance(once)} for one look that was planned (below 0.01 is a warning). `}Intervals include the noise, and hold at every look and for all arms together; less than ${figure === 'share' ? number(100 * least, 1) : number(least, 3)}${unit} would not matter.${thompson ? ' Next: the shares that Thompson sampling would give; written as `shares` in a policy and signed, they begin the experiment anew.' : ''}`, 'about'), unsaid(unknown))
   return card

@@ -238,12 +238,14 @@ const begin = async ({ notice, record, href, size: [width, ...screen], ...more }
   check = page.searchParams.has('gloaming-check')
   coarse = more.coarse
   site = notice.site
-  const policy = new Uint8Array(await (await learn(patiently)).arrayBuffer())
+  const response = await learn(patiently), policy = new Uint8Array(await response.arrayBuffer())
   if (hex(new Uint8Array(await crypto.subtle.digest('SHA-256', policy))) != notice.policy) throw Error('the policy is not the one the notice names')
   await initCollector({ module_or_path: fetch(base + 'collector.wasm', { ...quiet, integrity: '@COLLECTOR_INTEGRITY@' }) })
   const local = new Date()
   collector = new Collector(policy, {
     purposes: record.p, host: page.hostname, check, width,
+    // Experiments that have ended by themselves: a word beside the policy, which is signed and does not change.
+    stopped: (response.headers.get('x-gloaming-stopped') || '').split(' '),
     deviceClass: coarse ? Math.min(...screen) < 600 ? 0 : 1 : 2,
     weekday: (local.getDay() + 6) % 7, hour: local.getHours(), nowMs: edgeNow()
   }, unbase64(!check && record.s || ''))

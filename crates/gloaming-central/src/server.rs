@@ -35,6 +35,7 @@ use crate::watch::{ModelView, Watch};
 use crate::worth::Worth;
 
 mod reading;
+mod stops;
 mod trust;
 
 use reading::{counted, page, site_alerts, site_experiments, site_models, site_overview, site_worth, sites};
@@ -188,6 +189,7 @@ fn routes(context: Arc<Context>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&context), password));
     Router::new()
         .route("/api/v1/batches", post(batches).layer(from_fn_with_state(Arc::clone(&context), in_turn)))
+        .route("/api/v1/stops", post(stops::stops).layer(from_fn_with_state(Arc::clone(&context), in_turn)))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .layer(DefaultBodyLimit::max(limits::BATCH_BYTES + 256))
@@ -336,6 +338,7 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
     ),
     paths(
         batches,
+        stops::stops,
         reading::sites,
         reading::site_overview,
         reading::site_models,
@@ -343,7 +346,18 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
         reading::site_worth,
         reading::site_alerts
     ),
-    components(schemas(Overview, ModelView, ExperimentView, Worth, Row, Alert, SiteRow, Problem))
+    components(schemas(
+        Overview,
+        ModelView,
+        ExperimentView,
+        Worth,
+        Row,
+        Alert,
+        SiteRow,
+        Problem,
+        stops::Asked,
+        stops::Stops
+    ))
 )]
 struct Document;
 

@@ -21,9 +21,12 @@ use crate::watch::{Figure, Windows};
 mod counted;
 mod groups;
 mod rates;
+mod stopped;
 
 use counted::{Counted, YES_OR_NO, of_goal};
 pub(crate) use rates::{any_of_it, rates};
+pub use stopped::StoppedView;
+pub(crate) use stopped::{due, mark};
 
 /// Windows that are added up: a year of days and a month.
 pub(crate) const WINDOWS: u32 = 400;
@@ -102,6 +105,10 @@ pub struct ExperimentView {
     pub verdict: &'static str,
     /// The same in a sentence.
     pub words: String,
+    /// Whether a guardrail that breaks ends it by itself, as those said who signed the policy.
+    pub stops: bool,
+    /// That it has ended by itself, and why.
+    pub stopped: Option<StoppedView>,
     /// What cannot be said, and why.
     pub unknown: Vec<String>,
     /// A statement for the gate, where the experiment is about a model and can be judged: sign it with
@@ -311,6 +318,8 @@ fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Window
         guardrails: Vec::new(),
         verdict: "open",
         words: String::new(),
+        stops: experiment.stops,
+        stopped: None,
         unknown: Vec::new(),
         statement: None,
     };
@@ -443,7 +452,12 @@ pub(crate) async fn experiments(
         .filter_map(|(id, rows)| Some((*id, Windows::of(policy.metric(*id)?, rows, &known, policy))))
         .filter(|(_, windows)| windows.len() > 0)
         .collect();
-    Ok(Some(policy.experiments.iter().map(|experiment| view(policy, experiment, &counted)).collect()))
+    let mut views: Vec<ExperimentView> =
+        policy.experiments.iter().map(|experiment| view(policy, experiment, &counted)).collect();
+    if policy.experiments.iter().any(|experiment| experiment.stops) {
+        mark(policy, &mut views, &store.stops(site, policy.version).await?);
+    }
+    Ok(Some(views))
 }
 
 #[cfg(test)]

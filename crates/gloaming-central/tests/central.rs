@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gloaming_central::{Config, StoreAddress, openapi, start};
+use gloaming_central::{Config, Stop, Store, StoreAddress, openapi, start};
 use gloaming_http::{Assets, Client};
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, Signed, announcement, batch_signature, compile, template};
@@ -311,7 +311,8 @@ fn every_route_and_every_field_is_described() {
             "/api/v1/sites/{site}/alerts",
             "/api/v1/sites/{site}/experiments",
             "/api/v1/sites/{site}/models",
-            "/api/v1/sites/{site}/overview"
+            "/api/v1/sites/{site}/overview",
+            "/api/v1/stops"
         ]
     );
     let schemas = document["components"]["schemas"].as_object().unwrap();
@@ -334,12 +335,60 @@ fn every_route_and_every_field_is_described() {
         "ExperimentView",
         "ArmView",
         "RailView",
+        "StoppedView",
+        "Asked",
+        "Stops",
         "Alert",
     ] {
         let properties = schemas[schema]["properties"].as_object().unwrap();
         let described = |p: &Value| p["description"].is_string() || p["$ref"].is_string() || p["oneOf"].is_array();
         assert!(properties.values().all(described), "{schema}");
     }
+}
+
+/// Edges ask which experiments have ended, signed as they deliver.
+#[tokio::test]
+async fn who_is_an_edge_hears_which_experiments_have_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, edge, stranger) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]), Key::from_seed(&[3; 32]));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/api/v1/stops", listener.local_addr().unwrap());
+    let config = config(folder.path(), &owner, &edge);
+    let store = Store::open(&config.store).await.unwrap();
+    let running = start(config, listener).await.unwrap();
+    let client = Client::new(Duration::from_secs(5));
+    let ask = async |key: &Key, body: &str| {
+        let body = Bytes::from(body.to_owned());
+        let announced = announcement(key, &body);
+        let (status, _, answer) = client.post_with(&address, ("x-gloaming-delivery", &announced), body).await.unwrap();
+        (status.as_u16(), serde_json::from_slice::<Value>(&answer).unwrap())
+    };
+    let question = r#"{"sites":{"blog.example":2,"shop.example":1}}"#;
+    assert_eq!(ask(&edge, question).await, (200, serde_json::json!({ "sites": {} })));
+    for (experiment, policy_version) in [("note", 2), ("hint", 1), ("note", 3)] {
+        let stop = Stop {
+            experiment: experiment.into(),
+            policy_version,
+            arm: "note".into(),
+            guardrail: "feature:errors@1".into(),
+            reason: "more frequent".into(),
+            at_ms: NOW,
+        };
+        assert!(store.note_stop("blog.example", &stop).await.unwrap());
+    }
+    assert_eq!(ask(&edge, question).await, (200, serde_json::json!({ "sites": { "blog.example": ["note"] } })));
+    let (status, answer) = ask(&stranger, question).await;
+    assert_eq!((status, &answer["reason"]), (401, &Value::from("unannounced")));
+    let many: BTreeMap<String, u32> = (0..1_001).map(|at| (format!("{at}.example"), 1)).collect();
+    let many = serde_json::json!({ "sites": many }).to_string();
+    for wrong in ["", "[]", r#"{"sites":["blog.example"]}"#, r#"{"sites":{"blog.example":-1}}"#, &many] {
+        assert_eq!(ask(&edge, wrong).await.0, 422, "{wrong}");
+    }
+    // Another question than the one that was announced.
+    let announced = announcement(&edge, b"{}");
+    let answer = client.post_with(&address, ("x-gloaming-delivery", &announced), question.into()).await.unwrap();
+    assert_eq!(answer.0, 422);
+    running.stop().await;
 }
 
 /// An edge changes its key: batches signed with the old one are still on their way when the first of the new one come.

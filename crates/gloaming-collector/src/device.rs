@@ -37,6 +37,8 @@ pub struct Setup {
     pub check: bool,
     /// The device's time now, ms since 1970.
     pub now_ms: f64,
+    /// Experiments that have ended by themselves, as the edge says; only those count whose policy says that they may.
+    pub stopped: Vec<String>,
 }
 
 /// See [`crate::Prepared`].

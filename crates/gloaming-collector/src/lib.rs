@@ -50,9 +50,13 @@ fn read(setup: &JsValue) -> Result<Setup, String> {
     let get = |name: &str| Reflect::get(setup, &name.into()).map_err(|_| "the setup is no object".to_owned());
     let lacks = |name: &str| ["the setup lacks ", name].concat();
     let number = |name: &str| get(name)?.as_f64().ok_or_else(|| lacks(name));
+    let words = |name: &str| {
+        get(name).map(|list| Array::from(&list).iter().filter_map(|word| word.as_string()).collect::<Vec<_>>())
+    };
     // The casts clip and turn NaN into zero.
     Ok(Setup {
-        purposes: Array::from(&get("purposes")?).iter().filter_map(|purpose| purpose.as_string()).collect(),
+        purposes: words("purposes")?,
+        stopped: words("stopped")?,
         host: get("host")?.as_string().ok_or_else(|| lacks("host"))?,
         device_class: number("deviceClass")? as u32,
         width: number("width")? as u32,

@@ -35,6 +35,7 @@ fn vote(policy: &Policy, purposes: &[&str], seed: u32) -> (Option<u32>, String) 
         hour: 11,
         check: false,
         now_ms: 1e15,
+        stopped: vec![],
     };
     let seed = hash::sha256(&seed.to_le_bytes());
     let mut device = Device::new(&policy.to_bytes(), setup, &[], &seed).unwrap();

@@ -66,6 +66,10 @@ pub(crate) struct Served {
     pub(crate) notice: Bytes,
     pub(crate) origins: Vec<String>,
     pub(crate) windows: Vec<(u64, u64)>,
+    /// Edges that are home to the site.
+    pub(crate) homes: Vec<String>,
+    /// Experiments that may end by themselves.
+    pub(crate) may_stop: Vec<String>,
 }
 
 /// What metrics show; copied out after every round.
@@ -122,6 +126,8 @@ pub(crate) fn served_of(policy: &Policy, signed: &Signed) -> Served {
         notice: Bytes::from(signed.notice_json()),
         origins: policy.origins.clone(),
         windows: policy.spans().into_iter().map(|span| (span, grace_ms(span))).collect(),
+        homes: policy.home_edges.clone(),
+        may_stop: policy.experiments.iter().filter(|e| e.stops).map(|e| e.id.clone()).collect(),
     }
 }
 

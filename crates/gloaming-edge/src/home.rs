@@ -41,7 +41,7 @@ impl Home {
     }
 
     /// The relay that a line announces, and the SHA-256 of what it brings.
-    fn announced(&self, line: &str) -> Option<(&str, [u8; 32])> {
+    pub(crate) fn announced(&self, line: &str) -> Option<(&str, [u8; 32])> {
         let mut who = None;
         let trusted = |id: &_| {
             let mut all = self.relays.iter().flat_map(|(name, keys)| keys.iter().map(move |key| (name, key)));
@@ -54,7 +54,7 @@ impl Home {
     }
 }
 
-fn problem(status: StatusCode, reason: &str, remedy: &str) -> Response {
+pub(crate) fn problem(status: StatusCode, reason: &str, remedy: &str) -> Response {
     (status, axum::Json(serde_json::json!({ "reason": reason, "remedy": remedy }))).into_response()
 }
 

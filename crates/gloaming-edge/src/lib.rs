@@ -29,6 +29,7 @@ mod relay;
 mod server;
 mod shadow;
 mod slots;
+mod stops;
 
 pub use clock::{Clock, TellsTime, system_clock};
 pub use config::{Config, EntropySource, Home, system_entropy};

@@ -29,9 +29,12 @@ use crate::home;
 use crate::models::Models;
 use crate::operator::admin_routes;
 use crate::relay::{Relays, Sites, apart, is_for_relay, leave_moved, relayed_site, settle};
+use crate::stops::{self, Asking, Stops, Whom};
 
 /// Edge time in answers, ms since 1970: devices name windows by it.
 static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
+/// Experiments of a policy that have ended by themselves, beside the policy.
+static STOPPED: HeaderName = HeaderName::from_static("x-gloaming-stopped");
 
 pub(crate) struct Context {
     pub(crate) engine: Engine,
@@ -40,6 +43,7 @@ pub(crate) struct Context {
     /// Home edges that this one relays to; none when there is no relay.
     homes: BTreeMap<String, Home>,
     pub(crate) relay: Option<Arc<Relays>>,
+    pub(crate) stops: Stops,
     name: String,
     assets: Assets,
     models: Models,
@@ -56,6 +60,24 @@ impl Context {
 
     fn served(&self, site: &str) -> Option<Served> {
         self.find(|served| (served.site == site).then(|| served.clone()))
+    }
+
+    /// Sites that are served, at home here and relayed.
+    pub(crate) fn all_served(&self) -> Vec<Served> {
+        let mut all = self.engine.served.read().map_or_else(|_| Vec::new(), |served| served.clone());
+        if let Some(relay) = &self.relay {
+            all.extend(relay.served.read().into_iter().flat_map(|served| served.clone()));
+        }
+        all
+    }
+
+    /// Sites that are relayed to a home edge: the first that is known here of those that the policy names.
+    pub(crate) fn relayed_to(&self, home: &str) -> Vec<Served> {
+        let Some(relay) = &self.relay else { return Vec::new() };
+        let is_its = |served: &&Served| {
+            served.homes.iter().find(|name| self.homes.contains_key(*name)).is_some_and(|name| name == home)
+        };
+        relay.served.read().map_or_else(|_| Vec::new(), |all| all.iter().filter(is_its).cloned().collect())
     }
 
     /// The request's origin when a policy here allows it; `Err` when it names another one.
@@ -176,6 +198,7 @@ pub async fn start(
     let own = config.former_keys.iter().chain([&config.key]).cloned().collect();
     let home = home::Home::new(config.relays.clone(), own);
     let models = Models::new(assets.clone(), config.models.clone()).map_err(EngineError::Models)?;
+    let (stops, loopback) = (Stops::open(&config.store), config.loopback);
     let mut config = config;
     for error in models.sift(&mut config.policies) {
         tracing::error!(%error, "a policy is not loaded");
@@ -195,19 +218,25 @@ pub async fn start(
     }
     let turned_away = public.turned_away();
     let context =
-        Arc::new(Context { engine, home, homes, relay, name, assets, models, ready: true.into(), turned_away });
+        Arc::new(Context { engine, home, homes, relay, stops, name, assets, models, ready: true.into(), turned_away });
     let (stop, stopped) = watch::channel(false);
     let until = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let asking = |whom, at| {
+        let (context, client, key) = (Arc::clone(&context), client.clone(), key.clone());
+        Asking { context, client, key, whom, at, loopback }
     };
     let mut tasks = Vec::new();
     for (name, home) in context.homes.clone() {
         if let Some(relay) = context.relay.clone() {
             let (client, key) = (client.clone(), key.clone());
+            tasks.push(tokio::spawn(asking(Whom::Home(name.clone()), home.at.clone()).run(stopped.clone())));
             tasks.push(tokio::spawn(hand_on(relay, client, key, name, home, stopped.clone())));
         }
     }
     tasks.extend([
+        tokio::spawn(asking(Whom::Centre, central.clone()).run(stopped.clone())),
         tokio::spawn(serve(
             public,
             Public { router: public_routes(Arc::clone(&context)), context: Arc::clone(&context) },
@@ -250,6 +279,7 @@ fn public_routes(context: Arc<Context>) -> Router {
     Router::new()
         .route(CONTRIBUTIONS, post(contributions))
         .route(home::ROUTE, post(home::relayed))
+        .route(stops::ROUTE, post(stops::asked))
         .route("/g/v1/notice/{site}", get(notice))
         .route("/g/v1/policy/{site}", get(policy))
         .route("/g/v1/windows/{site}", get(windows))
@@ -272,7 +302,10 @@ fn finish_for(context: &Context, origin: Option<HeaderValue>, mut response: Resp
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-gloaming-time"));
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("x-gloaming-time, x-gloaming-stopped"),
+        );
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
     response
@@ -311,7 +344,12 @@ async fn notice(State(context): State<Arc<Context>>, Path(site): Path<String>, r
 
 async fn policy(State(context): State<Arc<Context>>, Path(site): Path<String>, request: HeaderMap) -> Response {
     let response = match context.served(&site) {
-        Some(served) => document(served.policy, "application/cbor"),
+        Some(served) => {
+            let stopped = context.stops.beside(&served);
+            let mut response = document(served.policy, "application/cbor");
+            response.headers_mut().extend(stopped.map(|stopped| (STOPPED.clone(), stopped)));
+            response
+        }
         None => unknown_site(&site),
     };
     finish(&context, &request, response)

@@ -71,14 +71,22 @@ pub struct Experiment {
     pub worth: Vec<i64>,
     /// What the goal is counted together with.
     pub beside: Option<Beside>,
+    /// Whether it ends by itself when a guardrail breaks: every arm is then given what the control is given, and none is counted.
+    pub stops: bool,
 }
 
 impl Cbor for Experiment {
     /// Eleven fields where arms are alike and the goal is true of a visit or not, which is all that there was at first: such
-    /// policies keep their bytes. Fourteen otherwise.
+    /// policies keep their bytes. Fourteen otherwise, and fifteen where it stops by itself.
     fn encode(&self, writer: &mut Writer) {
         let more = !(self.shares.is_empty() && self.worth.is_empty() && self.beside.is_none());
-        writer.list(if more { 14 } else { 11 });
+        writer.list(if self.stops {
+            15
+        } else if more {
+            14
+        } else {
+            11
+        });
         self.id.encode(writer);
         self.arms.encode(writer);
         self.purpose.encode(writer);
@@ -90,15 +98,18 @@ impl Cbor for Experiment {
         self.lower.encode(writer);
         self.least.encode(writer);
         self.guardrails.encode(writer);
-        if more {
+        if more || self.stops {
             self.shares.encode(writer);
             self.worth.encode(writer);
             self.beside.encode(writer);
         }
+        if self.stops {
+            self.stops.encode(writer);
+        }
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        let more = reader.record_or(14)?;
+        let fields = reader.record_of()?;
         let mut read = Self {
             id: Cbor::decode(reader)?,
             arms: Cbor::decode(reader)?,
@@ -114,10 +125,14 @@ impl Cbor for Experiment {
             shares: Vec::new(),
             worth: Vec::new(),
             beside: None,
+            stops: false,
         };
-        if more {
+        if fields > 11 {
             (read.shares, read.worth) = (Cbor::decode(reader)?, Cbor::decode(reader)?);
             read.beside = Cbor::decode(reader)?;
+        }
+        if fields > 14 {
+            read.stops = Cbor::decode(reader)?;
         }
         reader.leave();
         Ok(read)
@@ -203,6 +218,7 @@ mod tests {
             shares: Vec::new(),
             worth: Vec::new(),
             beside: None,
+            stops: false,
         }
     }
 

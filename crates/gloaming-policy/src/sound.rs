@@ -128,6 +128,7 @@ impl Policy {
                 && e.model.is_none_or(|model| (model as usize) < self.models.len())
                 && goal(e, place)
                 && shares(e)
+                && (!e.stops || !e.guardrails.is_empty())
                 && e.guardrails.iter().all(|rail| counts(rail.metric, place))
                 && !self.experiments[place + 1..].iter().any(|other| other.clashes(e))
         };

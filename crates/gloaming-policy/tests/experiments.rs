@@ -281,3 +281,53 @@ purpose = "fairness"
     let all = problems(&(asked.to_owned() + &by.replace("permitted = 0.05", "permitted = 0.0")));
     assert!(all.contains("groups that may not be apart at all"), "{all}");
 }
+
+/// Whoever signs the policy says whether a guardrail that breaks ends the experiment by itself.
+#[test]
+fn an_experiment_ends_by_itself_where_the_policy_says_so() {
+    let said = |stop: &str| compiled(&HINT.replace("window = ", &format!("stop = \"{stop}\"\nwindow = ")));
+    let (people, by_itself) = (compiled(HINT), said("by-itself"));
+    assert!(!people.experiments[0].stops && by_itself.experiments[0].stops);
+    // What was signed before there was such a word keeps its bytes, and so its hash.
+    assert_eq!(said("by-people").to_bytes(), people.to_bytes());
+    assert_eq!(Policy::from_bytes(&by_itself.to_bytes()).unwrap(), by_itself);
+    // With shares, it was of fourteen fields; now it is of fifteen, and still of fourteen without the word.
+    let shares = HINT.replace("window = ", "shares = [0.9, 0.1]\nwindow = ");
+    let mut held = compiled(&shares);
+    assert_eq!(Policy::from_bytes(&held.to_bytes()).unwrap(), held);
+    let before = held.to_bytes().len();
+    held.experiments[0].stops = true;
+    assert_eq!((Policy::from_bytes(&held.to_bytes()).unwrap(), held.to_bytes().len()), (held, before + 1));
+    // A field more that says nothing is another form of the same, and refused.
+    let bytes = by_itself.to_bytes();
+    let end = bytes.iter().rposition(|byte| *byte == 0xf5).unwrap();
+    let mut untrue = bytes.clone();
+    untrue[end] = 0xf4;
+    assert!(Policy::from_bytes(&untrue).is_err());
+
+    let refused = |more: &str| problems(&HINT.replace("window = ", &format!("{more}\nwindow = ")));
+    assert!(refused("stop = \"always\"").contains("stop = \"always\" is unknown"));
+    assert!(refused("stop = true").contains("stop"));
+    let bare: String = HINT
+        .lines()
+        .filter(|line| !line.starts_with("    ") && *line != "]")
+        .fold(String::new(), |text, line| text + &line.replace("guardrails = [", "stop = \"by-itself\"") + "\n");
+    assert!(problems(&bare).contains("nothing would ever stop it"), "{bare}");
+    let mut unsound = by_itself.clone();
+    unsound.experiments[0].guardrails.clear();
+    assert!(Policy::from_bytes(&unsound.to_bytes()).is_err());
+
+    let lines = |old: &Policy, new: &Policy| diff(old, new).join("\n");
+    assert_eq!(
+        lines(&people, &people),
+        format!("version {} does not grow from {}: edges will refuse it", people.version, people.version)
+    );
+    assert!(
+        lines(&people, &by_itself)
+            .contains("experiment `hint`: a guardrail that breaks ends it by itself, in all arms")
+    );
+    assert!(
+        lines(&by_itself, &people).contains("experiment `hint`: a guardrail that breaks is told, and people end it")
+    );
+    assert!(lines(&compiled(""), &by_itself).contains("ends it by itself"));
+}

@@ -286,7 +286,15 @@ impl<'a> Reader<'a> {
         Ok(self.enter()? == fields)
     }
 
-    /// Leaves what [`Reader::record_or`] entered.
+    /// As [`Reader::record_or`], for a record of several forms: tells how many fields it has.
+    ///
+    /// # Errors
+    /// When the item is no list.
+    pub fn record_of(&mut self) -> Result<usize, Error> {
+        self.enter()
+    }
+
+    /// Leaves what [`Reader::record_or`] or [`Reader::record_of`] entered.
     pub fn leave(&mut self) {
         self.depth = self.depth.saturating_sub(1);
     }

@@ -222,3 +222,88 @@ fn homes_that_are_none_are_named() {
         assert!(said.contains(words), "{line}: {said}");
     }
 }
+
+/// What a policy's answer says beside it of experiments that have ended; nothing where it says nothing.
+async fn ended(at: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let host = at.trim_start_matches("http://");
+    let mut socket = tokio::net::TcpStream::connect(host).await.unwrap();
+    let asked = format!("GET /g/v1/policy/blog.example HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    socket.write_all(asked.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    let line = text.lines().find_map(|line| line.strip_prefix("x-gloaming-stopped: "));
+    line.unwrap_or_default().to_owned()
+}
+
+async fn until_ended(at: &str, wanted: &str) {
+    let began = Instant::now();
+    while ended(at).await != wanted {
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?} is not {wanted:?}", ended(at).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// An experiment that has ended at the centre has ended at its home edge and at a relay, and stays so without a centre and without a
+/// home edge, until the next version of the policy.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_experiment_that_has_ended_has_ended_everywhere_and_stays_so() {
+    let mut site = Site::new();
+    let more = "\n[[experiment]]\nid = \"note\"\narms = [\"as-is\", \"note\"]\npurpose = \"measurement\"\n\
+                goal = { of = \"feature:pages@1\", at_least = 2 }\nguardrails = [\"feature:errors@1\"]\n\
+                stop = \"by-itself\"\nwindow = \"day\"\nrho = 0.02\nk = 50\n";
+    let text = fs::read_to_string(site.folder.path("policy.toml")).unwrap();
+    let other = more.replace("\"note\"\narms", "\"other\"\narms").replace("stop = \"by-itself\"\n", "");
+    fs::write(site.folder.path("policy.toml"), text + more + &other).unwrap();
+    site.sign("version = 1 ", "version = 2 ");
+    let relay = Relay::before(&site);
+    let (central, mut home, mut running) = (site.start("central"), site.start("edge"), relay.start());
+    for at in [&site.central, &site.admin, &relay.admin] {
+        until_ready(at).await;
+    }
+    assert_eq!((ended(&site.listen).await, ended(&relay.listen).await), (String::new(), String::new()));
+    let store = gloaming_central::StoreAddress::Sqlite(site.folder.path("central.sqlite"));
+    let store = gloaming_central::Store::open(&store).await.unwrap();
+    for experiment in ["note", "other", "elsewhere"] {
+        let stop = gloaming_central::Stop {
+            experiment: experiment.into(),
+            policy_version: 2,
+            arm: "note".into(),
+            guardrail: "feature:errors@1".into(),
+            reason: "more frequent".into(),
+            at_ms: 1,
+        };
+        assert!(store.note_stop("blog.example", &stop).await.unwrap());
+    }
+    store.close().await;
+    // A centre that says more than the policy lets it say says nothing by it.
+    until_ended(&site.listen, "note").await;
+    until_ended(&relay.listen, "note").await;
+
+    // Nobody left to ask.
+    assert!(central.terminate() && running.terminate() && home.terminate());
+    home = site.start("edge");
+    until_ready(&site.admin).await;
+    assert_eq!(ended(&site.listen).await, "note", "it is in a file");
+    assert!(home.terminate());
+    running = relay.start();
+    until_ready(&relay.admin).await;
+    assert_eq!(ended(&relay.listen).await, "note");
+
+    // The next version has the next word, wherever it has come.
+    home = site.start("edge");
+    until_ready(&site.admin).await;
+    site.sign("version = 2 ", "version = 3 ");
+    hangup(&home);
+    until_ended(&site.listen, "").await;
+    assert_eq!(ended(&relay.listen).await, "note", "it has not come there");
+    fs::copy(site.folder.path("policy.signed"), relay.folder.path("policy.signed")).unwrap();
+    hangup(&running);
+    until_ended(&relay.listen, "").await;
+    let (status, _, said) =
+        Client::new(Duration::from_secs(5)).post(&format!("{}/g/v1/stops", site.listen), "{}".into()).await.unwrap();
+    assert!(status.as_u16() == 401 && said.windows(12).any(|bytes| bytes == b"edge.relays]"), "{said:?}");
+    assert!(running.terminate() && home.terminate());
+}

@@ -127,6 +127,12 @@ pub(crate) fn found(
     let mut found = drifts(views);
     found.extend(models(policy, views));
     for experiment in experiments.iter().filter(|experiment| experiment.verdict != "open") {
+        if experiment.stopped.is_some() {
+            let words = format!("{}: {}", experiment.id, experiment.words);
+            let version = policy.version.to_string();
+            found.push(of("experiment-stopped", &[&experiment.id, &version], words));
+            continue;
+        }
         let stop = matches!(experiment.verdict, "uneven" | "stop");
         let kind = if stop { "experiment-stop" } else { "experiment-settled" };
         // What is said names the arm and the guardrail: another of them is another alert.

@@ -25,7 +25,7 @@ use crate::config::{Clock, LOOK};
 use crate::ingest::Policies;
 use crate::overview::overview;
 use crate::store::{Store, StoreError};
-use crate::trials::experiments;
+use crate::trials::{due, experiments, mark};
 use crate::watch::Watch;
 
 /// Windows of each metric in which sudden growth is looked for; what is older was told, or was before anybody listened.
@@ -38,7 +38,8 @@ const LONGEST: u32 = 60;
 pub struct Alert {
     /// The site.
     pub site: String,
-    /// `drift`, `performance`, `calibration`, `fairness`, `failing`, `experiment-stop`, `experiment-settled`, `sudden`, `conflict`, `expiry`.
+    /// `drift`, `performance`, `calibration`, `fairness`, `failing`, `experiment-stop`, `experiment-stopped`,
+    /// `experiment-settled`, `sudden`, `conflict`, `expiry`.
     pub kind: String,
     /// What it is about; the same thing has the same key.
     pub key: String,
@@ -55,13 +56,14 @@ pub struct Alert {
 }
 
 /// All kinds, so that one of which there is none reads 0 and not nothing.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "calibration",
     "conflict",
     "drift",
     "expiry",
     "experiment-settled",
     "experiment-stop",
+    "experiment-stopped",
     "failing",
     "fairness",
     "performance",
@@ -135,7 +137,17 @@ impl Looking {
             return Ok(Vec::new());
         };
         let models = self.watch.models(&self.store, policies, site).await?.unwrap_or_default();
-        let experiments = experiments(&self.store, policies, site).await?.unwrap_or_default();
+        let mut experiments = experiments(&self.store, policies, site).await?.unwrap_or_default();
+        let stops = due(policy, &experiments, now_ms);
+        for stop in &stops {
+            if self.store.note_stop(site, stop).await? {
+                tracing::warn!(site, experiment = stop.experiment, arm = stop.arm, "an experiment ends by itself");
+            }
+        }
+        if !stops.is_empty() {
+            // As it was written: another centre may have been first.
+            mark(policy, &mut experiments, &self.store.stops(site, policy.version).await?);
+        }
         let alarmed_ms = self.store.alarmed_ms(site).await?;
         Ok(found(policy, &overview, &models, &experiments, (now_ms, alarmed_ms)))
     }

@@ -35,6 +35,11 @@ fn a_signature_is_what_another_implementation_makes() {
 }
 
 fn policy(days_left: u64) -> Policy {
+    with(days_left, "")
+}
+
+/// Whose experiment says more.
+fn with(days_left: u64, more: &str) -> Policy {
     let text = template("blog", "blog.example", "https://blog.example", "2027-03-01").unwrap()
         + r#"
 [[experiment]]
@@ -45,7 +50,7 @@ goal = { of = "feature:pages@1", at_least = 2 }
 window = "day"
 rho = 0.02
 k = 50
-"#;
+"# + more;
     let mut policy = compile(&text, TODAY, &|_| Err("no models here".to_owned())).unwrap();
     policy.expires_day = TODAY + days_left;
     policy
@@ -67,6 +72,8 @@ async fn filled(store: &Store, policy: &Policy, grown: i64, more: i64) {
                     "below-by-pages" => {
                         [1_400, 600, 1_400 - 20 * more, 600 + 20 * more][usize::try_from(cell).unwrap()]
                     }
+                    // What the second arm breaks, where that is counted.
+                    "below-by-errors" => [1_900, 100, 1_700, 300][usize::try_from(cell).unwrap()],
                     _ => 300 / (1 + cell),
                 };
                 let mut values: Vec<i64> =
@@ -112,7 +119,7 @@ async fn take(State(hook): State<Arc<Hook>>, headers: HeaderMap, body: Bytes) ->
 }
 
 struct Scene {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     looking: Looking,
     hook: Arc<Hook>,
     now: Arc<AtomicU64>,
@@ -145,7 +152,7 @@ async fn scene(policy: Policy) -> Scene {
             link: "https://centre.example".into(),
         },
     };
-    Scene { _folder: folder, looking, hook, now, stop }
+    Scene { folder, looking, hook, now, stop }
 }
 
 impl Scene {
@@ -332,4 +339,59 @@ async fn a_mail_server_that_says_nothing_holds_up_no_webhook() {
     assert!(!store.untold_alerts("mail", 9).await.unwrap().is_empty());
     running.abort();
     scene.stop.send(()).unwrap();
+}
+
+/// A guardrail breaks: the experiment ends where the policy says that it may, is told once, and has ended for every centre there will be.
+#[tokio::test]
+async fn an_experiment_ends_by_itself_once_and_over_restarts() {
+    for stop in ["by-itself", "by-people"] {
+        let more = format!("guardrails = [\"feature:errors@1\"]\nstop = \"{stop}\"\n");
+        let policy = with(200, &more);
+        let scene = scene(policy.clone()).await;
+        filled(&scene.looking.store, &policy, 0, 0).await;
+        scene.looking.look().await.unwrap();
+        scene.hook.answers.store(10, Ordering::SeqCst);
+        assert!(scene.tell().await.unwrap());
+        let told = scene.told();
+        let stops = scene.looking.store.stops(&policy.site, policy.version).await.unwrap();
+        assert_eq!(told.len(), 1, "{told:#?}");
+        let words = told[0]["words"].as_str().unwrap();
+        if stop == "by-people" {
+            assert_eq!((stops, &told[0]["kind"]), (Vec::new(), &Value::from("experiment-stop")));
+            assert!(words.starts_with("below: Stop below: visits with feature:errors@1"), "{words}");
+            continue;
+        }
+        assert_eq!(told[0]["kind"], "experiment-stopped");
+        let said =
+            "below: Stopped by itself on 2026-12-13: in below, visits with feature:errors@1 were more frequent by";
+        assert!(words.starts_with(said) && words.contains("Every arm is given what as-is is given"), "{words}");
+        let [only] = &stops[..] else { panic!("{stops:#?}") };
+        assert_eq!((&*only.experiment, &*only.arm, only.at_ms), ("below", "below", TODAY * DAY));
+
+        // A day later, and by a centre that was started anew: no other row, and nobody is told again.
+        scene.now.fetch_add(DAY, Ordering::SeqCst);
+        scene.looking.look().await.unwrap();
+        let again = Store::open(&StoreAddress::Sqlite(scene.folder.path().join("central.sqlite"))).await.unwrap();
+        assert_eq!(again.stops(&policy.site, policy.version).await.unwrap(), stops);
+        let policies = (scene.looking.policies)();
+        let views = experiments(&again, &policies, &policy.site).await.unwrap().unwrap();
+        assert_eq!((views[0].verdict, views[0].stopped.as_ref().unwrap().at_ms), ("stop", TODAY * DAY));
+        assert!(scene.tell().await.unwrap());
+        assert_eq!(scene.told(), Vec::<Value>::new());
+
+        // Whoever signs the next version has the next word: it runs under that, until what is counted says the same again.
+        let next = Policy { version: policy.version + 1, ..policy.clone() };
+        assert_eq!(again.stops(&next.site, next.version).await.unwrap(), []);
+        let both: Arc<Policies> = Arc::new(BTreeMap::from([&policy, &next].map(|one| {
+            let name = (one.site.clone(), one.version);
+            (name, (one.clone(), one.hash()))
+        })));
+        let looking = Looking { policies: Box::new(move || Arc::clone(&both)), ..scene.looking };
+        looking.look().await.unwrap();
+        let under: Vec<u32> =
+            again.stops(&next.site, 0).await.unwrap().iter().map(|stop| stop.policy_version).collect();
+        assert_eq!(under, [policy.version, next.version]);
+        assert_eq!(again.alerts(&next.site, 9).await.unwrap().len(), 2);
+        let _ = scene.stop.send(());
+    }
 }

@@ -9,6 +9,7 @@ mod apply;
 mod read;
 mod retention;
 mod schema;
+mod stop;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,6 +23,7 @@ use sqlx::any::AnyPoolOptions;
 
 pub use address::{NoStore, StoreAddress};
 use schema::Engine;
+pub use stop::Stop;
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

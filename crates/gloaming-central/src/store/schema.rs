@@ -27,7 +27,7 @@ pub(super) const PARTITION_MS: i64 = 28 * 86_400_000;
 /// default partition, so that a clock far off makes no tables.
 const PARTITIONS: i64 = 40;
 
-const COMMON: [&str; 11] = [
+const COMMON: [&str; 12] = [
     "CREATE TABLE IF NOT EXISTS policy (
         site TEXT NOT NULL, version BIGINT NOT NULL, signed BYTES NOT NULL, PRIMARY KEY (site, version))",
     "CREATE TABLE IF NOT EXISTS ledger (
@@ -54,6 +54,11 @@ const COMMON: [&str; 11] = [
     // In which ways an alert was told that was not told in all of them yet.
     "CREATE TABLE IF NOT EXISTS told (
         site TEXT NOT NULL, about TEXT NOT NULL, way TEXT NOT NULL, PRIMARY KEY (site, about, way))",
+    // Experiments that ended by themselves, under which version of the policy and why.
+    "CREATE TABLE IF NOT EXISTS stop (
+        site TEXT NOT NULL, experiment TEXT NOT NULL, policy_version BIGINT NOT NULL, arm TEXT NOT NULL,
+        guardrail TEXT NOT NULL, reason TEXT NOT NULL, at_ms BIGINT NOT NULL,
+        PRIMARY KEY (site, experiment, policy_version))",
 ];
 
 /// The row `retention` says from when on windows are kept; there is one at most.

@@ -8,6 +8,7 @@ use gloaming_stats::draws::Draws;
 use super::*;
 
 mod groups;
+mod stopped;
 
 const HINT: &str = r#"
 [[experiment]]

@@ -24,15 +24,22 @@ impl Device {
         acts && self.tried(model).is_none_or(|experiment| arm(experiment).is_some_and(|arm| arm > 0))
     }
 
-    /// This device's arm of an experiment, where it takes part and agreed to its purpose.
-    pub(super) fn arm(&self, experiment: &Experiment) -> Option<u32> {
-        experiment.arm(self.lot.as_ref()?).filter(|_| self.agrees_to(experiment.purpose))
+    /// Whether an experiment has ended by itself. Those who signed the policy said whether it may, and nobody else can.
+    fn stopped(&self, experiment: &Experiment) -> bool {
+        experiment.stops && self.setup.stopped.contains(&experiment.id)
     }
 
-    /// The running session meets an experiment; the arm that it meets.
+    /// This device's arm of an experiment, where it takes part and agreed to its purpose; the control's once it has ended by itself.
+    pub(super) fn arm(&self, experiment: &Experiment) -> Option<u32> {
+        let arm = experiment.arm(self.lot.as_ref()?).filter(|_| self.agrees_to(experiment.purpose))?;
+        Some(if self.stopped(experiment) { 0 } else { arm })
+    }
+
+    /// The running session meets an experiment; the arm that it meets. Nobody meets one that has ended, in the control neither: arms
+    /// are compared over the same time.
     pub(super) fn exposed(&mut self, experiment: Option<usize>) -> Option<u32> {
         let index = experiment?;
-        let arm = self.arm(self.policy.experiments.get(index)?)?;
+        let arm = self.policy.experiments.get(index).filter(|e| !self.stopped(e)).and_then(|e| self.arm(e))?;
         self.remember_before(index);
         *self.running()?.arms.get_mut(index)? = arm;
         Some(arm)

@@ -120,6 +120,13 @@ fn experiments(old: &Policy, new: &Policy) -> Vec<String> {
                 now.id
             ));
         }
+        if before.is_some_and(|before| before.stops) != now.stops {
+            lines.push(if now.stops {
+                format!("experiment `{}`: a guardrail that breaks ends it by itself, in all arms", now.id)
+            } else {
+                format!("experiment `{}`: a guardrail that breaks is told, and people end it", now.id)
+            });
+        }
     }
     lines
 }

@@ -293,6 +293,20 @@ fn is_number(source: Source, policy: &Policy) -> bool {
     }
 }
 
+/// Whether it ends by itself when a guardrail breaks. Those who sign the policy sign that, or do not.
+fn stops(table: &Table<'_>, rails: usize) -> bool {
+    let Some((word, value)) = table.get("stop").and_then(|value| Some((value.text()?, value))) else { return false };
+    if !matches!(&*word, "by-itself" | "by-people") {
+        value.problem(
+            format!("stop = \"{word}\" is unknown"),
+            "use by-itself, which ends it for everybody when a guardrail breaks, or by-people, which says so and waits for the next version",
+        );
+    } else if word == "by-itself" && rails == 0 {
+        value.problem("nothing would ever stop it", "give it guardrails, or leave `stop` out");
+    }
+    word == "by-itself"
+}
+
 fn experiment(table: &Table<'_>, attributes_from: usize, policy: &mut Policy) -> Option<Experiment> {
     let id = need_name(table, "id");
     let (arms, slice, purpose) = (arms(table), slice(table), purpose_of(table, &policy.purposes));
@@ -322,6 +336,7 @@ fn experiment(table: &Table<'_>, attributes_from: usize, policy: &mut Policy) ->
         table.problem(format!("more than {GUARDRAILS} guardrails"), "keep those that would stop it");
     }
     let rails: Vec<Measure> = rails.iter().filter_map(|value| rail(value, attributes_from, policy)).collect();
+    let stops = stops(table, rails.len());
     let (arms, (from, to), (goal, worth)) = (arms?, slice?, goal?);
     let shares = shares(table, arms.len());
     let is_ratio = beside.as_ref().is_some_and(|(before, _)| !before);
@@ -396,5 +411,6 @@ fn experiment(table: &Table<'_>, attributes_from: usize, policy: &mut Policy) ->
         shares,
         worth,
         beside,
+        stops,
     })
 }
