@@ -224,8 +224,11 @@ fn dashboard() -> Value {
     serde_json::from_str(&filled).unwrap()
 }
 
+/// A label, whether what it must be is a pattern, and what it must be.
+type Label = (String, bool, String);
+
 /// The names in an expression of Prometheus' that a scrape must hold: a metric, and its labels with what they must be.
-fn selectors(expr: &str) -> Vec<(String, Vec<(String, bool, String)>)> {
+fn selectors(expr: &str) -> Vec<(String, Vec<Label>)> {
     let mut found = Vec::new();
     for (at, _) in expr.match_indices("gloaming_") {
         let rest = &expr[at..];

@@ -36,8 +36,9 @@ fn exact(mut policy: Policy, spans_ms: impl Iterator<Item = u64>) -> Policy {
     let (bins, labels) = (Bins::Edges((0..=SIDE).collect()), (0..SIDE).map(|bin| bin.to_string()).collect());
     let axis = Axis { bins, labels, ..one.axes[0].clone() };
     one.axes = vec![axis.clone(), axis];
-    let named = |(place, span_ms)| Metric { id: 1 + place, name: format!("own-{place}"), span_ms, ..one.clone() };
-    policy.metrics = (0..).zip(spans_ms).map(named).collect();
+    let named =
+        |(place, span_ms): (u32, u64)| Metric { id: 1 + place, name: format!("own-{place}"), span_ms, ..one.clone() };
+    policy.metrics = (0u32..).zip(spans_ms).map(named).collect();
     policy
 }
 
