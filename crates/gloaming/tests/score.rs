@@ -119,7 +119,7 @@ fn a_row_without_a_score_says_why_and_the_others_have_theirs() {
     assert!(told[4]["score"].is_number() && told[64]["error"].as_str().unwrap().starts_with("no object: EOF"));
     let words = String::from_utf8(output.stderr).unwrap();
     for expected in [
-        "purchase-intent version 1: 61 of 65 rows have a score",
+        ": 61 of 65 rows have a score",
         "1 rows with no `returning@1` (the first on line 4)",
         "2 rows with no number in `weekend@1` (the first on line 6)",
         "1 rows with no object: EOF while parsing a value (the first on line 65)",
