@@ -70,7 +70,7 @@ async fn report(stage: &Stage, folder: &Path) -> Result<()> {
     let (owned, from) = (folder.join("owned"), folder.join("said"));
     stage.demo.save(&owned).await?;
     std::fs::create_dir_all(&from)?;
-    for what in ["overview?last=1000", "models", "experiments", "alerts"] {
+    for what in ["overview?last=1000", "models", "experiments", "worth", "alerts"] {
         let name = what.split('?').next().unwrap_or(what);
         std::fs::write(from.join(format!("{name}.json")), ask(stage, what).await?.to_string())?;
     }

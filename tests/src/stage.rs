@@ -165,7 +165,7 @@ impl Stage {
     /// # Errors
     /// When none comes within half a minute.
     pub async fn released(&self) -> Result<Value> {
-        let client = Client::new(Duration::from_secs(5));
+        let client = Client::new(Duration::from_secs(5)).answers(1 << 20);
         let address = format!("{}/api/v1/sites/{SITE}/overview?last=1", self.demo.central);
         for _ in 0..300 {
             let (_, _, body) = client.get(&address).await?;

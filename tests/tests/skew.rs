@@ -81,10 +81,15 @@ fn visit(seed: u64) -> Vec<(u64, Told)> {
         n => numbers.below(10u64.pow(n as u32 % 6 + 1)) as u32,
     };
     let mut told = vec![(at, page(&mut numbers))];
+    let mut begins = false;
     for _ in 0..if seed < 20 { 300 } else { 60 } {
-        at += match numbers.below(40) {
+        let step = numbers.below(40);
+        // Of two pages in the first millisecond of a session the kit takes the first for the landing page, a device the
+        // second: nobody opens two at once, so they are told apart here.
+        let pause = u64::from(std::mem::replace(&mut begins, step == 0));
+        at += match step {
             0 => 31 * 60_000,
-            1..=9 => 0,
+            1..=9 => pause,
             _ => numbers.below(4_000),
         };
         let what = match numbers.below(8) {

@@ -51,8 +51,9 @@ const draw = (experiment) => {
   const card = element('article', undefined, 'model experiment'), head = element('header')
   const of = plain(goal)
   head.append(element('h2', `Experiment: ${id.replaceAll('-', ' ')}`), element('p', `Goal: ${figure !== 'share' ? `${lower ? 'less' : 'more'} ${of}, ${figure === 'mean' ? 'a visit' : 'as a ratio'}` : `${lower ? 'fewer' : 'more'} visits with ${of}`}.${adjusted ? ` Differences are adjusted by ${plain(adjusted)}.` : ''} ${windows ? `${number(windows)} released ${windows === 1 ? 'window' : 'windows'}.` : ''} ${model ? `Whoever is not in ${arms[0].name} hears ${model}.` : ''}`, 'about'))
-  card.append(head, element('p', words.replaceAll(/\w+:([\w-]+)@\d+/g, (_, of) => plain(of)), VERDICTS[verdict]))
-  card.querySelector('p:last-child').dataset.verdict = verdict
+  const said = element('p', words.replaceAll(/\w+:([\w-]+)@\d+/g, (_, of) => plain(of)), VERDICTS[verdict])
+  said.dataset.verdict = verdict
+  card.append(head, said)
   for (const warning of experiment.warnings) card.append(element('p', `Warning: ${warning}`, 'warned'))
   if (arms.some(({ difference }) => difference)) card.append(differences(experiment))
   card.append(table(figure === 'share' ? `Share of visits with ${of}, by arm` : `${capital(of)} ${figure === 'mean' ? 'of a visit' : 'as a ratio'}, by arm`, ['Arm', 'Visits', name, changed, 'Lift, %', 'q', ...thompson ? ['Next, %'] : []], arms.map(({ name, visits, share, difference, lift, q, next }) =>
