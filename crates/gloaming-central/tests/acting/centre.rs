@@ -49,7 +49,7 @@ impl Centre {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let running = start(config, listener).await.unwrap();
-        Self { running, client: Client::new(Duration::from_secs(60)), base, _folder: folder }
+        Self { running, client: Client::new(Duration::from_secs(60)).answers(16 << 20), base, _folder: folder }
     }
 
     pub(crate) async fn text(&self, path: &str) -> (u16, String) {
