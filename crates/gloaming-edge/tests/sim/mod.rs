@@ -68,8 +68,6 @@ pub(crate) struct World {
     true_ms: u64,
     /// How wrong the edge's is, ms.
     wrong_ms: i64,
-    /// Whether somebody sets it while the edge runs: in the first five thousand worlds.
-    is_set: bool,
     /// What the running edge makes of it.
     time: Timekeeper,
     /// An image of the disk, and of keys and journal.
@@ -100,7 +98,6 @@ impl World {
             keeper: None,
             true_ms: START,
             wrong_ms: 0,
-            is_set: seed < 5_000,
             time: Timekeeper::new(START, START),
             backup: None,
             messages: Vec::new(),
@@ -428,7 +425,7 @@ impl World {
             38 if self.random.one_in(2) => self.restore(),
             39 if self.random.one_in(4) => self.another_version(),
             40 if self.random.one_in(3) => self.leave(),
-            41..=42 if self.is_set => self.set_clock(),
+            41..=42 => self.set_clock(),
             _ => self.true_ms += 1_000 + self.random.below(MINUTE),
         }
         self.settle();
