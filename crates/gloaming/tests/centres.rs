@@ -82,15 +82,17 @@ impl Story {
         }
     }
 
-    /// Waits until the centre at an address has every window that something was brought to.
-    async fn arrived(&self, central: &str) -> Counts {
+    /// Waits until the centre at an address has every window that something was brought to: what it has, and how many
+    /// deliveries had begun by then. To read all of it takes longer than a window.
+    async fn arrived(&self, central: &str, deliveries: &AtomicU64) -> (Counts, u64) {
         let began = Instant::now();
         loop {
+            let begun = deliveries.load(Ordering::Relaxed);
             let (counts, alarms) = counted(central).await;
             assert_eq!(alarms, 0);
             if self.acknowledged.keys().all(|window| counts.contains_key(window)) {
                 assert_eq!(compare(&self.acknowledged, &counts), (0, 0));
-                return counts;
+                return (counts, begun);
             }
             // Tries after an outage of seconds are at most half a minute apart.
             assert!(began.elapsed() < Duration::from_secs(90), "what waited did not arrive");
@@ -123,7 +125,7 @@ async fn the_next_centre_is_used_and_an_outage_is_caught_up() {
     until_ready(&site.admin).await;
     let mut story = Story { site, cells: Cells::default(), acknowledged: Counts::new(), ids: 0 };
     story.bring(Duration::from_secs(3)).await;
-    let at_first = story.arrived(&story.site.central).await;
+    let (at_first, _) = story.arrived(&story.site.central, &deliveries).await;
     assert_eq!(deliveries.load(Ordering::Relaxed), 0, "the first answers, and nobody asks the second");
 
     // The first is killed while windows are released; the second has its store.
@@ -132,7 +134,7 @@ async fn the_next_centre_is_used_and_an_outage_is_caught_up() {
     let centre = start_second(&story.site);
     until_ready(&second).await;
     story.bring(Duration::from_secs(3)).await;
-    let at_second = story.arrived(&second).await;
+    let (at_second, _) = story.arrived(&second, &deliveries).await;
     assert!(at_first.keys().all(|window| at_second.contains_key(window)), "one store");
     assert!(deliveries.load(Ordering::Relaxed) >= 3);
 
@@ -143,8 +145,8 @@ async fn the_next_centre_is_used_and_an_outage_is_caught_up() {
     let centre = start_second(&story.site);
     until_ready(&second).await;
     let before = deliveries.load(Ordering::Relaxed);
-    let counts = story.arrived(&second).await;
-    let asked = deliveries.load(Ordering::Relaxed) - before;
+    let (counts, begun) = story.arrived(&second, &deliveries).await;
+    let asked = begun - before;
     let new = counts.len() - at_second.len();
     println!(
         "{} windows, {} contributions, each once; {new} windows of after the second came arrived with {asked} deliveries, {:.0} s after it was back",
