@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::CONNECTION;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::house::House;
 use crate::linger;
@@ -70,15 +70,19 @@ impl<A: Answers> House<A> {
         let mut stopping = false;
         loop {
             let due = Instant::now() + limits.header;
+            // A piece without a line's end ends no head: it is not parsed again for it.
+            let mut seen = 0;
             let (mut request, head, length) = loop {
-                if !buffer.is_empty() {
+                if buffer.is_empty() {
+                    if stopping {
+                        return None;
+                    }
+                } else if seen == 0 || buffer.len() >= plain::HEAD || buffer[seen..].contains(&b'\n') {
                     match plain::read(&buffer, limits.headers) {
                         Found::Plain(request, head, length) => break (request, head, length),
                         Found::Other => return Some(buffer),
-                        Found::Part => {}
+                        Found::Part => seen = buffer.len(),
                     }
-                } else if stopping {
-                    return None;
                 }
                 let due = if buffer.is_empty() { due.min(ends) } else { due };
                 tokio::select! {
@@ -119,7 +123,12 @@ impl<A: Answers> House<A> {
                 buffer.advance(whole);
             }
             let (parts, body) = response.into_parts();
-            let body = if has_body(parts.status) { to_bytes(body, usize::MAX).await.ok()? } else { Bytes::new() };
+            // All of ours are at hand; one that comes bit by bit would have to be gathered within the request's time.
+            let body = if has_body(parts.status) {
+                timeout_at(due, to_bytes(body, usize::MAX)).await.ok()?.ok()?
+            } else {
+                Bytes::new()
+            };
             let asked =
                 parts.headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
             let last = asked || !read || stop.has_changed().is_err() || Instant::now() >= ends;
@@ -138,10 +147,10 @@ impl<A: Answers> House<A> {
                 return None;
             }
             if last {
-                let _ = stream.shutdown().await;
                 return None;
             }
-            if buffer.is_empty() && buffer.capacity() > 2 * ROOM {
+            // By what was read: its capacity does not count what lies before its beginning.
+            if buffer.is_empty() && whole > 2 * ROOM {
                 buffer = BytesMut::new();
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
+use bytes::BytesMut;
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 use crate::guard::Guard;
-use crate::linger::Lingering;
+use crate::linger::{self, Lingering};
 use crate::prefixed::Prefixed;
 use crate::server::{Answers, Limits, Listener, TurnedAway, count};
 use crate::tls::Tls;
@@ -131,20 +132,25 @@ impl<A: Answers> House<A> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let ends = Instant::now() + self.limits.connection;
-        if let Some(read) = self.converse(&mut stream, peer, ends, stopped.clone()).await {
-            let stream = Prefixed::new(read, stream);
-            // In a box of its own: a connection that never comes here does not pay for its room.
-            Box::pin(Arc::clone(self).drive(stream, &self.http1, peer, ends, stopped)).await;
-        }
+        let Some(read) = self.converse(&mut stream, peer, ends, stopped.clone()).await else {
+            return linger::end(&mut stream).await;
+        };
+        // In a box of its own: a connection that never comes here does not pay for its room.
+        Box::pin(self.rest(read, stream, peer, ends, stopped)).await;
     }
 
-    #[cfg(test)]
-    pub(crate) async fn only_hyper<S>(self: &Arc<Self>, stream: S, peer: IpAddr, stopped: watch::Receiver<()>)
-    where
+    /// Serves what was read already, and all that comes after it, by hyper.
+    pub(crate) async fn rest<S>(
+        self: &Arc<Self>,
+        read: BytesMut,
+        stream: S,
+        peer: IpAddr,
+        ends: Instant,
+        stopped: watch::Receiver<()>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let ends = Instant::now() + self.limits.connection;
-        Arc::clone(self).drive(stream, &self.http1, peer, ends, stopped).await;
+        Arc::clone(self).drive(Prefixed::new(read, stream), &self.http1, peer, ends, stopped).await;
     }
 
     /// Drives a connection to its end: its own, or that of its time, or the server's. In the last two cases the

@@ -67,11 +67,17 @@ impl Drop for Lingering {
     }
 }
 
+/// Says that no more will come, to whoever reads it soon: over TLS that is bytes, for which there may be no room.
+pub(crate) async fn end(stream: &mut (impl AsyncWrite + Unpin)) {
+    let _ = tokio::time::timeout(LONGEST, stream.shutdown()).await;
+}
+
 /// Ends a connection whose answer was sent before all of its request was read.
 pub(crate) async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-    let _ = stream.shutdown().await;
+    end(stream).await;
     let rest = async {
-        let (mut left, mut bytes) = (MOST, [0; 4096]);
+        // Not within this future: each connection would have room for it, and hardly any comes here.
+        let (mut left, mut bytes) = (MOST, vec![0; 4096]);
         while let Ok(count @ 1..) = stream.read(&mut bytes).await {
             let Some(rest) = left.checked_sub(count) else { break };
             left = rest;

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
 /// Headers of a plain request at most.
 const HEADERS: usize = 64;
 /// Bytes of a plain request's head at most, and of its body: the largest submission as base64 fits.
-const HEAD: usize = 16 << 10;
+pub(crate) const HEAD: usize = 16 << 10;
 const BODY: usize = 32 << 10;
 
 /// What stands at the beginning of what has arrived.

@@ -27,6 +27,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
         let count = self.read.len().min(into.remaining());
         into.put_slice(&self.read[..count]);
         self.read.advance(count);
+        if self.read.is_empty() {
+            self.read = BytesMut::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

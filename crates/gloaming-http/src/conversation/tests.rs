@@ -98,7 +98,12 @@ async fn said(pieces: &[Text], both: bool) -> Vec<Answer> {
     let house = Arc::new(house);
     let server = tokio::spawn(async move {
         let peer = [192, 0, 2, 1].into();
-        if both { house.first(far, peer, stopped).await } else { house.only_hyper(far, peer, stopped).await }
+        let ends = Instant::now() + house.limits.connection;
+        if both {
+            house.first(far, peer, stopped).await;
+        } else {
+            house.rest(BytesMut::new(), far, peer, ends, stopped).await;
+        }
     });
     let mut said = BytesMut::new();
     for piece in pieces {
