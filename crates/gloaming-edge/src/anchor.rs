@@ -8,12 +8,12 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use gloaming_window::Anchor;
 
-use crate::in_place::sync_folder;
+use crate::in_place::{beside, replace};
 
 const FIRST_LINE: &str = "gloaming anchor 1";
 
@@ -52,27 +52,18 @@ impl AnchorFile {
         Ok(Some(Anchor { epoch, releases, released_ms }))
     }
 
-    /// The name under which a new one is written before it takes the old one's place.
-    fn beside(&self) -> PathBuf {
-        let mut name = self.0.clone().into_os_string();
-        name.push(".new");
-        name.into()
-    }
-
     /// Whether it could be written now.
     pub(crate) fn probe(&self) -> io::Result<()> {
-        File::create(self.beside())?;
-        fs::remove_file(self.beside())
+        let beside = beside(&self.0);
+        File::create(&beside)?;
+        fs::remove_file(beside)
     }
 
     /// Replaces the file; durable when it returns.
     pub(crate) fn write(&self, anchor: Anchor) -> io::Result<()> {
         let Anchor { epoch, releases, released_ms } = anchor;
-        let mut file = File::create(self.beside())?;
-        write!(file, "{FIRST_LINE}\nepoch {epoch}\nreleases {releases}\nreleased_ms {released_ms}\n")?;
-        file.sync_all()?;
-        fs::rename(self.beside(), &self.0)?;
-        sync_folder(&self.0)
+        let text = format!("{FIRST_LINE}\nepoch {epoch}\nreleases {releases}\nreleased_ms {released_ms}\n");
+        replace(&self.0, text.as_bytes())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gloaming_policy::author::{PublicKey, SignError, Signed};
 use gloaming_policy::{Policy, grace_ms};
-use gloaming_signal::{hash, relay};
+use gloaming_signal::hash;
 use gloaming_window::{Answer, Delivered, Edge, EdgeError, Keeper, LoadPolicyError, OutboxRow, Posted, Tally};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -21,7 +21,7 @@ use crate::ending::Ending;
 pub use crate::error::EngineError;
 use crate::log::RedbStorage;
 use crate::opening::{Files, load, open, opening, say_aside};
-use crate::queue::{Queue, ROOM, Turns, queue};
+use crate::queue::{Body, Queue, ROOM, Turns, queue};
 use crate::shadow::Guests;
 
 /// Bodies folded and committed together at most.
@@ -31,13 +31,6 @@ const GROUP: usize = 1_024;
 const PACE: Duration = Duration::from_millis(2);
 /// How often windows are looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(50);
-
-/// A body that waits to be judged, and a number for the network it came from.
-struct Waiting {
-    body: Bytes,
-    network: Option<u64>,
-    answer: oneshot::Sender<Result<Answer, EngineError>>,
-}
 
 /// Sites as they are to be from now on.
 pub struct Reload {
@@ -88,7 +81,7 @@ pub(crate) struct Gauges {
 
 /// A handle on the thread.
 pub struct Engine {
-    queue: Queue<Waiting, Command>,
+    queue: Queue<Body, Command>,
     pub(crate) served: Arc<RwLock<Vec<Served>>>,
     pub(crate) gauges: Arc<RwLock<Gauges>>,
     /// Whether the store works; false for good once the thread has ended.
@@ -114,7 +107,7 @@ struct Thread {
     runtime: Handle,
     _ending: Ending,
     /// Ends last: whoever hears that there is no answer, and asks for readiness, hears the same.
-    turns: Turns<Waiting, Command>,
+    turns: Turns<Body, Command>,
 }
 
 /// What the HTTP side needs of a policy.
@@ -217,15 +210,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Busy`] when nothing was decided.
     pub async fn ingest(&self, body: Bytes, network: Option<u64>) -> Result<Answer, EngineError> {
-        let Some(answered) = self.queue(body, network) else { return Err(EngineError::Busy) };
-        answered.await.unwrap_or(Err(EngineError::Busy))
-    }
-
-    /// Where the answer will be; nowhere when no more may wait for its site.
-    fn queue(&self, body: Bytes, network: Option<u64>) -> Option<oneshot::Receiver<Result<Answer, EngineError>>> {
-        let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { body, network, answer };
-        self.queue.body(waiting, |waiting| relay::site(&waiting.body)).then_some(answered)
+        self.queue.judge(body, network).await
     }
 
     /// Bodies that there was no place for.
@@ -233,14 +218,9 @@ impl Engine {
         self.queue.refused()
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-        let (sender, answer) = oneshot::channel();
-        if self.queue.command(command(sender)) { answer.await.ok() } else { None }
-    }
-
     /// As [`Engine::ingest`], of bodies that came together.
     pub(crate) async fn ingest_all(&self, bodies: Vec<(Bytes, Option<u64>)>) -> Vec<Result<Answer, EngineError>> {
-        let asked: Vec<_> = bodies.into_iter().map(|(body, network)| self.queue(body, network)).collect();
+        let asked: Vec<_> = bodies.into_iter().map(|(body, network)| self.queue.post(body, network)).collect();
         let mut answers = Vec::with_capacity(asked.len());
         for answered in asked {
             let answer = if let Some(answered) = answered { answered.await.ok() } else { None };
@@ -255,28 +235,28 @@ impl Engine {
     }
 
     pub(crate) async fn next_delivery(&self) -> Option<OutboxRow> {
-        self.ask(Command::NextDelivery).await.flatten()
+        self.queue.ask(Command::NextDelivery).await.flatten()
     }
 
     pub(crate) async fn delivered(&self, row: OutboxRow, outcome: Delivered) {
-        self.ask(|sender| Command::Delivered(row, outcome, sender)).await;
+        self.queue.ask(|sender| Command::Delivered(row, outcome, sender)).await;
     }
 
     /// Puts policies in force without a restart. Each is taken or refused by itself; what is in force already
     /// changes nothing.
     pub(crate) async fn reload(&self, reload: Reload) -> Vec<EngineError> {
-        self.ask(|sender| Command::Reload(reload, sender)).await.unwrap_or_else(|| vec![EngineError::Busy])
+        self.queue.ask(|sender| Command::Reload(reload, sender)).await.unwrap_or_else(|| vec![EngineError::Busy])
     }
 
     /// Lets a site leave; whether it was here.
     pub(crate) async fn leave(&self, site: &str) -> Result<bool, EngineError> {
         let site = site.to_owned();
-        self.ask(|sender| Command::Leave(site, sender)).await.unwrap_or(Err(EngineError::Busy))
+        self.queue.ask(|sender| Command::Leave(site, sender)).await.unwrap_or(Err(EngineError::Busy))
     }
 
     /// Lets a component serve, and another run beside it.
     pub(crate) async fn components(&self, component: Vec<u8>, next: Option<Vec<u8>>) -> Result<(), EngineError> {
-        self.ask(|sender| Command::Components(component, next, sender)).await.unwrap_or(Err(EngineError::Busy))
+        self.queue.ask(|sender| Command::Components(component, next, sender)).await.unwrap_or(Err(EngineError::Busy))
     }
 
     /// Stops the thread after what it has taken is committed and answered.
@@ -381,7 +361,7 @@ impl Thread {
         }
     }
 
-    fn ingest(&mut self, group: Vec<Waiting>) {
+    fn ingest(&mut self, group: Vec<Body>) {
         let posted: Vec<_> = group.iter().map(|one| Posted { body: &one.body, network: one.network }).collect();
         match self.keeper.ingest(self.clock.now_ms(), &posted, &mut self.guest, &mut *self.entropy) {
             Ok(answers) => {

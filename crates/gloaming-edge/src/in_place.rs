@@ -41,10 +41,27 @@ pub(crate) struct Beside {
 }
 
 /// Makes a file's name in its folder durable: that of a new file, or of one that was moved there.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Other systems have no such call for a folder.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// The name under which a file's next bytes are written before they take its place.
+pub(crate) fn beside(path: &Path) -> PathBuf {
+    let mut name = path.to_path_buf().into_os_string();
+    name.push(".new");
+    name.into()
+}
+
+/// Replaces a file; durable when it returns.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = beside(path);
+    let mut file = File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    sync_folder(path)
 }
 
 impl Beside {

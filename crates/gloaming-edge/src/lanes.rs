@@ -34,7 +34,7 @@ pub(crate) struct Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    /// For fewer than `room` in all.
+    /// For `room` in all at most.
     pub(crate) fn new(room: usize) -> Self {
         let strangers = Lane { waiting: VecDeque::new(), named: true };
         let (by_site, spare, turns) = (HashMap::new(), Vec::new(), VecDeque::new());

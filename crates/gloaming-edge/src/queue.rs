@@ -8,14 +8,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use gloaming_signal::relay;
+use gloaming_window::Answer;
+use tokio::sync::oneshot;
+
+use crate::error::EngineError;
 use crate::lanes::Lanes;
 
-/// Bodies that may wait, of all sites. Below what a listener has in hand at once (4,096): whose body has come is refused
-/// here, where sites are known, and not at the door, where a flood would keep the others out. Fifty milliseconds of work
-/// for a processor, and 64 MB when all are of the largest size.
+/// Bodies that may wait, of all sites: as many as a listener has requests in hand. One site that floods has half of them, and
+/// meets its bound here, where sites are known; several at once, with the group that is committed, may fill the door as
+/// well, where nobody is told apart. Fifty milliseconds of work for a processor, and 64 MB when all are of the largest size.
 pub(crate) const ROOM: usize = 4_096;
 /// Commands that may wait. They come from the few tasks that deliver and from operators, who each wait for the answer.
 const COMMANDS: usize = 1_024;
+
+/// What became of a body, or why nothing was decided.
+pub(crate) type Judged = Result<Answer, EngineError>;
+
+/// A body that waits to be judged, and a number for the network it came from.
+pub(crate) struct Body {
+    pub(crate) body: Bytes,
+    pub(crate) network: Option<u64>,
+    pub(crate) answer: oneshot::Sender<Judged>,
+}
 
 struct State<B, C> {
     bodies: Lanes<B>,
@@ -55,16 +71,36 @@ pub(crate) struct Queue<B, C>(Arc<Shared<B, C>>);
 /// The thread's end.
 pub(crate) struct Turns<B, C>(Arc<Shared<B, C>>);
 
-/// Both ends of a queue in which fewer than `room` bodies wait.
+/// Both ends of a queue in which `room` bodies wait at most.
 pub(crate) fn queue<B, C>(room: usize) -> (Queue<B, C>, Turns<B, C>) {
     let state = State { bodies: Lanes::new(room), commands: VecDeque::new(), closed: false, asleep: false };
     let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new(), refused: AtomicU64::new(0) });
     (Queue(Arc::clone(&shared)), Turns(shared))
 }
 
+impl<C> Queue<Body, C> {
+    /// Where the answer will be; nowhere when no more may wait for its site.
+    pub(crate) fn post(&self, body: Bytes, network: Option<u64>) -> Option<oneshot::Receiver<Judged>> {
+        let (answer, answered) = oneshot::channel();
+        self.body(Body { body, network, answer }, |waiting| relay::site(&waiting.body)).then_some(answered)
+    }
+
+    /// Judges a body; the answer comes after what counted is durable.
+    pub(crate) async fn judge(&self, body: Bytes, network: Option<u64>) -> Judged {
+        let Some(answered) = self.post(body, network) else { return Err(EngineError::Busy) };
+        answered.await.unwrap_or(Err(EngineError::Busy))
+    }
+}
+
 impl<B, C> Queue<B, C> {
+    /// Asks the thread; nothing when there was no place, or it has ended.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> C) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        if self.command(command(sender)) { answer.await.ok() } else { None }
+    }
+
     /// Lets a body wait among those of the site that it names; whether there was a place for it.
-    pub(crate) fn body(&self, body: B, site: impl FnOnce(&B) -> Option<&str>) -> bool {
+    fn body(&self, body: B, site: impl FnOnce(&B) -> Option<&str>) -> bool {
         let refused = self.0.change(|state| {
             let lane = state.bodies.of(site(&body));
             if state.closed { Some(body) } else { state.bodies.push(lane, body).err() }
@@ -76,7 +112,7 @@ impl<B, C> Queue<B, C> {
     }
 
     /// Lets a command wait; whether there was a place for it.
-    pub(crate) fn command(&self, command: C) -> bool {
+    fn command(&self, command: C) -> bool {
         self.0.change(|state| {
             let room = !state.closed && state.commands.len() < COMMANDS;
             if room {

@@ -19,7 +19,7 @@ use crate::config::{Config, EntropySource, Home, system_entropy};
 use crate::ending::Ending;
 use crate::engine::{Engine, EngineError, Served, served_of};
 use crate::parcels::RedbParcels;
-use crate::queue::{Queue, ROOM, Turns, queue};
+use crate::queue::{Body, Queue, ROOM, Turns, queue};
 
 /// Bodies sealed and committed together at most.
 const GROUP: usize = 1_024;
@@ -29,12 +29,6 @@ const PACE: Duration = Duration::from_millis(2);
 const LOOK: Duration = Duration::from_secs(60);
 /// How often a store that failed is opened again.
 const REOPEN: Duration = Duration::from_secs(1);
-
-struct Body {
-    body: Bytes,
-    network: Option<u64>,
-    answer: oneshot::Sender<Result<Answer, EngineError>>,
-}
 
 enum Command {
     Next(String, oneshot::Sender<Option<Load>>),
@@ -223,11 +217,7 @@ impl Relays {
 
     /// Seals a body for its home edge; the answer comes after it is durable.
     pub(crate) async fn take(&self, body: Bytes, network: Option<u64>) -> Result<Answer, EngineError> {
-        let (answer, answered) = oneshot::channel();
-        if !self.queue.body(Body { body, network, answer }, |waiting| gloaming_signal::relay::site(&waiting.body)) {
-            return Err(EngineError::Busy);
-        }
-        answered.await.unwrap_or(Err(EngineError::Busy))
+        self.queue.judge(body, network).await
     }
 
     /// Bodies that there was no place for.
@@ -236,11 +226,7 @@ impl Relays {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, EngineError> {
-        let (sender, answer) = oneshot::channel();
-        if !self.queue.command(command(sender)) {
-            return Err(EngineError::Busy);
-        }
-        answer.await.map_err(|_| EngineError::Busy)
+        self.queue.ask(command).await.ok_or(EngineError::Busy)
     }
 
     /// What waits for a home edge.

@@ -17,8 +17,8 @@
 //! Kept and told is only what the policy in force lets end so. Whoever answers can do no more than that.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use crate::deliver::ANNOUNCEMENT;
 use crate::engine::Served;
 use crate::home::problem;
-use crate::in_place::sync_folder;
+use crate::in_place::replace;
 use crate::server::Context;
 
 /// Where relays ask.
@@ -107,19 +107,13 @@ fn read(path: &Path) -> io::Result<Known> {
 
 /// Replaces the file; durable when it returns.
 fn write(path: &Path, known: &Known) -> io::Result<()> {
-    let mut beside = path.to_owned().into_os_string();
-    beside.push(".new");
     let mut text = format!("{FIRST_LINE}\n");
     for (site, stops) in known {
         for (experiment, version) in stops {
             text.push_str(&format!("{site} {experiment} {version}\n"));
         }
     }
-    let mut file = File::create(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    sync_folder(path)
+    replace(path, text.as_bytes())
 }
 
 impl Stops {
@@ -344,6 +338,8 @@ pub(crate) async fn asked(State(context): State<Arc<Context>>, request: Request)
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn served(site: &str, version: u32, may_stop: &[&str]) -> Served {
