@@ -117,7 +117,7 @@ fn of_window(metric: &MetricView, window: &WindowView) -> Vec<Row> {
             None => format!("cell {at} of version {}", window.policy_version),
         };
         let value = *value as f64;
-        row.figure(name, Figure { value, low: value - half, high: value + half })
+        row.figure(name, Figure::around(value, *half))
     };
     // Of a window whose version is not known any more there are values, and nobody knows their noise.
     if window.half_width.len() == window.values.len() {
@@ -243,8 +243,10 @@ pub(crate) fn of_experiments(views: &[ExperimentView]) -> Vec<Row> {
             let figures = [(view.figure, arm.share), ("difference", arm.difference), ("lift", arm.lift)];
             // The control is compared with nothing.
             for (what, figure) in figures.into_iter().take(if at == 0 { 1 } else { 3 }) {
-                let why = view.unknown.first().map_or("the control is too near to nothing", String::as_str);
-                rows.push(figure.map_or_else(|| row.unknown(name(what), why), |figure| row.figure(name(what), figure)));
+                rows.push(
+                    figure
+                        .map_or_else(|| row.unknown(name(what), view.lacks()), |figure| row.figure(name(what), figure)),
+                );
             }
             rows.extend(arm.q.map(|q| row.plain(name("q"), q)));
             rows.extend(arm.next.map(|next| row.plain(name("next"), next)));

@@ -69,12 +69,18 @@ pub(crate) fn gauges(overview: &Overview, rows: &[Row]) -> String {
         for window in metric.windows.iter().filter(|window| window.index == newest) {
             let (edge, name) = (escaped(&window.edge), escaped(&metric.name));
             let labels = format!("site=\"{}\",edge=\"{edge}\",metric=\"{name}\"", escaped(site));
-            // Of a window that was released under two versions one line is enough.
-            if starts.iter().any(|(known, _)| *known == labels) {
-                continue;
+            let is_released = f64::from(u8::from(window.state == "released"));
+            // Of a window that was released under two versions one line is enough; either makes it released.
+            match starts.iter().position(|(known, _)| *known == labels) {
+                Some(at) => {
+                    let (_, known): &mut (String, f64) = &mut released[at];
+                    *known = known.max(is_released);
+                }
+                None => {
+                    starts.push((labels.clone(), window.start_ms as f64 / 1e3));
+                    released.push((labels, is_released));
+                }
             }
-            starts.push((labels.clone(), window.start_ms as f64 / 1e3));
-            released.push((labels, f64::from(u8::from(window.state == "released"))));
         }
     }
     gauge(&mut text, "gloaming_window_start_seconds", "When the newest window began, seconds since 1970.", &starts);

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use crate::ingest::Policies;
 use crate::store::{ReleaseRow, Store, StoreError};
-use crate::watch::{Figure, Windows};
+use crate::watch::{Figure, Windows, by_metric};
 
 mod counted;
 mod groups;
@@ -24,6 +24,7 @@ mod rates;
 mod stopped;
 
 use counted::{Counted, YES_OR_NO, of_goal};
+pub(crate) use groups::by_groups;
 pub(crate) use rates::{any_of_it, rates};
 pub use stopped::StoppedView;
 pub(crate) use stopped::{due, mark};
@@ -283,7 +284,7 @@ fn compare(view: &mut ExperimentView, arms: &[Arm]) -> Result<(), ExperimentErro
 }
 
 fn view(policy: &Policy, experiment: &Experiment, counted: &BTreeMap<u32, Windows<'_>>) -> ExperimentView {
-    let of = |metric: u32| policy.metric(metric).map_or_else(String::new, outcome_of);
+    let of = |metric: u32| policy.metric(metric).map_or_else(String::new, |metric| outcome_of(metric).to_owned());
     let model = experiment.model.and_then(|place| policy.models.get(place as usize)).map(|model| model.id.clone());
     let arm = |name: &String| ArmView {
         name: name.clone(),
@@ -423,8 +424,21 @@ fn unit(policy: &Policy, experiment: &Experiment) -> String {
 }
 
 /// What a metric of an experiment is of, beside the arm and what was known before.
-fn outcome_of(metric: &Metric) -> String {
-    metric.of.rsplit_once(", ").map_or(metric.of.clone(), |(_, of)| of.to_owned())
+pub(crate) fn outcome_of(metric: &Metric) -> &str {
+    metric.of.rsplit(", ").next().unwrap_or_default()
+}
+
+impl ExperimentView {
+    /// Why an arm has no figure: nothing was released of the goal, or too little; else the control is too little to be a share of.
+    pub(crate) fn lacks(&self) -> &str {
+        let of_goal = format!("{}: ", self.goal);
+        let why = match self.windows {
+            // The goal's own comes first.
+            0 => self.unknown.first(),
+            _ => self.unknown.iter().find(|why| why.starts_with(&of_goal)),
+        };
+        why.map_or("the control is too near to nothing to be a measure", String::as_str)
+    }
 }
 
 /// What is seen of a site's experiments by its newest policy; `None` when no policy is known.
@@ -447,11 +461,7 @@ pub(crate) async fn experiments(
     }
     let known: BTreeMap<u32, Policy> =
         versions().map(|((_, version), (policy, _))| (*version, policy.clone())).collect();
-    let counted = rows
-        .iter()
-        .filter_map(|(id, rows)| Some((*id, Windows::of(policy.metric(*id)?, rows, &known, policy))))
-        .filter(|(_, windows)| windows.len() > 0)
-        .collect();
+    let counted = by_metric(policy, &rows, &known);
     let mut views: Vec<ExperimentView> =
         policy.experiments.iter().map(|experiment| view(policy, experiment, &counted)).collect();
     if policy.experiments.iter().any(|experiment| experiment.stops) {

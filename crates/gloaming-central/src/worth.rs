@@ -5,6 +5,7 @@
 //! cells with an interval. What is not counted is said, with the lines that a policy would need.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gloaming_policy::gate::{Record, Standing};
 use gloaming_policy::{Axis, Experiment, Metric, Model, Policy, Source};
@@ -14,7 +15,7 @@ use utoipa::ToSchema;
 use crate::ingest::Policies;
 use crate::store::{ReleaseRow, Store, StoreError};
 use crate::trials::{self, ExperimentView, experiments};
-use crate::watch::{self, Figure, ModelView, Watch, Windows};
+use crate::watch::{self, Figure, ModelView, Watch, Windows, by_metric};
 
 mod add;
 mod brings;
@@ -167,6 +168,11 @@ fn concerns(metric: &Metric) -> bool {
     matches!(metric.axes.as_slice(), [only] if fared(only) || costs::is_opt_out(metric) || costs::is_complaint(metric))
 }
 
+/// Whether a model of a policy acts on people.
+fn acts(policy: &Policy) -> bool {
+    policy.models.iter().any(|model| model.state.acts())
+}
+
 /// What each model of the newest policy that acts is worth; `None` when no policy is known.
 ///
 /// # Errors
@@ -178,13 +184,31 @@ pub(crate) async fn worth(
     watch: &Watch,
     site: &str,
 ) -> Result<Option<Vec<Worth>>, StoreError> {
+    let newest = policies.range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX)).next_back();
+    let (mut views, mut trials) = (Arc::default(), Vec::new());
+    if newest.is_some_and(|(_, (policy, _))| acts(policy)) {
+        views = watch.models(store, policies, site).await?.unwrap_or_default();
+        trials = experiments(store, policies, site).await?.unwrap_or_default();
+    }
+    worth_beside(store, policies, records, (&views, &trials), site).await
+}
+
+/// The same beside views that are at hand.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn worth_beside(
+    store: &Store,
+    policies: &Policies,
+    records: &Records,
+    (views, trials): (&[ModelView], &[ExperimentView]),
+    site: &str,
+) -> Result<Option<Vec<Worth>>, StoreError> {
     let versions = || policies.range((site.to_owned(), 0)..=(site.to_owned(), u32::MAX));
     let Some((_, (policy, _))) = versions().next_back() else { return Ok(None) };
-    if !policy.models.iter().any(|model| model.state.acts()) {
+    if !acts(policy) {
         return Ok(Some(Vec::new()));
     }
-    let views = watch.models(store, policies, site).await?.unwrap_or_default();
-    let trials = experiments(store, policies, site).await?.unwrap_or_default();
     let mut wanted: BTreeMap<u32, u32> =
         policy.metrics.iter().filter(|m| concerns(m)).map(|m| (m.id, watch::WINDOWS)).collect();
     for experiment in policy.experiments.iter().filter(|experiment| experiment.model.is_some()) {
@@ -198,7 +222,7 @@ pub(crate) async fn worth(
     }
     let known: BTreeMap<u32, Policy> =
         versions().map(|((_, version), (policy, _))| (*version, policy.clone())).collect();
-    Ok(Some(weighed(&known, records.get(site), &views, &trials, &rows)))
+    Ok(Some(weighed(&known, records.get(site), views, trials, &rows)))
 }
 
 /// The same, from what was read: all versions of the policy, the record, the views, and releases by metric.
@@ -210,11 +234,7 @@ fn weighed(
     rows: &BTreeMap<u32, Vec<ReleaseRow>>,
 ) -> Vec<Worth> {
     let Some(policy) = versions.values().next_back() else { return Vec::new() };
-    let counted: BTreeMap<u32, Windows<'_>> = rows
-        .iter()
-        .filter_map(|(id, rows)| Some((*id, Windows::of(policy.metric(*id)?, rows, versions, policy))))
-        .filter(|(_, windows)| windows.len() > 0)
-        .collect();
+    let counted = by_metric(policy, rows, versions);
     let of = |(place, (model, view)): (u32, (&Model, &ModelView))| {
         let tried = policy.experiments.iter().zip(trials).filter(|(experiment, _)| experiment.model == Some(place));
         let known = Known {

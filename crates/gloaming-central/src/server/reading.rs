@@ -1,6 +1,7 @@
 //! What a centre says: to its page, to programs as JSON or CSV, and to Prometheus.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::Json;
@@ -17,7 +18,7 @@ use crate::overview::{Overview, SiteRow, bounded, overview};
 use crate::store::StoreError;
 use crate::trials::{ExperimentView, experiments};
 use crate::watch::ModelView;
-use crate::worth::{Worth, worth};
+use crate::worth::{Worth, worth, worth_beside};
 
 /// Alerts shown of a site.
 const ALERTS: u32 = 100;
@@ -72,30 +73,37 @@ impl Asked {
     }
 }
 
-/// What was found of a site, or why not: as it is, or as rows.
-fn told<T: Serialize>(
+/// Answers with what was found of a site, or says why nothing was.
+fn answered<T>(found: Result<Option<T>, StoreError>, answer: impl FnOnce(T) -> Response) -> Response {
+    match found {
+        Ok(Some(found)) => answer(found),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known"),
+        Err(error) => {
+            tracing::error!(%error, "what a site released could not be read");
+            problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")
+        }
+    }
+}
+
+/// What is found of a site: as it is, or as rows. Nothing is looked for in a form that there is not.
+async fn told<T: Serialize>(
     (asked, headers): (&Asked, &HeaderMap),
-    found: Result<Option<T>, StoreError>,
+    found: impl Future<Output = Result<Option<T>, StoreError>>,
     rows: impl FnOnce(&T) -> Vec<Row>,
 ) -> Response {
     let Some(form) = asked.form(headers) else {
         return problem(StatusCode::BAD_REQUEST, "unknown-format", "ask for format=json or format=csv");
     };
-    let mut response = match (found, form) {
-        (Ok(Some(found)), Form::Json) => Json(found).into_response(),
-        (Ok(Some(found)), Form::Csv) => match figures::csv(&rows(&found)) {
+    let mut response = answered(found.await, |found| match form {
+        Form::Json => Json(found).into_response(),
+        Form::Csv => match figures::csv(&rows(&found)) {
             Ok(text) => ([(header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present")], text).into_response(),
             Err(error) => {
                 tracing::error!(%error, "rows could not be written");
                 problem(StatusCode::INTERNAL_SERVER_ERROR, "csv", "ask for format=json, and report this")
             }
         },
-        (Ok(None), _) => problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known"),
-        (Err(error), _) => {
-            tracing::error!(%error, "what a site released could not be read");
-            problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")
-        }
-    };
+    });
     // The same address answers in two forms: no cache in between may mistake one for the other.
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
@@ -121,9 +129,9 @@ pub(super) async fn site_overview(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
-    let policies = &context.trust().policies;
-    let found = overview(&context.store, policies, &site, bounded(asked.last), (context.clock)()).await;
-    told((&asked, &headers), found, figures::of_overview)
+    let trust = context.trust();
+    let found = overview(&context.store, &trust.policies, &site, bounded(asked.last), (context.clock)());
+    told((&asked, &headers), found, figures::of_overview).await
 }
 
 /// What is seen of a site's models: drift, how they fare, how well they tell outcomes.
@@ -145,8 +153,10 @@ pub(super) async fn site_models(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
-    let found = context.watch.models(&context.store, &context.trust().policies, &site).await;
-    told((&asked, &headers), found.map(|found| found.map(|all| (*all).clone())), |all| figures::of_models(all))
+    let trust = context.trust();
+    let found =
+        async { Ok(context.watch.models(&context.store, &trust.policies, &site).await?.map(|all| (*all).clone())) };
+    told((&asked, &headers), found, |all| figures::of_models(all)).await
 }
 
 /// What is seen of a site's experiments: the arms, what changed, what must not get worse, and what to make of it.
@@ -168,8 +178,9 @@ pub(super) async fn site_experiments(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
-    let found = experiments(&context.store, &context.trust().policies, &site).await;
-    told((&asked, &headers), found, |all| figures::of_experiments(all))
+    let trust = context.trust();
+    let found = experiments(&context.store, &trust.policies, &site);
+    told((&asked, &headers), found, |all| figures::of_experiments(all)).await
 }
 
 /// What each model that acts brings, beside what it costs people.
@@ -192,8 +203,8 @@ pub(super) async fn site_worth(
     headers: HeaderMap,
 ) -> Response {
     let trust = context.trust();
-    let found = worth(&context.store, &trust.policies, &trust.records, &context.watch, &site).await;
-    told((&asked, &headers), found, |all| figures::of_worth(all))
+    let found = worth(&context.store, &trust.policies, &trust.records, &context.watch, &site);
+    told((&asked, &headers), found, |all| figures::of_worth(all)).await
 }
 
 /// What called for somebody at a site, found last first.
@@ -206,8 +217,7 @@ pub(super) async fn site_worth(
 pub(super) async fn site_alerts(State(context): State<Arc<Context>>, Path(site): Path<String>) -> Response {
     let known = context.trust().policies.keys().any(|(known, _)| *known == site);
     let found = if known { context.store.alerts(&site, ALERTS).await.map(Some) } else { Ok(None) };
-    let json = Asked { last: None, format: Some("json".to_owned()) };
-    told((&json, &HeaderMap::new()), found, |_| Vec::new())
+    answered(found, |alerts| Json(alerts).into_response())
 }
 
 /// Whose figures a scrape is told, beside what is told of all sites together.
@@ -217,14 +227,9 @@ pub(super) struct Scraped {
 }
 
 pub(super) async fn counted(State(context): State<Arc<Context>>, Query(asked): Query<Scraped>) -> Response {
-    match all_counted(&context, asked.site.as_deref()).await {
-        Ok(Some(text)) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
-        Ok(None) => problem(StatusCode::NOT_FOUND, "unknown-site", "GET /api/v1/sites lists those that are known"),
-        Err(error) => {
-            tracing::error!(%error, "alerts could not be counted");
-            problem(StatusCode::SERVICE_UNAVAILABLE, "store", "come again")
-        }
-    }
+    answered(all_counted(&context, asked.site.as_deref()).await, |text| {
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+    })
 }
 
 /// Alerts of all sites and, where one is asked for, the newest figures of that site; `None` when it is not known.
@@ -234,8 +239,9 @@ async fn all_counted(context: &Context, site: Option<&str>) -> Result<Option<Str
     let Some(site) = site else { return Ok(Some(text)) };
     let Some(overview) = overview(store, &trust.policies, site, 1, now_ms).await? else { return Ok(None) };
     let models = context.watch.models(store, &trust.policies, site).await?.unwrap_or_default();
-    let worth = worth(store, &trust.policies, &trust.records, &context.watch, site).await?.unwrap_or_default();
     let experiments = experiments(store, &trust.policies, site).await?.unwrap_or_default();
+    let beside = (&models[..], &experiments[..]);
+    let worth = worth_beside(store, &trust.policies, &trust.records, beside, site).await?.unwrap_or_default();
     // What is known of models comes first: it is the last to be left out.
     let rows = [
         figures::of_models(&models),

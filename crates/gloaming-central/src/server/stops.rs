@@ -44,10 +44,13 @@ pub(super) struct Stops {
     )
 )]
 pub(super) async fn stops(State(context): State<Arc<Context>>, body: Bytes) -> Response {
-    let asked = serde_json::from_slice::<Asked>(&body).ok().filter(|asked| asked.sites.len() <= SITES);
-    let Some(Asked { sites }) = asked else {
+    let Ok(Asked { sites }) = serde_json::from_slice(&body) else {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, "malformed", "run an edge of this version");
     };
+    if sites.len() > SITES {
+        let remedy = "ask about a thousand at a time, as an edge of this version does";
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, "too-many-sites", remedy);
+    }
     let mut found = BTreeMap::new();
     for (site, version) in sites {
         let stops = match context.store.stops(&site, version).await {

@@ -73,7 +73,7 @@ impl Store {
     }
 
     /// The key of something that lasts: `about` and the window since which it does. Where it is known under an earlier or a later one it is
-    /// that one's: it was still found when this one began, so that it has not ended since.
+    /// that one's: it was still found when this one began, or this one is dated from before an end that is not sure.
     ///
     /// # Errors
     /// When the database fails.

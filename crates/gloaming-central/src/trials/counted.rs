@@ -5,7 +5,7 @@ use gloaming_stats::Cells;
 use gloaming_stats::experiment::{self as stats, Arm, ExperimentError, Noised, Scale, TAU};
 
 use super::ALPHA;
-use crate::watch::{Figure, Windows};
+use crate::watch::{Figure, REACH, Windows};
 
 /// The rows of arms, from the sum of all windows.
 pub(super) struct Counted {
@@ -93,8 +93,8 @@ pub(super) fn figure(points: &[(f64, f64)], cells: &Cells, is_ratio: bool) -> Op
     let value = sum(&|y, _| y) / whole;
     let off = |y: f64, x: f64| y - value * by(x);
     let chance = sum(&|y, x| off(y, x).powi(2)).max(0.0);
-    let half = 1.959_963_985 * (chance + cells.variance() * squares(&off)).sqrt() / whole;
-    Some(Figure { value, low: value - half, high: value + half })
+    let half = REACH * (chance + cells.variance() * squares(&off)).sqrt() / whole;
+    Some(Figure::around(value, half))
 }
 
 /// What is made of a goal's cells.

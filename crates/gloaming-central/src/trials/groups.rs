@@ -94,14 +94,19 @@ fn verdict(told: &[Done<'_>], small: &[&str], permitted: f64, alpha: f64) -> Res
     })
 }
 
+/// How a guardrail by groups is called: what it is of, and by what.
+pub(crate) fn by_groups(metric: &Metric) -> String {
+    let by = metric.of.split(", page:").nth(1).and_then(|of| of.split(", ").next()).unwrap_or_default();
+    format!("{} by {by}", outcome_of(metric))
+}
+
 /// Judges one guardrail in every arm.
 pub(super) fn judge(
     view: &mut ExperimentView,
     (experiment, rail, metric): (&Experiment, Guarded, &Metric),
     counted: Result<Counted, String>,
 ) {
-    let by = metric.of.split(", page:").nth(1).and_then(|of| of.split(", ").next()).unwrap_or_default();
-    let name = format!("{} by {by}", outcome_of(metric));
+    let name = by_groups(metric);
     let permitted = f64::from(rail.permitted) / 1e6;
     let (others, groups) = (experiment.arms.len().saturating_sub(1).max(1), metric.axes[1].labels.len());
     // Of all arms and ordered pairs, those too that cannot be told yet: what was shared among fewer at the first looks is spent.

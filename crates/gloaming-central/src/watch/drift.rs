@@ -10,9 +10,9 @@ use gloaming_stats::series::{Direction, dated};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::series::{Point, REACH, Series, when};
+use super::series::{Point, Series, when};
 use super::windows::{Beside, Windows, stands_clear, sum};
-use super::{Figure, LEVEL};
+use super::{DAY_MS, Figure, LEVEL, REACH};
 
 /// Draws of a threshold: it is exceeded by 1 % ± 0.45 of windows without drift.
 const RUNS: usize = 2_000;
@@ -20,7 +20,6 @@ const RUNS: usize = 2_000;
 const MOST_RUNS: usize = 60_000;
 /// A smaller index is called no drift however sure it is: where visits are many, everything is.
 const LEAST: f64 = 0.02;
-const DAY_MS: u64 = 86_400_000;
 
 /// The newest window of something that a model takes or says, beside the windows before.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -161,5 +160,5 @@ fn moved(cells: &Cells, ways: &[f64]) -> Figure {
     let chance: f64 = cells.values().iter().zip(ways).map(|(count, way)| count.max(0.0) * off(way)).sum();
     let noise = cells.variance() * ways.iter().map(off).sum::<f64>();
     let half = REACH * (chance + noise).sqrt() / total;
-    Figure { value, low: value - half, high: value + half }
+    Figure::around(value, half)
 }

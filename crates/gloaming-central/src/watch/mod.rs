@@ -26,10 +26,13 @@ pub use drift::Drift;
 use performed::Told;
 pub use performed::{Bin, Expected, Performed, Recent};
 pub use series::{Point, Series};
-pub(crate) use windows::{Windows, alike};
+pub(crate) use windows::{Windows, alike, by_metric};
 
 /// Windows that are looked at: the newest, and those that it is compared with. Half a year of weeks.
 pub(crate) const WINDOWS: u32 = 27;
+/// 97.5th percentile of the standard normal distribution.
+pub(crate) const REACH: f64 = 1.959_963_985;
+const DAY_MS: u64 = 86_400_000;
 /// What is called drift, or a change: rarer than this by chance and noise alone, over all that a model takes.
 const LEVEL: f64 = 0.01;
 
@@ -42,6 +45,13 @@ pub struct Figure {
     pub low: f64,
     /// Upper end.
     pub high: f64,
+}
+
+impl Figure {
+    /// With an interval that reaches as far to both sides.
+    pub(crate) fn around(value: f64, half: f64) -> Self {
+        Self { value, low: value - half, high: value + half }
+    }
 }
 
 impl From<Estimate> for Figure {
@@ -89,11 +99,8 @@ pub struct ModelView {
 
 fn fared(windows: &Windows<'_>) -> Vec<Fared> {
     let Some(all) = windows.all() else { return Vec::new() };
-    let half = 1.959_963_985 * all.variance().sqrt();
-    let of = |(label, value): (&String, &f64)| Fared {
-        how: label.clone(),
-        visits: Figure { value: *value, low: value - half, high: value + half },
-    };
+    let half = REACH * all.variance().sqrt();
+    let of = |(label, value): (&String, &f64)| Fared { how: label.clone(), visits: Figure::around(*value, half) };
     windows.metric().axes.first().map_or_else(Vec::new, |axis| axis.labels.iter().zip(all.values()).map(of).collect())
 }
 

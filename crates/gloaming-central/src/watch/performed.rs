@@ -8,9 +8,9 @@ use gloaming_stats::series::Direction;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Figure;
-use super::series::{Point, REACH, Series, when};
+use super::series::{Point, Series, when};
 use super::windows::{Windows, sum};
+use super::{Figure, REACH};
 
 /// A smaller fall of AUC is called none however sure it is: where visits are many, everything is.
 const LEAST: f64 = 0.02;
@@ -225,7 +225,7 @@ fn recent(
     // Ends may be cut off at 0 and 1; the other one is not.
     let half = |of: Figure| (of.high - of.value).max(of.value - of.low);
     let (value, half) = (auc.value - auc_before.value, half(auc).hypot(half(auc_before)));
-    let difference = Figure { value, low: value - half, high: value + half };
+    let difference = Figure::around(value, half);
     let start_ms = newest.first().map_or(0, |(start_ms, _)| *start_ms);
     let told = |of: Figure| format!("{:.3} [{:.3}, {:.3}]", of.value, of.low, of.high);
     let which = if newest.len() == 1 { "in" } else { "since" };

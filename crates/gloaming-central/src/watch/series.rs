@@ -6,13 +6,10 @@ use gloaming_stats::series::{Direction, REFERENCE, Release, Since, since};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Figure, LEVEL};
+use super::{DAY_MS, Figure, LEVEL, REACH};
 
-/// 97.5th percentile of the standard normal distribution.
-pub(super) const REACH: f64 = 1.959_963_985;
 /// Series of a model that are searched for a change: AUC, calibration error, visits. The error rate is shared by them.
 const SEARCHED: f64 = 3.0;
-const DAY_MS: u64 = 86_400_000;
 
 /// One window's figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
@@ -49,7 +46,7 @@ impl Series {
         let point = |(start_ms, cells): &(u64, Cells)| {
             let value = cells.total();
             let half = REACH * (value.max(1.0) + cells.variance() * cells.values().len() as f64).sqrt();
-            Point { start_ms: *start_ms, figure: Figure { value, low: value - half, high: value + half } }
+            Point { start_ms: *start_ms, figure: Figure::around(value, half) }
         };
         Self::new("visits", each.iter().map(point).collect())
     }

@@ -9,13 +9,25 @@ use gloaming_stats::performance::SIGNAL;
 
 use crate::store::ReleaseRow;
 
-const DAY_MS: u64 = 86_400_000;
+use super::DAY_MS;
 
 /// The newest window, and those that it is compared with, each with its start, ms.
 pub(super) struct Beside {
     pub(super) start_ms: u64,
     pub(super) newest: Cells,
     pub(super) usual: Vec<(u64, Cells)>,
+}
+
+/// Released windows by metric, of releases by metric; one of which there is none is left out.
+pub(crate) fn by_metric<'p>(
+    policy: &'p Policy,
+    rows: &'p BTreeMap<u32, Vec<ReleaseRow>>,
+    versions: &BTreeMap<u32, Policy>,
+) -> BTreeMap<u32, Windows<'p>> {
+    rows.iter()
+        .filter_map(|(id, rows)| Some((*id, Windows::of(policy.metric(*id)?, rows, versions, policy))))
+        .filter(|(_, windows)| windows.len() > 0)
+        .collect()
 }
 
 /// Releases of one metric by window, edge by edge.

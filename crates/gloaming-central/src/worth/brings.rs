@@ -5,7 +5,7 @@ use gloaming_policy::{Experiment, Metric};
 
 use super::costs::{is_complaint, is_of_page, is_opt_out};
 use super::{Known, Line, add};
-use crate::trials::{ExperimentView, any_of_it, rates};
+use crate::trials::{ExperimentView, any_of_it, outcome_of, rates};
 use crate::watch::Figure;
 
 /// The page's feature that holds the answer to the one question.
@@ -14,11 +14,6 @@ pub(super) const SATISFACTION: &str = "satisfaction";
 /// What has to be known before any figure of an experiment is.
 fn warning(view: &ExperimentView) -> Option<String> {
     matches!(view.verdict, "uneven" | "stop").then(|| view.words.clone())
-}
-
-/// Why there is no figure of an experiment.
-fn why(view: &ExperimentView) -> String {
-    view.unknown.first().cloned().unwrap_or_else(|| "the control is too near to nothing to be a measure".to_owned())
 }
 
 /// The goal in every arm that hears the model.
@@ -36,7 +31,7 @@ fn goal(known: &Known<'_>, experiment: &Experiment, view: &ExperimentView) -> Ve
             // Beside a control of nearly nothing there is a difference all the same.
             (None, Some(difference)) if amount => line.found(Ok(difference)),
             (None, Some(difference)) => Line { unit: "points".to_owned(), ..line }.found(Ok(difference)),
-            (None, None) => line.found(Err(why(view))),
+            (None, None) => line.found(Err(view.lacks().to_owned())),
         };
         Line { words: warning(view), ..line.at_every_look().of_arm(&arm.name) }
     };
@@ -67,7 +62,8 @@ pub(super) enum Counts {
     Other,
 }
 
-fn counts(metric: &Metric) -> Counts {
+/// What a metric counts.
+pub(super) fn counts(metric: &Metric) -> Counts {
     if is_of_page(metric, SATISFACTION) {
         Counts::Satisfaction
     } else if is_opt_out(metric) {
@@ -89,7 +85,7 @@ pub(super) fn rails(known: &Known<'_>, wanted: Counts, kind: &'static str) -> Ve
             if metric.axes.len() != 2 || counts(metric) != wanted {
                 continue;
             }
-            let of = metric.of.rsplit_once(", ").map_or(metric.of.as_str(), |(_, of)| of);
+            let of = outcome_of(metric);
             let found = known.windows(rail.metric).and_then(|windows| rates(experiment, windows));
             let (what, control) = (format!("{of}, {}", view.id), &experiment.arms[0]);
             let nothing = || Err("no window was released yet".to_owned());

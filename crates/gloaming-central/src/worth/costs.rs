@@ -4,34 +4,30 @@
 use gloaming_policy::{Bins, Metric, PageFeatureKind, Policy, Source};
 use gloaming_stats::{Cells, share};
 
-use super::brings::{Counts, rails};
+use super::brings::{Counts, counts, rails};
 use super::{Known, Line, add};
 use crate::fair::Fair;
+use crate::trials::{by_groups, outcome_of};
 use crate::watch::Figure;
 
 /// The page's feature, and the site's own event, that say that somebody complained.
 pub(super) const COMPLAINT: &str = "complaint";
 
-/// What a metric is of, beside the arm: one thing and, after a colon, which of its values.
-fn of(metric: &Metric) -> &str {
-    metric.of.rsplit(", ").next().unwrap_or_default()
-}
-
 /// Whether a metric is of a feature that the page gives under this name.
 pub(super) fn is_of_page(metric: &Metric, name: &str) -> bool {
-    let given = of(metric).strip_prefix("page:").and_then(|of| of.split(':').next());
+    let given = outcome_of(metric).strip_prefix("page:").and_then(|of| of.split(':').next());
     given == Some(name)
 }
 
 /// Whether a metric counts purposes that were taken back.
 pub(super) fn is_opt_out(metric: &Metric) -> bool {
-    of(metric).starts_with("feature:purposes-withdrawn@")
+    outcome_of(metric).starts_with("feature:purposes-withdrawn@")
 }
 
 /// Whether a metric counts that somebody complained: a feature of that name that the page gives, or a funnel whose last step is
 /// the site's own event of that name.
 pub(super) fn is_complaint(metric: &Metric) -> bool {
-    let funnel = of(metric).strip_prefix("funnel:").and_then(|steps| steps.rsplit('>').next());
+    let funnel = outcome_of(metric).strip_prefix("funnel:").and_then(|steps| steps.rsplit('>').next());
     is_of_page(metric, COMPLAINT) || funnel == Some(COMPLAINT)
 }
 
@@ -106,8 +102,8 @@ fn parts(policy: &Policy, metric: &Metric) -> Result<(Vec<usize>, Vec<usize>), S
 }
 
 /// The share of all visits, from metrics of their own.
-fn of_the_site(known: &Known<'_>, kind: &'static str, what: &str, counts: fn(&Metric) -> bool) -> Vec<Line> {
-    let of_it = |metric: &&Metric| metric.axes.len() == 1 && counts(metric);
+fn of_the_site(known: &Known<'_>, kind: &'static str, what: &str, wanted: Counts) -> Vec<Line> {
+    let of_it = |metric: &&Metric| metric.axes.len() == 1 && counts(metric) == wanted;
     let line = |metric: &Metric| {
         let found = parts(known.policy, metric).and_then(|(so, not)| {
             let cells = known.windows(metric.id)?.all().ok_or_else(|| "no window was released yet".to_owned())?;
@@ -120,24 +116,17 @@ fn of_the_site(known: &Known<'_>, kind: &'static str, what: &str, counts: fn(&Me
     known.policy.metrics.iter().filter(of_it).map(line).collect()
 }
 
-fn opt_outs(known: &Known<'_>) -> Vec<Line> {
-    let mut lines = rails(known, Counts::OptOuts, "opt-outs");
-    let what = "visits in which a purpose was taken back and another kept";
-    lines.extend(of_the_site(known, "opt-outs", what, is_opt_out));
+/// What guardrails, and metrics of the site, count of one thing; where nothing does, what would.
+fn counted(
+    known: &Known<'_>,
+    of: Counts,
+    (kind, what): (&'static str, &str),
+    (why, add): (&str, fn(&Known<'_>) -> String),
+) -> Vec<Line> {
+    let mut lines = rails(known, of, kind);
+    lines.extend(of_the_site(known, kind, what, of));
     if lines.is_empty() {
-        let line = Line::new("opt-outs", what, "share");
-        lines.push(line.not_counted("nothing counts purposes that are taken back", add::opt_outs(known)));
-    }
-    lines
-}
-
-fn complaints(known: &Known<'_>) -> Vec<Line> {
-    let mut lines = rails(known, Counts::Complaints, "complaints");
-    let what = "visits in which somebody complained";
-    lines.extend(of_the_site(known, "complaints", what, is_complaint));
-    if lines.is_empty() {
-        let line = Line::new("complaints", what, "share");
-        lines.push(line.not_counted("nothing counts complaints", add::complaints(known)));
+        lines.push(Line::new(kind, what, "share").not_counted(why, add(known)));
     }
     lines
 }
@@ -147,14 +136,7 @@ fn by_group(known: &Known<'_>) -> Vec<Line> {
     let mut lines = Vec::new();
     for (experiment, view) in &known.tried {
         let grouped = experiment.guardrails.iter().filter_map(|rail| known.policy.metric(rail.metric));
-        // As the experiment's own view names them: what it is of, and by what.
-        let names: Vec<String> = grouped
-            .filter(|metric| metric.axes.len() == 3)
-            .filter_map(|metric| {
-                let by = metric.of.split(", page:").nth(1)?.split(", ").next()?;
-                Some(format!("{} by {by}", metric.of.rsplit_once(", ")?.1))
-            })
-            .collect();
+        let names: Vec<String> = grouped.filter(|metric| metric.axes.len() == 3).map(by_groups).collect();
         for rail in view.guardrails.iter().filter(|rail| names.contains(&rail.of)) {
             let line = Line::new("guardrail", format!("{}, {}", rail.of, view.id), "points").of_arm(&rail.arm);
             let told = format!("guardrail {}", rail.verdict);
@@ -207,8 +189,18 @@ fn device(known: &Known<'_>) -> Vec<Line> {
 pub(super) fn lines(known: &Known<'_>) -> Vec<Line> {
     let mut lines = vec![calibration(known)];
     lines.extend(gaps(known));
-    lines.extend(opt_outs(known));
-    lines.extend(complaints(known));
+    lines.extend(counted(
+        known,
+        Counts::OptOuts,
+        ("opt-outs", "visits in which a purpose was taken back and another kept"),
+        ("nothing counts purposes that are taken back", add::opt_outs),
+    ));
+    lines.extend(counted(
+        known,
+        Counts::Complaints,
+        ("complaints", "visits in which somebody complained"),
+        ("nothing counts complaints", add::complaints),
+    ));
     lines.extend(rails(known, Counts::Other, "guardrail"));
     lines.extend(by_group(known));
     lines.extend(device(known));

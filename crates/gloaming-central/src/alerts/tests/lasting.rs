@@ -90,6 +90,8 @@ async fn a_drift_that_lasts_is_told_once() {
     assert_eq!(weeks.pass(more).await, Vec::<Value>::new());
     let found = weeks.scene.looking.store.alerts("shop.example", 999).await.unwrap();
     assert_eq!(found.iter().filter(|alert| alert.kind == "drift").count(), 1);
+    let again = found.iter().find(|alert| alert.kind == "drift").unwrap();
+    assert!(again.last_ms > weeks.start_ms(19), "it is found, and told no more: {again:#?}");
     let _ = weeks.scene.stop.send(());
 }
 
