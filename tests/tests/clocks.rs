@@ -48,6 +48,8 @@ fn policy() -> Policy {
 struct Edge {
     ahead_ms: AtomicI64,
     asked: AtomicU64,
+    /// How often it tells no time from now on.
+    fails: AtomicU64,
 }
 
 impl Edge {
@@ -68,7 +70,9 @@ fn routes(edge: Arc<Edge>, clock: Clock) -> Router {
         let mut answer = files.respond(&path, &headers);
         if path.starts_with("v1/policy") {
             edge.asked.fetch_add(1, Ordering::Relaxed);
-            answer.headers_mut().insert("x-gloaming-time", edge.now_ms(&clock).into());
+            if edge.fails.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+                answer.headers_mut().insert("x-gloaming-time", edge.now_ms(&clock).into());
+            }
         }
         async move { answer }
     };
@@ -184,7 +188,12 @@ async fn after_a_sleep_the_window_is_that_of_the_waking() {
     let mut visit = Visit::begin(profile.tab("").await.unwrap(), &stage.demo.shop).await;
     visit.see().await;
     edge.ahead_ms.store(8 * HOUR, Ordering::Relaxed);
+    // It tells no time at first, and has an ETag: what the browser stored must not stand in for it.
+    edge.fails.store(1, Ordering::Relaxed);
     visit.set(8 * HOUR, 0).await;
+    visit.see().await;
+    assert_eq!(visit.page.eval("!!ready.at(-1).body").await.unwrap(), false, "nobody knows the window");
+    visit.page.eval("new Promise((go) => setTimeout(go, 5000))").await.unwrap();
     visit.see().await;
     let from = edge.now_ms(&clock) / HOUR as u64;
     let sent = visit.submission().await;
@@ -193,7 +202,7 @@ async fn after_a_sleep_the_window_is_that_of_the_waking() {
         "{from} {:?}",
         sent.contributions
     );
-    assert_eq!(visit.pages().await, 1, "the visit of before the sleep has ended");
+    assert_eq!(visit.pages().await, 2, "the visit of before the sleep has ended");
     // Where both clocks go on there is nothing to ask.
     let asked = edge.asked.load(Ordering::Relaxed);
     edge.ahead_ms.store(16 * HOUR, Ordering::Relaxed);

@@ -11,7 +11,7 @@
 const base = new URL('.', import.meta.url)
 const script = document.querySelector('script[data-site][data-key]')
 const { site, key } = script.dataset
-const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer', cache: 'no-cache' }
+const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer', cache: 'no-store' }
 
 const STEPS = [
   ['loaded', 'Loaded', 'the signed notice is genuine'],

@@ -216,9 +216,9 @@ const patiently = async (...what) => {
   }
 }
 
-/** Fetches the policy, with which the edge tells its time. */
+/** Fetches the policy, with which the edge tells its time: past the cache, which would answer with the time of before. */
 const learn = async (get, more) => {
-  const response = await get(base + 'v1/policy/' + site, { ...quiet, cache: 'no-cache', ...more })
+  const response = await get(base + 'v1/policy/' + site, { ...quiet, cache: 'no-store', ...more })
   const now = [performance.now(), Date.now()], told = +response.headers.get('x-gloaming-time')
   if (!told) throw Error('the edge told no time: a proxy removed x-gloaming-time')
   fetched = now
