@@ -28,6 +28,15 @@ impl Dice {
         usize::try_from(self.roll() % bound.max(1) as u64).unwrap_or(0)
     }
 
+    /// A number as events may bear it: of any length, now and then none, or beyond every bound.
+    pub fn wild(&mut self) -> u32 {
+        match self.below(12) {
+            0 => u32::MAX,
+            1 => 0,
+            n => self.below(10usize.pow(n as u32 % 6 + 1)) as u32,
+        }
+    }
+
     /// Another order.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for place in (1..items.len()).rev() {

@@ -10,6 +10,7 @@ use gloaming::assets;
 use gloaming::runtimes::Wasm;
 use gloaming_behavior::{Config, GroupKind, Step};
 use gloaming_collector::device::{Device, Setup};
+use gloaming_e2e::batches::Dice;
 use gloaming_e2e::browser::Browser;
 use gloaming_e2e::stage::{Setting, Stage};
 use gloaming_model::Model;
@@ -20,23 +21,10 @@ use serde_json::{Value, json};
 /// When the recorded visits begin: 2026-11-23, a Monday.
 const START: u64 = 1_795_430_000_000;
 
-/// Numbers of a fixed stream (SplitMix64), so that the recording is the same on every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
 /// A long recording with everything in it: all kinds of events, equal times, steps back, idle halves of
 /// an hour, numbers beyond every bound.
 fn recording(seed: u64, length: usize) -> Vec<Event> {
-    let (mut numbers, mut at) = (Numbers(seed), START);
+    let (mut numbers, mut at) = (Dice(seed), START);
     let kinds: Vec<EventKind> = (0..=u8::MAX).filter_map(EventKind::from_number).collect();
     (0..length)
         .map(|_| {
@@ -44,15 +32,10 @@ fn recording(seed: u64, length: usize) -> Vec<Event> {
                 0 => at + 31 * 60_000,
                 1 => at.saturating_sub(5_000),
                 2..=9 => at,
-                _ => at + numbers.below(4_000),
+                _ => at + numbers.below(4_000) as u64,
             };
-            let kind = kinds[numbers.below(kinds.len() as u64) as usize];
-            let number = |numbers: &mut Numbers| match numbers.below(12) {
-                0 => u32::MAX,
-                1 => 0,
-                n => numbers.below(10u64.pow(n as u32 % 6 + 1)) as u32,
-            };
-            Event { at_ms: at, kind, a: number(&mut numbers), b: number(&mut numbers), c: number(&mut numbers) }
+            let kind = kinds[numbers.below(kinds.len())];
+            Event { at_ms: at, kind, a: numbers.wild(), b: numbers.wild(), c: numbers.wild() }
         })
         .collect()
 }
@@ -112,17 +95,7 @@ fn script() -> Router {
 fn setup() -> Setup {
     let purposes = vec!["measurement".to_owned(), "prediction".to_owned()];
     let host = "shop.example".into();
-    Setup {
-        purposes,
-        host,
-        device_class: 1,
-        width: 800,
-        weekday: 2,
-        hour: 20,
-        check: false,
-        now_ms: 1e15,
-        stopped: vec![],
-    }
+    Setup { purposes, host, device_class: 1, width: 800, weekday: 2, hour: 20, now_ms: 1e15, ..Setup::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +110,7 @@ async fn features_and_scores_in_chromium_are_the_native_ones() {
         assets.bytes("models/purchase-intent/model.onnx").unwrap(),
     );
     let model = Model::load(manifest, onnx).unwrap();
-    let mut numbers = Numbers(7);
+    let mut numbers = Dice(7);
     let mut rows: Vec<Vec<f32>> = model.manifest().reference.inputs.clone();
     rows.extend((0..200).map(|_| {
         let mut count = || numbers.below(60) as f32;

@@ -14,8 +14,9 @@ use gloaming::commands::{rows, score};
 use gloaming::runtimes::Wasm;
 use gloaming::{assets, files};
 use gloaming_behavior::definitions::{DEFINITIONS, Kind};
-use gloaming_behavior::{MAX_PAGE_FEATURES, NONE};
+use gloaming_behavior::{MAX_PAGE_FEATURES, NONE, Tracker};
 use gloaming_collector::device::{Device, Setup};
+use gloaming_e2e::batches::Dice;
 use gloaming_e2e::browser::Browser;
 use gloaming_e2e::exported::at;
 use gloaming_e2e::stage::{Setting, Stage};
@@ -33,19 +34,6 @@ const WIDTH: u32 = 800;
 const WEEKDAY: u32 = 2;
 const HOUR: u32 = 20;
 
-/// Numbers of a fixed stream (SplitMix64), so that the visits are the same on every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
 /// Something that happened, as a page tells it.
 enum Told {
     /// A page: path, referrer's host, campaign, kind of navigation.
@@ -58,46 +46,31 @@ enum Told {
 
 /// A visit with all that a log can tell of: every kind of event, equal times, idle halves of an hour, numbers beyond every bound.
 fn visit(seed: u64) -> Vec<(u64, Told)> {
-    let (mut numbers, mut at) = (Numbers(seed), START + seed * 1_000);
+    let (mut numbers, mut at) = (Dice(seed), START + seed * 1_000);
     let kinds: Vec<EventKind> = EventKind::ALL
         .iter()
         .copied()
         .filter(|kind| !matches!(kind, EventKind::Custom | EventKind::PageFeature | EventKind::PageView))
         .collect();
-    let page = |numbers: &mut Numbers| {
+    let page = |numbers: &mut Dice| {
         let path = ["/", "/p/dusk-lamp", "/c/lamps", "/account/orders", "/help", "/nowhere"];
         let from = ["", "www.google.com", "shop.example", "news.example"];
         let campaign = ["", "autumn", "nobody-knows"];
-        Told::Page(
-            path[numbers.below(6) as usize],
-            from[numbers.below(4) as usize],
-            campaign[numbers.below(3) as usize],
-            numbers.below(4) as u32,
-        )
-    };
-    let number = |numbers: &mut Numbers| match numbers.below(12) {
-        0 => u32::MAX,
-        1 => 0,
-        n => numbers.below(10u64.pow(n as u32 % 6 + 1)) as u32,
+        Told::Page(path[numbers.below(6)], from[numbers.below(4)], campaign[numbers.below(3)], numbers.below(4) as u32)
     };
     let mut told = vec![(at, page(&mut numbers))];
-    let mut begins = false;
     for _ in 0..if seed < 20 { 300 } else { 60 } {
-        let step = numbers.below(40);
-        // Of two pages in the first millisecond of a session the kit takes the first for the landing page, a device the
-        // second: nobody opens two at once, so they are told apart here.
-        let pause = u64::from(std::mem::replace(&mut begins, step == 0));
-        at += match step {
+        at += match numbers.below(40) {
             0 => 31 * 60_000,
-            1..=9 => pause,
-            _ => numbers.below(4_000),
+            1..=9 => 0,
+            _ => numbers.below(4_000) as u64,
         };
         let what = match numbers.below(8) {
             0 | 1 => page(&mut numbers),
             2 => Told::Cart(numbers.below(60_000) as f64 / 100.0),
             _ => {
-                let kind = kinds[numbers.below(kinds.len() as u64) as usize];
-                Told::Else(kind, number(&mut numbers), number(&mut numbers), number(&mut numbers))
+                let kind = kinds[numbers.below(kinds.len())];
+                Told::Else(kind, numbers.wild(), numbers.wild(), numbers.wild())
             }
         };
         // A page takes no value beyond what was declared of it, and a log with one is refused.
@@ -272,12 +245,11 @@ async fn a_thousand_visits_are_the_same_to_kit_edge_and_browser() {
         width: WIDTH,
         weekday: WEEKDAY,
         hour: HOUR,
-        check: false,
         now_ms: 1e15,
-        stopped: Vec::new(),
+        ..Setup::default()
     };
     let wasm = Wasm::of(&assets::find(None).unwrap()).unwrap();
-    let mut native = Vec::new();
+    let (mut native, mut ended) = (Vec::new(), 0);
     for (id, visit) in visits.iter().enumerate() {
         let mut device = Device::new(&policy.to_bytes(), setup.clone(), &[], &[1; 32]).unwrap();
         visit.iter().for_each(|(at, told)| tell(&mut device, *at, told));
@@ -288,6 +260,15 @@ async fn a_thousand_visits_are_the_same_to_kit_edge_and_browser() {
         let name = format!("d{id}");
         let last = table.rows.iter().rfind(|row| row[0] == name).unwrap();
         same(&table, last, &bytes, policy);
+        // Those that ended before it, of which a tracker keeps four.
+        let mut tracker = Tracker::new(policy.behavior.clone());
+        visit.iter().flat_map(|(at, told)| events(policy, *at, told)).for_each(|event| tracker.push(event));
+        for finished in tracker.finished() {
+            let began = finished.started_ms.to_string();
+            let row = table.rows.iter().find(|row| row[0] == name && row[1] == began).unwrap();
+            same(&table, row, &finished.features.to_bytes(), policy);
+            ended += 1;
+        }
         native.push(bytes);
     }
 
@@ -324,8 +305,8 @@ async fn a_thousand_visits_are_the_same_to_kit_edge_and_browser() {
         assert_eq!(answer["features"][id], STANDARD.encode(bytes), "visit {id} in Chromium");
     }
     println!(
-        "{VISITS} visits, {} sessions: features of kit, wasmtime and Chromium are the native ones bit for bit",
-        table.rows.len()
+        "{VISITS} visits: features of each one's last session by kit, wasmtime and Chromium are the native ones bit for bit, and so \
+         are the kit's of {ended} sessions before them"
     );
 
     for ((model, rows), there) in models.iter().zip(&given).zip(answer["scores"].as_array().unwrap()) {

@@ -16,19 +16,8 @@ fn policy() -> Policy {
 }
 
 fn setup(purposes: &[&str]) -> Setup {
-    let purposes = purposes.iter().map(ToString::to_string).collect();
-    let host = "app.example".into();
-    Setup {
-        purposes,
-        host,
-        device_class: 2,
-        width: 1_300,
-        weekday: 1,
-        hour: 11,
-        check: false,
-        now_ms: 1e15,
-        stopped: vec![],
-    }
+    let (purposes, host) = (purposes.iter().map(ToString::to_string).collect(), "app.example".into());
+    Setup { purposes, host, device_class: 2, width: 1_300, weekday: 1, hour: 11, now_ms: 1e15, ..Setup::default() }
 }
 
 fn device(setup: Setup, state: &[u8]) -> Device {

@@ -33,9 +33,8 @@ fn vote(policy: &Policy, purposes: &[&str], seed: u32) -> (Option<u32>, String) 
         width: 1_300,
         weekday: 1,
         hour: 11,
-        check: false,
         now_ms: 1e15,
-        stopped: vec![],
+        ..Setup::default()
     };
     let seed = hash::sha256(&seed.to_le_bytes());
     let mut device = Device::new(&policy.to_bytes(), setup, &[], &seed).unwrap();

@@ -1,4 +1,5 @@
-//! Who posts is known to nobody: an address that every way of asking has met stands in no log and in no file of an edge.
+//! Who posts is known to nobody: an address that a trusted proxy names, in requests that are taken, refused, turned away or
+//! no HTTP at all, stands in no log and in no file of an edge.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

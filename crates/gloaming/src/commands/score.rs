@@ -51,20 +51,23 @@ fn objects(text: &str) -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// A table with a header; all of the model's features must be columns of it.
-fn table(text: &str, path: &Path, features: &[String]) -> Result<Vec<Row>> {
+/// Columns of a table with a header: all of the model's features, and what is to be kept.
+fn table(text: &str, path: &Path, features: &[String], keep: &[String]) -> Result<Vec<Row>> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
     let head: Vec<String> =
         reader.headers().with_context(|| path.display().to_string())?.iter().map(str::to_owned).collect();
-    if let Some(missing) = features.iter().find(|feature| !head.contains(feature)) {
+    if let Some(missing) = features.iter().chain(keep).find(|column| !head.contains(column)) {
         bail!("{} has no column `{missing}`; it has {}", path.display(), head.join(", "));
     }
+    // The others of a table of all features would be gigabytes.
+    let wanted = |name: &String| features.contains(name) || keep.contains(name);
+    let columns: Vec<(usize, &String)> = head.iter().enumerate().filter(|(_, name)| wanted(name)).collect();
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.with_context(|| path.display().to_string())?;
         let line = record.position().map_or(0, csv::Position::line);
         let values = if record.len() == head.len() {
-            Ok(head.iter().cloned().zip(record.iter().map(Value::from)).collect())
+            Ok(columns.iter().map(|(at, name)| ((*name).clone(), Value::from(&record[*at]))).collect())
         } else {
             Err(format!("{} cells and not {}", record.len(), head.len()))
         };
@@ -148,7 +151,7 @@ pub fn run(manifest: &Path, rows: &Path, told: &Told, out: Option<&Path>) -> Res
     }
     let text = files::read_text(rows)?;
     let cells = !text.trim_start().starts_with('{');
-    let read = if cells { table(&text, rows, &model.manifest().input.features)? } else { objects(&text) };
+    let read = if cells { table(&text, rows, &model.manifest().input.features, &told.keep)? } else { objects(&text) };
     if read.is_empty() {
         bail!("{} has no rows", rows.display());
     }
@@ -191,10 +194,10 @@ mod tests {
     #[test]
     fn a_table_has_every_feature_or_is_none() {
         let features = ["pages@1".to_owned()];
-        let rows = table("device,pages@1\nd1, 2\nd2\n", Path::new("rows.csv"), &features).unwrap();
+        let rows = table("device,pages@1\nd1, 2\nd2\n", Path::new("rows.csv"), &features, &[]).unwrap();
         assert_eq!(number(rows[0].values.as_ref().unwrap(), "pages@1", true), Ok(2.0));
         assert_eq!((rows[1].line, rows[1].values.as_ref().unwrap_err().as_str()), (3, "1 cells and not 2"));
-        let error = table("device,pages\n", Path::new("rows.csv"), &features).err().unwrap().to_string();
+        let error = table("device,pages\n", Path::new("rows.csv"), &features, &[]).err().unwrap().to_string();
         assert_eq!(error, "rows.csv has no column `pages@1`; it has device, pages");
     }
 

@@ -21,16 +21,16 @@ impl Gate {
     /// # Errors
     /// When it does not load, or the gate or the edge refuses it.
     pub(super) async fn bring(&self, manifest: Vec<u8>, onnx: Vec<u8>, force: &Force) -> Result<Policy> {
-        let (today, mut inner) = (self.today(), self.inner.lock().await);
-        let (model, sha256) = (Model::load(&manifest, &onnx)?, hash::sha256(&manifest));
-        let brought = Brought { model, manifest: manifest.clone(), onnx: onnx.clone() };
+        let (today, model, sha256) = (self.today(), Model::load(&manifest, &onnx)?, hash::sha256(&manifest));
+        let brought = Brought { model, manifest, onnx };
         // Compiling for wasmtime takes seconds, in which others are to be served.
         let (brought, parity) = tokio::task::spawn_blocking(move || {
             let parity = runtimes::parity(&brought, None, date_of(today));
             (brought, parity)
         })
         .await?;
-        let described = brought.model.manifest();
+        let Brought { model, manifest, onnx } = brought;
+        let (described, mut inner) = (model.manifest(), self.inner.lock().await);
         inner.record.append(Action::Model { facts: facts(described, &sha256, None)? }, &self.owner, today)?;
         let parity = Said::Parity(parity?);
         inner.record.add(Statement::of(MODEL, &sha256, parity).sign(&self.roles["data"]), &self.owner, today)?;

@@ -3,7 +3,10 @@
 mod browser;
 mod wasm;
 
+use std::sync::LazyLock;
+
 use anyhow::{Context as _, Result, bail};
+use gloaming_http::Assets;
 use gloaming_model::TOLERANCE;
 use gloaming_policy::gate::{Parity, Runtime};
 
@@ -12,6 +15,12 @@ pub use wasm::Wasm;
 
 use crate::assets;
 use crate::files::Brought;
+
+/// What the release brings for this, read and compiled once in a process: that takes seconds of processor time.
+static RELEASE: LazyLock<Result<(Wasm, Assets)>> = LazyLock::new(|| {
+    let assets = assets::find(None)?;
+    Ok((Wasm::of(&assets)?, assets))
+});
 
 /// Largest difference to what the trainer computed.
 ///
@@ -44,17 +53,17 @@ pub fn parity(brought: &Brought, browser: Option<&Browser>, day: String) -> Resu
     let (rows, wanted) = (&reference.inputs, &reference.outputs);
     let native: Vec<f32> = rows.iter().map(|row| brought.model.score(row)).collect::<Result<_, _>>()?;
     let mut found = vec![("native".to_owned(), native)];
-    match (assets::find(None).and_then(|assets| Ok((Wasm::of(&assets)?, assets))), browser) {
+    match (&*RELEASE, browser) {
         (Ok((wasm, assets)), browser) => {
             let scores = wasm.scores(&brought.manifest, &brought.onnx, rows).context("under wasmtime")?;
             found.push(("wasmtime".to_owned(), scores));
             match browser {
-                Some(browser) => found.push(browser.scores(brought, &assets)?),
+                Some(browser) => found.push(browser.scores(brought, assets)?),
                 None => println!("  no browser was asked; --browser=/usr/bin/chromium asks one"),
             }
         }
         (Err(why), None) => println!("  wasmtime was not asked: {why:#}"),
-        (Err(why), Some(_)) => return Err(why.context("a browser cannot be asked")),
+        (Err(why), Some(_)) => bail!("a browser cannot be asked: {why:#}"),
     }
     let runtimes = found.into_iter().map(|(name, scores)| {
         let largest = largest(&name, &scores, wanted)?;

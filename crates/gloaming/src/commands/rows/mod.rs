@@ -252,7 +252,7 @@ pub fn run(events_in: &Path, form: Log, policy: &Path, models: Option<&Path>, at
     let host = policy.site.clone();
     let text = files::read_text(events_in)?;
     let Lines { lines, passed, mut wrong } = lines(&text, form, &policy.events);
-    let (mut devices, mut order) = (BTreeMap::<String, (Tracker, u64, Taker)>::new(), Vec::new());
+    let (mut devices, mut order) = (BTreeMap::<String, (Tracker, u64, Option<u64>, Taker)>::new(), Vec::new());
     let ends = if at.pages.is_empty() { Vec::new() } else { at.ends()? };
     let mut sheet = Sheet { policy: &policy, at, ends, sessions: 0, rows: Vec::new() };
     let count = lines.len();
@@ -269,9 +269,9 @@ pub fn run(events_in: &Path, form: Log, policy: &Path, models: Option<&Path>, at
                 bail!("{} has more than {DEVICES} devices; split it", events_in.display());
             }
             order.push(line.device.clone());
-            devices.insert(line.device.clone(), (Tracker::new(policy.behavior.clone()), 0, Taker::default()));
+            devices.insert(line.device.clone(), (Tracker::new(policy.behavior.clone()), 0, None, Taker::default()));
         }
-        let Some((tracker, last_ms, taker)) = devices.get_mut(&line.device) else { continue };
+        let Some((tracker, last_ms, told_ms, taker)) = devices.get_mut(&line.device) else { continue };
         if line.at_ms < *last_ms {
             note(&mut wrong, "a time before the same device's last".to_owned(), number);
             continue;
@@ -282,10 +282,12 @@ pub fn run(events_in: &Path, form: Log, policy: &Path, models: Option<&Path>, at
             taker.page(line.at_ms);
         }
         events.into_iter().for_each(|event| tracker.push(event));
-        for finished in tracker.finished() {
-            let moments = taker.of(finished.started_ms);
-            sheet.ended(&line.device, finished.started_ms, &finished.features, moments);
-            tracker.forget_finished(finished.started_ms);
+        // Told by when they began, and not forgotten: to forget applies what waits, and what else happens at this time must be
+        // put in order with it.
+        let told = *told_ms;
+        for finished in tracker.finished().into_iter().filter(|finished| Some(finished.started_ms) > told) {
+            *told_ms = Some(finished.started_ms);
+            sheet.ended(&line.device, finished.started_ms, &finished.features, taker.of(finished.started_ms));
         }
     }
     if !wrong.is_empty() {
@@ -296,7 +298,7 @@ pub fn run(events_in: &Path, form: Log, policy: &Path, models: Option<&Path>, at
         bail!("{}: nothing was written, for{said}", events_in.display());
     }
     for device in &order {
-        if let Some((tracker, _, taker)) = devices.get_mut(device)
+        if let Some((tracker, _, _, taker)) = devices.get_mut(device)
             && let Some(started_ms) = tracker.session_started_ms()
         {
             taker.before(u64::MAX, tracker, at);
