@@ -33,8 +33,8 @@ const SENDERS: u64 = 6;
 struct Books {
     cells: Cells,
     acknowledged: Counts,
-    /// Contributions whose fate nobody was told.
-    unknown: u64,
+    /// Those whose fate nobody was told: their window ended on a machine that stood still.
+    untold: Counts,
     /// Contributions that were refused, which none here deserves.
     refused: BTreeMap<String, u64>,
     bodies: u64,
@@ -90,7 +90,7 @@ async fn send(address: String, policy: Policy, sender: u64, books: Arc<Mutex<Boo
             match words.as_ref().map(|words| words[place].as_str()) {
                 Some("accepted" | "duplicate") => add(&mut books.acknowledged, std::slice::from_ref(contribution)),
                 Some(word) => *books.refused.entry(word.to_owned()).or_default() += 1,
-                None => books.unknown += 1,
+                None => add(&mut books.untold, std::slice::from_ref(contribution)),
             }
         }
     }
@@ -145,17 +145,18 @@ async fn killed_at_random_moments_they_lose_nothing_and_count_nothing_twice() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         (counts, alarms) = counted(&site.central).await;
     }
-    let (lost, double) = compare(&books.acknowledged, &counts);
+    let (lost, double) = compare(&books.acknowledged, &books.untold, &counts);
     println!(
-        "{kills} kills, {} windows: {} bodies in {} tries; {} contributions acknowledged, {} counted, {lost} lost, {double} double, {} unknown; {alarms} alarms",
+        "{kills} kills, {} windows: {} bodies in {} tries; {} contributions acknowledged, {} counted, {lost} lost, {double} double, {} untold; {alarms} alarms",
         counts.len() / METRICS,
         books.bodies,
         books.tries,
         sum(&books.acknowledged),
         sum(&counts),
-        books.unknown,
+        sum(&books.untold),
     );
-    assert_eq!((lost, double, books.unknown, alarms), (0, 0, 0, 0));
+    assert_eq!((lost, double, alarms), (0, 0, 0));
+    assert!(sum(&books.untold) * 20 <= sum(&books.acknowledged), "hardly any is left without an answer");
     assert_eq!(books.refused, BTreeMap::new());
     assert!(sum(&books.acknowledged) > 20 * kills, "there was a load");
     assert!(edge.terminate() && centre.terminate());
