@@ -24,6 +24,8 @@ pub(crate) struct Drive {
     /// What a reader sees.
     seen: Vec<u8>,
     pending: Vec<Pending>,
+    /// How much of that was there at the last sync.
+    told: usize,
 }
 
 fn put(image: &mut Vec<u8>, at: usize, bytes: &[u8]) {
@@ -35,7 +37,7 @@ fn put(image: &mut Vec<u8>, at: usize, bytes: &[u8]) {
 impl Drive {
     /// A drive on which this has lain for long.
     pub(crate) fn holding(image: Vec<u8>) -> Self {
-        Self { seen: image.clone(), durable: image, pending: Vec::new() }
+        Self { seen: image.clone(), durable: image, ..Self::default() }
     }
 
     /// What a reader sees.
@@ -54,14 +56,16 @@ impl Drive {
         self.pending.push(Pending::Length(length));
     }
 
-    /// All that was written is durable.
-    pub(crate) fn sync(&mut self) {
-        for pending in std::mem::take(&mut self.pending) {
+    /// All that was written is durable; of a drive that says so too early, what was written before the last of these is.
+    pub(crate) fn sync(&mut self, late: bool) {
+        let durable = if late { self.told } else { self.pending.len() };
+        for pending in self.pending.drain(..durable) {
             match pending {
                 Pending::Length(length) => self.durable.resize(length, 0),
                 Pending::Write(at, bytes) => put(&mut self.durable, at, &bytes),
             }
         }
+        self.told = self.pending.len();
     }
 
     /// What is left when the power is cut now: of what was not synced each write is there, or not, or some of
@@ -100,6 +104,8 @@ struct State {
     fault: Option<u64>,
     /// Bytes there is room for.
     room: Option<usize>,
+    /// Whether it syncs late.
+    late: bool,
 }
 
 /// A handle; all handles are of one disk.
@@ -161,6 +167,11 @@ impl Disk {
         state.room = full.then_some(state.drive.seen.len());
     }
 
+    /// Whether its syncs are late from now on.
+    pub(crate) fn late(&self, late: bool) {
+        self.state().late = late;
+    }
+
     /// Something else than the database uses the disk for one step.
     pub(crate) fn step(&self) -> Result<(), Error> {
         self.state().step()
@@ -199,7 +210,8 @@ impl StorageBackend for Disk {
     fn sync_data(&self) -> Result<(), Error> {
         let mut state = self.state();
         state.step()?;
-        state.drive.sync();
+        let State { drive, late, .. } = &mut *state;
+        drive.sync(*late);
         Ok(())
     }
 

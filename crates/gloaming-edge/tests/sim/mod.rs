@@ -4,9 +4,12 @@
 //! the centre holds of a cell is how often that contribution was counted.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod centre;
 mod disk;
 mod parts;
+mod sabotage;
 
+pub(crate) use centre::Centre;
 use disk::{Disk, Drive};
 use gloaming_policy::Policy;
 use gloaming_policy::author::{Key, Signed};
@@ -15,8 +18,9 @@ use gloaming_window::{
     Anchor, Bounds, Delivered, EdgeError, Keeper, LoadPolicyError, Opening, Posted, Timekeeper, WrappingKey,
 };
 use gloaming_worker::core::Worker;
-pub(crate) use parts::Random;
-use parts::{Centre, Known, Machine, Native, policy};
+use parts::{Known, Machine, Native, policy};
+pub(crate) use parts::{Random, Report};
+pub(crate) use sabotage::Sabotage;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -36,23 +40,6 @@ struct Message {
     cells: Vec<u32>,
 }
 
-/// What a run came to, so that a test can see that it did something.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) acknowledged: u64,
-    pub(crate) counted: u64,
-    pub(crate) power_cuts: u64,
-    pub(crate) restored: u64,
-    pub(crate) store_failures: u64,
-    pub(crate) clock_doubts: u64,
-    /// Times that the clock of a running edge was set to something wrong, and that it was right again.
-    pub(crate) clock_steps: [u64; 2],
-    /// Looks at a clock that was not believed.
-    pub(crate) clock_unbelieved: u64,
-    pub(crate) windows: u64,
-    pub(crate) left: u64,
-}
-
 /// See the module's page.
 pub(crate) struct World {
     random: Random,
@@ -70,18 +57,23 @@ pub(crate) struct World {
     wrong_ms: i64,
     /// What the running edge makes of it.
     time: Timekeeper,
-    /// An image of the disk, and of keys and journal.
-    backup: Option<(Vec<u8>, [Vec<u8>; 2])>,
+    /// An image of the disk, and of keys and journal; and the anchor of then, which nobody should copy.
+    backup: Option<(Vec<u8>, [Vec<u8>; 2], Option<Anchor>)>,
     messages: Vec<Message>,
     known: Vec<Known>,
     centre: Centre,
     report: Report,
     /// Whether the store may say that the site left, whatever became of saying so.
     may_have_left: bool,
+    /// Times that the edge started.
+    starts: u32,
+    sabotage: Option<Sabotage>,
+    /// Of batches that are sabotaged: how often each was tried.
+    tries: BTreeMap<(u64, u64), i64>,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, sabotage: Option<Sabotage>, centre: Centre) -> Self {
         let (key, edge_key) = (Key::from_seed(&[1; 32]), Key::from_seed(&[2; 32]));
         let first = policy(1);
         let signed = Signed::sign(&first, &[&key]).to_bytes();
@@ -102,9 +94,12 @@ impl World {
             backup: None,
             messages: Vec::new(),
             known: Vec::new(),
-            centre: Centre::default(),
+            centre,
             report: Report::default(),
             may_have_left: false,
+            starts: 0,
+            sabotage,
+            tries: BTreeMap::new(),
         };
         world.boot();
         world
@@ -174,12 +169,14 @@ impl World {
                 disk: self.machine.0.clone(),
                 files: self.files.clone(),
                 anchor: Arc::clone(&self.machine.1),
+                sabotage: self.sabotage,
             };
             let (now, random) = (self.now(), &mut self.random);
             match Keeper::open(place, opening.clone(), now, &mut self.guest, &mut |b| random.fill(b)) {
                 Ok(keeper) => {
                     self.say(&format_args!("open, {} old copies", keeper.restored));
                     self.report.restored += keeper.restored;
+                    self.starts += 1;
                     self.keeper = Some(keeper);
                     if self.load_policies() {
                         return;
@@ -292,7 +289,8 @@ impl World {
     /// Some of what is on its way arrives together.
     fn arrive(&mut self) {
         let count = (self.random.below(5) as usize + 1).min(self.messages.len());
-        let arrived: Vec<Message> = self.messages.drain(..count).collect();
+        let mut arrived: Vec<Message> = self.messages.drain(..count).collect();
+        self.forget_ids(&mut arrived);
         let posted: Vec<Posted<'_>> = arrived.iter().map(|m| m.body[..].into()).collect();
         let (now, random) = (self.now(), &mut self.random);
         let Some(keeper) = &mut self.keeper else { return };
@@ -329,18 +327,15 @@ impl World {
         let Some(keeper) = &mut self.keeper else { return };
         let Ok(Some(row)) = keeper.next_delivery(now) else { return };
         let outcome = match if bad { self.random.below(8) } else { 7 } {
+            0 if self.breaks(Sabotage::DeliveryForgotten) => Delivered::Yes,
             0 => Delivered::NotNow(None),
-            1 => {
-                // It arrived; the answer did not.
-                let what = self.centre.take(&row.bytes, &self.edge_key);
-                self.say(&what);
-                Delivered::NotNow(None)
-            }
             2 => Delivered::Refused,
-            _ => {
-                let what = self.centre.take(&row.bytes, &self.edge_key);
-                self.say(&what);
-                Delivered::Yes
+            fate => {
+                let bytes = self.bytes_of(&row);
+                let what = self.centre.take(&bytes, &self.edge_key, self.true_ms, bad);
+                self.say(&what.as_deref().unwrap_or("the centre dies"));
+                // At 1 it arrived; the answer did not.
+                if fate == 1 || what.is_none() { Delivered::NotNow(None) } else { Delivered::Yes }
             }
         };
         let random = self.random.next();
@@ -359,7 +354,10 @@ impl World {
     /// A copy of the disk comes back; what was only in the one it replaces is gone, and that is no loss to
     /// blame the edge for.
     fn restore(&mut self) {
-        let Some((image, [keys, journal])) = self.backup.clone() else { return };
+        let Some((image, [keys, journal], anchor)) = self.backup.clone() else { return };
+        if self.breaks(Sabotage::AnchorRestored) {
+            *self.machine.1.lock().unwrap() = anchor;
+        }
         *self.files[0].lock().unwrap() = Drive::holding(keys);
         match self.random.below(4) {
             // The journal of now, which knows more than the copy.
@@ -420,7 +418,8 @@ impl World {
                 let image = self.machine.0.after_power_cut(&mut self.random);
                 let random = &mut self.random;
                 let files = self.files.each_ref().map(|file| file.lock().unwrap().after_power_cut(random));
-                self.backup = Some((image, files));
+                let anchor = *self.machine.1.lock().unwrap();
+                self.backup = Some((image, files, anchor));
             }
             38 if self.random.one_in(2) => self.restore(),
             39 if self.random.one_in(4) => self.another_version(),
@@ -454,6 +453,10 @@ impl World {
     }
 
     fn judge(mut self) -> Report {
+        if let Some(real) = &self.centre.real {
+            self.report.centre_deaths = real.deaths;
+            self.centre.counts = real.end(self.policies[0].0.metrics[0].id);
+        }
         for (cell, known) in (0u32..).zip(&self.known) {
             let counted = self.centre.counts.get(&cell).copied().unwrap_or(0);
             assert!((0..=1).contains(&counted), "contribution {cell} was counted {counted} times");
@@ -468,9 +471,9 @@ impl World {
     }
 }
 
-/// One run.
-pub(crate) fn run(seed: u64) -> Report {
-    let mut world = World::new(seed);
+/// One run; it panics at whatever is wrong.
+pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, centre: Centre) -> Report {
+    let mut world = World::new(seed, sabotage, centre);
     for _ in 0..60 + world.random.below(60) {
         world.step();
     }

@@ -1,18 +1,16 @@
-//! What a world is made of: chance, a component, files, a machine, a centre.
+//! What a world is made of: chance, a component, files, a machine; and what a run comes to.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use gloaming_edge::{InPlace, RedbStorage};
-use gloaming_policy::author::{Key, compile, template, verify_batch};
+use gloaming_policy::author::{compile, template};
 use gloaming_policy::{Bins, Policy};
 use gloaming_privacy::Rho;
-use gloaming_signal::{ReleaseState, SealedBatch, cbor, hash};
 use gloaming_window::{Anchor, EdgeError, Guest, GuestError, Place};
 use gloaming_worker::core::Worker;
 
 use super::disk::{Disk, Drive, SECTOR};
-use super::{CELLS, HOUR, SITE};
+use super::{CELLS, HOUR, SITE, Sabotage};
 
 /// A stream of numbers that is all in its seed (Steele, Lea and Flood's splitmix64).
 #[derive(Clone, Debug)]
@@ -85,6 +83,8 @@ pub(crate) struct File {
     pub(crate) disk: Disk,
     /// Writes so far: which sectors a torn one leaves is all in it.
     pub(crate) writes: u64,
+    /// Whether a sync does nothing.
+    pub(crate) unsynced: bool,
 }
 
 impl InPlace for File {
@@ -111,7 +111,9 @@ impl InPlace for File {
 
     fn sync(&mut self) -> std::io::Result<()> {
         self.disk.step()?;
-        self.drive.lock().unwrap().sync();
+        if !self.unsynced {
+            self.drive.lock().unwrap().sync(false);
+        }
         // It may be durable, and the process may not live to know.
         self.disk.step()
     }
@@ -122,6 +124,7 @@ pub(crate) struct Machine {
     pub(crate) disk: Disk,
     pub(crate) files: [Arc<Mutex<Drive>>; 2],
     pub(crate) anchor: Arc<Mutex<Option<Anchor>>>,
+    pub(crate) sabotage: Option<Sabotage>,
 }
 
 impl Place for Machine {
@@ -131,8 +134,13 @@ impl Place for Machine {
         if !first && self.disk.is_empty() {
             return Err(EdgeError::NoStore);
         }
-        let file = |drive| File { drive: Arc::clone(drive), disk: self.disk.clone(), writes: 0 };
-        let [keys, journal] = self.files.each_ref().map(file);
+        self.disk.late(self.sabotage == Some(Sabotage::LogSyncedLate));
+        let file = |drive: &Arc<Mutex<Drive>>, broken_by: Sabotage| {
+            let unsynced = self.sabotage == Some(broken_by);
+            File { drive: Arc::clone(drive), disk: self.disk.clone(), writes: 0, unsynced }
+        };
+        let [keys, journal] = &self.files;
+        let (keys, journal) = (file(keys, Sabotage::KeysUnsynced), file(journal, Sabotage::JournalUnsynced));
         Ok(RedbStorage::on(self.disk.clone(), keys, journal)?)
     }
 
@@ -157,34 +165,23 @@ pub(crate) struct Known {
     pub(crate) forgiven: bool,
 }
 
-/// What the centre would hold.
-#[derive(Default)]
-pub(crate) struct Centre {
-    pub(crate) ledger: BTreeMap<(u64, u64), [u8; 32]>,
-    pub(crate) windows: BTreeSet<(u32, u64, u64)>,
-    pub(crate) counts: BTreeMap<u32, i64>,
-}
-
-impl Centre {
-    pub(crate) fn take(&mut self, delivery: &[u8], edge: &Key) -> String {
-        let bytes = verify_batch(delivery, |_| Some(edge.public())).expect("signed by the edge");
-        let batch: SealedBatch = cbor::from_slice(&bytes).unwrap();
-        let digest = hash::sha256(delivery);
-        match self.ledger.insert((batch.epoch, batch.seq), digest) {
-            Some(before) if before == digest => return "again".to_owned(),
-            Some(_) => panic!("two batches bear the number {}", batch.seq),
-            None => {}
-        }
-        let window = (batch.policy_version, batch.span_ms, batch.window);
-        assert!(self.windows.insert(window), "window {window:?} was released twice");
-        for release in batch.releases {
-            assert_eq!(release.state, ReleaseState::Released, "no window is below k here");
-            for (cell, value) in (0u32..).zip(release.values) {
-                *self.counts.entry(cell).or_default() += value;
-            }
-        }
-        format!("epoch {} batch {}: version {} window {}", batch.epoch, batch.seq, batch.policy_version, batch.window)
-    }
+/// What a run came to, so that a test can see that it did something.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) acknowledged: u64,
+    pub(crate) counted: u64,
+    pub(crate) power_cuts: u64,
+    pub(crate) restored: u64,
+    pub(crate) store_failures: u64,
+    pub(crate) clock_doubts: u64,
+    /// Times that the clock of a running edge was set to something wrong, and that it was right again.
+    pub(crate) clock_steps: [u64; 2],
+    /// Looks at a clock that was not believed.
+    pub(crate) clock_unbelieved: u64,
+    pub(crate) windows: u64,
+    pub(crate) left: u64,
+    /// Times that the centre died over a batch.
+    pub(crate) centre_deaths: u64,
 }
 
 pub(crate) fn policy(version: u32) -> Policy {
