@@ -82,6 +82,10 @@ enum Command {
         /// Consenting visits on a day.
         #[arg(long)]
         visits_per_day: f64,
+        /// Standard deviation between visits in the goal of an experiment on an amount, in its unit; of a ratio ID=NUMBER/MEAN, with
+        /// the mean of what it is a ratio to. Once for each experiment.
+        #[arg(long, value_name = "ID=NUMBER")]
+        deviation: Vec<String>,
         /// Folder to look for models in, when they are not beside the policy.
         #[arg(long, value_name = "FOLDER")]
         models: Option<PathBuf>,
@@ -342,7 +346,9 @@ async fn run(arguments: Arguments) -> Result<()> {
             Ok(())
         }
         Command::Policy(PolicyCommand::Diff { old, new, models }) => policy::compare(&old, &new, models.as_deref()),
-        Command::Plan { policy, visits_per_day, models } => plan::run(&policy, models.as_deref(), visits_per_day),
+        Command::Plan { policy, visits_per_day, deviation, models } => {
+            plan::run(&policy, models.as_deref(), visits_per_day, &deviation)
+        }
         Command::Site(command) => site(command).await,
         Command::Component(command) => {
             let (edge, step) = match &command {

@@ -38,6 +38,12 @@ fn a_policy_is_written_checked_planned_signed_and_compared() {
     folder.edit("next.toml", "rho = 0.05", "rho = 0.5");
     let refused = folder.refuses(&["policy", "check", "next.toml", "--models", &models]);
     assert!(refused.contains("budget"), "{refused}");
+    // What to leave out is said wherever the policy is read.
+    let sign: [&str; 7] = ["policy", "sign", "next.toml", "--key", "owner.key", "--models", &models];
+    let plan: [&str; 6] = ["plan", "next.toml", "--visits-per-day", "4000", "--models", &models];
+    for refused in [refused, folder.refuses(&sign), folder.refuses(&plan)] {
+        assert!(refused.contains("frees 0.5: take out [[metric]] `purchase-calibration`"), "{refused}");
+    }
     folder.edit("next.toml", "rho = 0.5", "rho = 0.04");
     folder.edit("next.toml", "version = 1 ", "version = 2 ");
     let changed = folder.says(&["policy", "diff", "policy.toml", "next.toml", "--models", &models]);

@@ -5,6 +5,7 @@ mod diff;
 mod experiment;
 mod fairness;
 mod learning;
+mod leave_out;
 mod metric;
 mod model;
 mod monitor;
@@ -26,6 +27,7 @@ use crate::gate::Record;
 pub use diff::diff;
 pub use fairness::SELECTED;
 pub use learning::{Learning, LearningRound, LearningTerm, input_source, input_words, page_zero};
+pub use leave_out::{Change, Fit, LeftOut, leave_out};
 pub use model::{Named, gate_rules, named};
 pub use sign::{
     Key, KeyId, Notice, PublicKey, SignError, Signed, announced, announcement, batch_signature, verify_batch,
@@ -33,6 +35,9 @@ pub use sign::{
 pub use table::Problem;
 use table::{Source, Table, meant};
 pub use template::{TEMPLATES, template};
+
+/// Largest budget a day, millionths.
+const MOST_MICRO: u64 = 4_000_000;
 
 /// What the compiler needs to know of a model's manifest.
 #[derive(Clone, Debug)]
@@ -369,7 +374,7 @@ fn document(
             );
         }
         delta_pico = (delta * 1e12).round() as u64;
-        if rho.micro() > 4_000_000 {
+        if rho.micro() > MOST_MICRO {
             budget.problem("a budget above rho 4 a day protects nobody", "choose 1 or less; 0.25 is a good start");
         }
         budget.finish();
@@ -442,7 +447,12 @@ fn document(
                     declared.as_f64(),
                     policy.budget.as_f64()
                 ),
-                "lower rho or per_day of some metrics, remove some, or raise the budget",
+                // Of what was read only in part nobody can say what else to leave out.
+                if source.has_problems() {
+                    "mend what else is wrong; then it is said what to leave out".to_owned()
+                } else {
+                    leave_out::remedy(&policy)
+                },
             );
         }
     }

@@ -19,8 +19,8 @@ use gloaming_behavior::definitions::DEFINITIONS;
 const FOR_OUTCOME: u64 = 7;
 /// What costs less says nothing: noise of a deviation of 32 for a table with the outcome, and of 71 for a pair, which
 /// weigh as little in what is learnt as they tell.
-const LEAST_MICRO: u64 = 500;
-const LEAST_PAIR_MICRO: u64 = 100;
+pub(super) const LEAST_MICRO: u64 = 500;
+pub(super) const LEAST_PAIR_MICRO: u64 = 100;
 /// Bins of a number that a page gives.
 const PAGE_BINS: u32 = 8;
 

@@ -62,33 +62,45 @@ fn spread(policy: &Policy, visits_per_day: f64) -> String {
 /// Shares of visits that an experiment's goal may be true of today.
 const SHARES: [f64; 4] = [0.02, 0.10, 0.30, 0.50];
 
-/// How long an experiment has to run: days until its smallest change that matters is found four times in five, looked at as often
-/// as one likes, by what its goal is true of today.
-fn duration(policy: &Policy, experiment: &Experiment, visits_per_day: f64) -> Option<String> {
-    let metric = policy.metric(experiment.goal)?;
+/// Visits a day that meet an experiment in its smallest arm, which decides how long it takes.
+fn smallest_arm(experiment: &Experiment, visits_per_day: f64) -> f64 {
     let share = f64::from(experiment.to - experiment.from) / f64::from(WHOLE);
-    // The smallest arm decides.
     let portions = experiment.portions();
     let least = portions.iter().copied().fold(f64::INFINITY, f64::min) / portions.iter().sum::<f64>();
-    let visits = visits_per_day * share * least;
-    // Windows of a day are one release, shorter ones are more. Yes and no are cells of their own, as many of each as there are
-    // bins of what was known before, which takes out some of the variance: how much, only the data say.
-    let releases = 86_400_000.0 / metric.span_ms as f64 * experiment.points().len() as f64 / 2.0;
-    let noise = metric.scales().first()?.deviation(metric.mechanism).powi(2) * releases;
+    visits_per_day * share * least
+}
+
+/// Variance of the noise on one cell of an experiment's goal in a day: windows of a day are one release, shorter ones are more.
+fn noise_a_day(metric: &Metric) -> Option<f64> {
+    Some(metric.scales().first()?.deviation(metric.mechanism).powi(2) * 86_400_000.0 / metric.span_ms as f64)
+}
+
+/// Days until an experiment's smallest change that matters is found four times in five, looked at as often as one likes, by
+/// variances between visits and of a day's noise, of the control and of another arm.
+fn days(experiment: &Experiment, visits: f64, variance: [f64; 2], noise: [f64; 2]) -> String {
+    let design = Design {
+        effect: f64::from(experiment.least) / f64::from(WHOLE),
+        variance,
+        noise,
+        alpha: 0.05 / (experiment.arms.len() - 1) as f64,
+        power: 0.8,
+        looks: Looks::Any { tau: TAU },
+    };
+    design.days(visits).map_or_else(|_| "never".to_owned(), |days| days.to_string())
+}
+
+/// How long an experiment on a share has to run, by what its goal is true of today.
+fn duration(policy: &Policy, experiment: &Experiment, visits_per_day: f64) -> Option<String> {
+    let visits = smallest_arm(experiment, visits_per_day);
+    // Yes and no are cells of their own, as many of each as there are bins of what was known before, which takes out some of
+    // the variance: how much, only the data say.
+    let noise = noise_a_day(policy.metric(experiment.goal)?)? * experiment.points().len() as f64 / 2.0;
     let effect = f64::from(experiment.least) / f64::from(WHOLE);
-    let days = SHARES.map(|control| {
+    let cells = SHARES.map(|control| {
         let arms = [control, control + effect];
-        let design = Design {
-            effect,
-            variance: arms.map(|p| p * (1.0 - p)),
-            noise: arms.map(|p| noise * ((1.0 - p).powi(2) + p.powi(2))),
-            alpha: 0.05 / (experiment.arms.len() - 1) as f64,
-            power: 0.8,
-            looks: Looks::Any { tau: TAU },
-        };
-        design.days(visits).map_or_else(|_| "never".to_owned(), |days| days.to_string())
+        let noise = arms.map(|p| noise * ((1.0 - p).powi(2) + p.powi(2)));
+        format!("{:>8}", days(experiment, visits, arms.map(|p| p * (1.0 - p)), noise))
     });
-    let cells: Vec<String> = days.iter().map(|days| format!("{days:>8}")).collect();
     Some(format!(
         "{:<22} {:>4} {:>8.0} {:>7.1}  {}\n",
         experiment.id,
@@ -99,33 +111,122 @@ fn duration(policy: &Policy, experiment: &Experiment, visits_per_day: f64) -> Op
     ))
 }
 
-fn durations(policy: &Policy, visits_per_day: f64) -> String {
-    if policy.experiments.is_empty() {
-        return String::new();
-    }
-    let (shares, amounts): (Vec<_>, Vec<_>) = policy.experiments.iter().partition(|e| e.is_share());
-    let unsaid = |e: &&Experiment| {
-        format!(
-            "{}: how long it takes depends on how much visits differ in what is asked, which is not known here\n",
-            e.id
-        )
+/// What an owner knows of how visits differ in the goal of an experiment on an amount.
+#[derive(Debug, PartialEq)]
+pub struct Spread {
+    id: String,
+    /// Standard deviation between visits, in the goal's unit; of a ratio, that of the goal less the ratio times what it is a
+    /// ratio to.
+    deviation: f64,
+    /// Of a ratio: the mean of what it is a ratio to.
+    per: Option<f64>,
+}
+
+fn is_ratio(experiment: &Experiment) -> bool {
+    experiment.beside.as_ref().is_some_and(|beside| !beside.before)
+}
+
+/// Reads `ID=DEVIATION`, and for a ratio `ID=DEVIATION/MEAN`.
+fn spread_of(said: &str, policy: &Policy) -> Result<Spread> {
+    let above = |text: &str| text.trim().parse::<f64>().ok().filter(|n| (1e-6..=1e9).contains(n));
+    let read = || {
+        let (id, numbers) = said.split_once('=')?;
+        let (deviation, per) = numbers.split_once('/').map_or((numbers, None), |(one, per)| (one, Some(per)));
+        let per = per.map(above);
+        if per == Some(None) {
+            return None;
+        }
+        Some(Spread { id: id.trim().to_owned(), deviation: above(deviation)?, per: per.flatten() })
     };
-    let unsaid: String = amounts.iter().map(unsaid).collect();
-    let heads: Vec<String> = SHARES.iter().map(|share| format!("{:>8}", format!("{:.0} %", 100.0 * share))).collect();
-    let rows: String = shares.iter().filter_map(|e| duration(policy, e, visits_per_day)).collect();
-    format!(
-        "\nExperiments: days until a change by so many points is found four times in five, looking as often as one likes, if every\nvisit is exposed; by the share of visits that the goal is true of today:\n\n{:<22} {:>4} {:>8} {:>7}  {}\n{rows}",
-        "experiment",
-        "arms",
-        "each day",
-        "points",
-        heads.join(" ")
-    ) + &unsaid
+    let Some(spread) = read() else {
+        bail!("--deviation {said} is no ID=NUMBER; write it as in --deviation basket=35, numbers from 0.000001 to 1e9");
+    };
+    let amounts = || policy.experiments.iter().filter(|e| !e.is_share());
+    let Some(experiment) = amounts().find(|e| e.id == spread.id) else {
+        let known: Vec<&str> = amounts().map(|e| e.id.as_str()).collect();
+        bail!(
+            "--deviation {said}: `{}` is no experiment on an amount; those of this policy: {}",
+            spread.id,
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        );
+    };
+    if is_ratio(experiment) != spread.per.is_some() {
+        bail!(
+            "--deviation {said}: {}",
+            if spread.per.is_some() {
+                "the goal is no ratio; write the deviation alone, as in ID=35"
+            } else {
+                "the goal is a ratio; add the mean of what it is a ratio to, as in ID=35/4.2"
+            }
+        );
+    }
+    Ok(spread)
+}
+
+/// How long an experiment on an amount, or on a ratio, has to run, by how visits differ: as was said, or as much as its bins allow.
+fn of_amount(policy: &Policy, experiment: &Experiment, visits_per_day: f64, spreads: &[Spread]) -> Option<String> {
+    let (id, visits) = (&experiment.id, smallest_arm(experiment, visits_per_day));
+    let said = spreads.iter().find(|spread| spread.id == *id);
+    if said.is_none() && is_ratio(experiment) {
+        return Some(format!(
+            "{id:<22} not known: say how much visits differ, and the mean of what it is a ratio to, by --deviation {id}=DEVIATION/MEAN\n"
+        ));
+    }
+    let points = experiment.points();
+    let worth = || points.iter().map(|(y, _)| *y);
+    let (least, most) = (worth().fold(f64::INFINITY, f64::min), worth().fold(0.0, f64::max));
+    // Numbers that lie between two ends differ most where half of them lie at each (Popoviciu 1935).
+    let widest = (most - least) / 2.0;
+    let deviation = said.map_or(widest, |spread| spread.deviation);
+    let per = said.and_then(|spread| spread.per).unwrap_or(1.0);
+    // Noise on the sum of y - rate x, over all cells of an arm; the rate is not known, and the worst lies at an end.
+    let off = |rate: f64| {
+        let of = |(y, x): &(f64, f64)| (y - rate * if is_ratio(experiment) { *x } else { 1.0 }).powi(2);
+        points.iter().map(of).sum::<f64>()
+    };
+    let noise = noise_a_day(policy.metric(experiment.goal)?)? * off(least / per).max(off(most / per));
+    let scaled = |variance: f64| [variance / (per * per); 2];
+    Some(format!(
+        "{id:<22} {:>4} {visits:>8.0} {:>10} {deviation:>10.3} {:>6}{}\n",
+        experiment.arms.len(),
+        f64::from(experiment.least) / f64::from(WHOLE),
+        days(experiment, visits, scaled(deviation * deviation), scaled(noise)),
+        if said.is_some() {
+            String::new()
+        } else {
+            format!("  at most: the bins allow no larger deviation; say yours by --deviation {id}=NUMBER")
+        }
+    ))
+}
+
+fn durations(policy: &Policy, visits_per_day: f64, spreads: &[Spread]) -> String {
+    let (shares, amounts): (Vec<_>, Vec<_>) = policy.experiments.iter().partition(|e| e.is_share());
+    let mut out = String::new();
+    if !shares.is_empty() {
+        let heads = SHARES.map(|share| format!("{:>8}", format!("{:.0} %", 100.0 * share)));
+        let rows: String = shares.iter().filter_map(|e| duration(policy, e, visits_per_day)).collect();
+        out += &format!(
+            "\nExperiments: days until a change by so many points is found four times in five, looking as often as one likes, if every\nvisit is exposed; by the share of visits that the goal is true of today:\n\n{:<22} {:>4} {:>8} {:>7}  {}\n{rows}",
+            "experiment",
+            "arms",
+            "each day",
+            "points",
+            heads.join(" ")
+        );
+    }
+    if !amounts.is_empty() {
+        let rows: String = amounts.iter().filter_map(|e| of_amount(policy, e, visits_per_day, spreads)).collect();
+        out += &format!(
+            "\nExperiments on amounts and ratios: days until a change by so much is found likewise, by the standard deviation between visits,\nboth in the goal's unit:\n\n{:<22} {:>4} {:>8} {:>10} {:>10} {:>6}\n{rows}",
+            "experiment", "arms", "each day", "change", "deviation", "days"
+        );
+    }
+    out
 }
 
 /// The plan's text.
 #[must_use]
-pub fn text(policy: &Policy, visits_per_day: f64) -> String {
+pub fn text(policy: &Policy, visits_per_day: f64, spreads: &[Spread]) -> String {
     // A sum stands on two lines, each with a word after its name.
     let width = policy.metrics.iter().map(|metric| metric.name.len() + if metric.sum_max().is_some() { 12 } else { 0 });
     let width = width.max().unwrap_or(0).max(22);
@@ -188,18 +289,20 @@ pub fn text(policy: &Policy, visits_per_day: f64) -> String {
         epsilon(30),
         epsilon(365)
     );
-    out + &durations(policy, visits_per_day) + &spread
+    out + &durations(policy, visits_per_day, spreads) + &spread
 }
 
-/// Prints the plan of a policy file.
+/// Prints the plan of a policy file; `deviations` say how visits differ in the goals of experiments on amounts.
 ///
 /// # Errors
-/// When the policy does not compile.
-pub fn run(policy: &Path, models: Option<&Path>, visits_per_day: f64) -> Result<()> {
+/// When the policy does not compile, or a deviation is none or of no such experiment.
+pub fn run(policy: &Path, models: Option<&Path>, visits_per_day: f64, deviations: &[String]) -> Result<()> {
     if !(visits_per_day.is_finite() && visits_per_day > 0.0) {
         bail!("--visits-per-day must be more than zero; count consenting visits only");
     }
-    print!("{}", text(&files::compile_policy(policy, models)?.0, visits_per_day));
+    let (policy, _) = files::compile_policy(policy, models)?;
+    let spreads = deviations.iter().map(|said| spread_of(said, &policy)).collect::<Result<Vec<_>>>()?;
+    print!("{}", text(&policy, visits_per_day, &spreads));
     Ok(())
 }
 
@@ -219,7 +322,7 @@ mod tests {
                      goal = {{ of = \"feature:pages@1\", at_least = 2 }}\nminimum_effect = {effect}\nwindow = \"day\"\nrho = {rho}\nk = 50\n"
                 );
             let policy = gloaming_policy::author::compile(&text, 20_781, &|_| Err("no models".to_owned())).unwrap();
-            let told = durations(&policy, visits);
+            let told = durations(&policy, visits, &[]);
             let line = told.lines().find(|line| line.starts_with("below")).unwrap().to_owned();
             line.split_whitespace().skip(4).map(str::to_owned).collect::<Vec<_>>()
         };
@@ -230,6 +333,57 @@ mod tests {
         let noisy = days(&plan(0.02, 0.002, 400.0));
         assert!(noisy.iter().zip(days(&plan(0.02, 0.02, 400.0))).all(|(noisy, clear)| *noisy > clear));
         assert!(plan(0.0001, 0.002, 20.0).iter().all(|cell| cell == "never"));
+    }
+
+    /// The blog with an experiment on an amount, and these lines on it.
+    fn on_an_amount(lines: &str) -> Policy {
+        let text = gloaming_policy::author::template("blog", "b.example", "https://b.example", "2027-06-01").unwrap()
+            + "[[experiment]]\nid = \"longer\"\narms = [\"as-is\", \"more\"]\npurpose = \"measurement\"\n\
+               goal = { of = \"feature:pages@1\", edges = [2, 5], worth = [1, 3, 9] }\nminimum_effect = 0.05\nwindow = \"day\"\nrho = 0.02\nk = 50\n"
+            + lines;
+        gloaming_policy::author::compile(&text, 20_781, &|_| Err("no models".to_owned())).unwrap()
+    }
+
+    /// The days in the line of the experiment on an amount.
+    fn days_of(policy: &Policy, deviations: &[&str]) -> f64 {
+        let spreads: Vec<Spread> = deviations.iter().map(|said| spread_of(said, policy).unwrap()).collect();
+        let told = durations(policy, 4_000.0, &spreads);
+        let line = told.lines().find(|line| line.starts_with("longer")).unwrap();
+        line.split_whitespace().nth(5).unwrap().parse().unwrap()
+    }
+
+    /// Twice the deviation takes about four times as long, and what is not said is taken for as wide as bins allow.
+    #[test]
+    fn how_long_an_experiment_on_an_amount_has_to_run() {
+        let policy = on_an_amount("");
+        let (one, two) = (days_of(&policy, &["longer=2"]), days_of(&policy, &["longer=4"]));
+        assert!((2.5..5.5).contains(&(two / one)), "{one} {two}");
+        assert_eq!(days_of(&policy, &[]), two, "half of what lies between 1 and 9");
+        assert!(durations(&policy, 4_000.0, &[]).contains("say yours by --deviation longer=NUMBER"));
+        let ratio = on_an_amount("per = { of = \"feature:clicks@1\", edges = [3], worth = [1, 5] }\n");
+        assert!(durations(&ratio, 4_000.0, &[]).contains("--deviation longer=DEVIATION/MEAN"));
+        let (one, two) = (days_of(&ratio, &["longer=4/2"]), days_of(&ratio, &["longer=8/2"]));
+        // Less than four times, because the noise is no wider for it.
+        assert!((2.0..5.5).contains(&(two / one)), "{one} {two}");
+        assert!(days_of(&ratio, &["longer=4/4"]) < one, "the same change of a ratio to more is a larger one");
+    }
+
+    #[test]
+    fn a_deviation_that_is_none_is_refused_with_a_remedy() {
+        let (mean, ratio) =
+            (on_an_amount(""), on_an_amount("per = { of = \"feature:clicks@1\", edges = [3], worth = [1, 5] }\n"));
+        for (policy, said, wanted) in [
+            (&mean, "longer", "is no ID=NUMBER"),
+            (&mean, "longer=0", "is no ID=NUMBER"),
+            (&mean, "longer=NaN", "is no ID=NUMBER"),
+            (&ratio, "longer=2/x", "is no ID=NUMBER"),
+            (&mean, "shorter=2", "those of this policy: longer"),
+            (&mean, "longer=2/3", "the goal is no ratio"),
+            (&ratio, "longer=2", "the goal is a ratio"),
+        ] {
+            let error = spread_of(said, policy).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
     }
 
     #[test]
