@@ -190,6 +190,27 @@ fn what_must_stay_stays_whatever_it_costs() {
     assert_eq!(names, ["hint-by-pages", "hint-by-purchase-by-region", "purchase-calibration", "purchase-intent-fared"]);
 }
 
+/// Every price multiplied as was said, all of it fits.
+#[test]
+fn more_noise_makes_all_of_it_fit() {
+    for micro in [354_993, 340_000, 300_000, 200_000] {
+        let policy = with_budget(Rho::from_micro(micro));
+        let share = Parts::of(&policy).share().unwrap();
+        let mut root: toml::Table = text(policy.budget).parse().unwrap();
+        for table in ["metric", "monitor", "retrain", "fairness", "experiment"] {
+            for table in root.get_mut(table).and_then(toml::Value::as_array_mut).unwrap() {
+                let table = table.as_table_mut().unwrap();
+                let price = (table.get("rho").and_then(toml::Value::as_float).unwrap() * 1e6).round() as u64;
+                let less = Rho::from_micro(price * share / 1_000);
+                table.insert("rho".to_owned(), toml::Value::Float(less.as_f64()));
+            }
+        }
+        let all = compiled(&toml::to_string(&root).unwrap()).unwrap();
+        assert_eq!(all.metrics.len(), policy.metrics.len());
+    }
+    assert_eq!(Parts::of(&with_budget(Rho::from_micro(80_000))).share(), None, "nothing would be seen");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
