@@ -20,6 +20,23 @@ const FIRST_LINE: &str = "gloaming anchor 1";
 /// Longest anchor, bytes: four lines and three numbers.
 const FILE_BYTES: u64 = 128;
 
+/// What a file's text says, if it is an anchor of this version.
+pub(crate) fn parse(text: &str) -> Option<Anchor> {
+    let mut lines = text.lines();
+    if lines.next() != Some(FIRST_LINE) || text.len() as u64 > FILE_BYTES {
+        return None;
+    }
+    let mut number = |word: &str| lines.next()?.strip_prefix(word)?.parse().ok();
+    // In the order of the lines.
+    Some(Anchor { epoch: number("epoch ")?, releases: number("releases ")?, released_ms: number("released_ms ")? })
+}
+
+/// An anchor as its file's text.
+pub(crate) fn written(anchor: Anchor) -> String {
+    let Anchor { epoch, releases, released_ms } = anchor;
+    format!("{FIRST_LINE}\nepoch {epoch}\nreleases {releases}\nreleased_ms {released_ms}\n")
+}
+
 /// See the module's page.
 #[derive(Clone, Debug)]
 pub(crate) struct AnchorFile(PathBuf);
@@ -42,14 +59,9 @@ impl AnchorFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut lines = text.lines();
-        let first = lines.next() == Some(FIRST_LINE) && text.len() as u64 <= FILE_BYTES;
-        let mut number = |word: &str| lines.next()?.strip_prefix(word)?.parse().ok();
-        let numbers = [number("epoch "), number("releases "), number("released_ms ")];
-        let (true, [Some(epoch), Some(releases), Some(released_ms)]) = (first, numbers) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not an anchor of this version"));
-        };
-        Ok(Some(Anchor { epoch, releases, released_ms }))
+        parse(&text)
+            .map(Some)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an anchor of this version"))
     }
 
     /// Whether it could be written now.
@@ -61,9 +73,7 @@ impl AnchorFile {
 
     /// Replaces the file; durable when it returns.
     pub(crate) fn write(&self, anchor: Anchor) -> io::Result<()> {
-        let Anchor { epoch, releases, released_ms } = anchor;
-        let text = format!("{FIRST_LINE}\nepoch {epoch}\nreleases {releases}\nreleased_ms {released_ms}\n");
-        replace(&self.0, text.as_bytes())
+        replace(&self.0, written(anchor).as_bytes())
     }
 }
 

@@ -104,7 +104,8 @@ fn record(file: &[u8], at: usize, generation: u64) -> Option<Record<'_>> {
     let (own, number) = (number(&mut rest)?, number(&mut rest)?);
     let sum = take(&mut rest, 8)?;
     let body = rest.get(..usize::try_from(len).ok()?)?;
-    let whole = own >= generation && !body.is_empty() && checksum(own, number, body) == sum;
+    // The last of all numbers has no next one, so nothing is ever written under it.
+    let whole = (generation..u64::MAX).contains(&own) && !body.is_empty() && checksum(own, number, body) == sum;
     let end = (at + HEAD + body.len()).next_multiple_of(SECTOR);
     whole.then_some(Record { generation: own, number, body, end })
 }
@@ -329,6 +330,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_generation_that_none_could_follow_is_made_up() {
+        let file = Memory::default();
+        let mut journal = Journal::new(file.clone());
+        assert!(!journal.load(None, u64::MAX).unwrap());
+        journal.begun().unwrap();
+        assert!(journal.append(&[chunk(1, 0, 10)]).unwrap());
+        let (older, journal) = loaded(&file, 7).unwrap();
+        assert_eq!((older, held(&journal).len(), journal.next_generation()), (false, 0, 8));
     }
 
     #[test]

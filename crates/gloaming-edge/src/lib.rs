@@ -23,6 +23,8 @@ mod log;
 mod models;
 mod opening;
 mod operator;
+#[doc(hidden)]
+pub mod outside;
 mod parcels;
 mod queue;
 mod relay;

@@ -90,30 +90,38 @@ fn read(path: &Path) -> io::Result<Known> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::new()),
         Err(error) => return Err(error),
     };
-    let wrong = || io::Error::new(io::ErrorKind::InvalidData, "not a list of stops of this version");
+    parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a list of stops of this version"))
+}
+
+/// What a file's text says, if it is a list of this version.
+pub(crate) fn parse(text: &str) -> Option<Known> {
     let mut lines = text.lines();
     if lines.next() != Some(FIRST_LINE) || text.len() as u64 > FILE || !text.ends_with('\n') {
-        return Err(wrong());
+        return None;
     }
     let mut known = Known::new();
     for line in lines {
         let words: Vec<&str> = line.split(' ').collect();
-        let [site, experiment, version] = words[..] else { return Err(wrong()) };
-        let version = version.parse::<u32>().map_err(|_| wrong())?;
-        known.entry(site.to_owned()).or_default().insert(experiment.to_owned(), version);
+        let [site, experiment, version] = words[..] else { return None };
+        known.entry(site.to_owned()).or_default().insert(experiment.to_owned(), version.parse().ok()?);
     }
-    Ok(known)
+    Some(known)
 }
 
-/// Replaces the file; durable when it returns.
-fn write(path: &Path, known: &Known) -> io::Result<()> {
+/// A list as its file's text.
+pub(crate) fn written(known: &Known) -> String {
     let mut text = format!("{FIRST_LINE}\n");
     for (site, stops) in known {
         for (experiment, version) in stops {
             text.push_str(&format!("{site} {experiment} {version}\n"));
         }
     }
-    replace(path, text.as_bytes())
+    text
+}
+
+/// Replaces the file; durable when it returns.
+fn write(path: &Path, known: &Known) -> io::Result<()> {
+    replace(path, written(known).as_bytes())
 }
 
 impl Stops {

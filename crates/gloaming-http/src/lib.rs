@@ -14,6 +14,8 @@ mod conversation;
 mod guard;
 mod house;
 mod linger;
+#[doc(hidden)]
+pub mod outside;
 mod plain;
 mod prefixed;
 mod server;

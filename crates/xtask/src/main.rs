@@ -67,11 +67,14 @@ enum Command {
     Dist,
     /// Fuzz one of the readers of outside bytes with libFuzzer, beginning with its corpus.
     Fuzz {
-        /// submission, parcel, policy, policy-text, signed, fold, verdict, batch, device-state or manifest.
+        /// Its name, as docs/fuzzing.md lists them.
         target: String,
         /// How long.
         #[arg(long, default_value_t = 60)]
         seconds: u32,
+        /// Then put what reaches code that the committed corpus does not reach into it.
+        #[arg(long)]
+        keep: bool,
     },
     /// Feed a real centre with the batches of many synthetic edges: rates, bytes, money, and what broke first.
     /// Arguments go through: `cargo xtask simulate --edges 100 --store sqlite`, `cargo xtask simulate --help`.
@@ -122,7 +125,7 @@ fn chore(arguments: Arguments) -> Result<()> {
         // A build ends with the table, and fails with it.
         Command::Build | Command::Sizes => assets::build(&context).map(|_| ()),
         Command::Dist => dist::build(&context),
-        Command::Fuzz { target, seconds } => fuzz::run_target(&context, &target, seconds),
+        Command::Fuzz { target, seconds, keep } => fuzz::run_target(&context, &target, seconds, keep),
         Command::Bench { what, arguments } => simulate::bench(&context, &what, &arguments),
         Command::Simulate { arguments } => simulate::simulate(&context, &arguments),
         Command::Licences => licences::check(&context),

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use gloaming_fuzz::TARGETS;
 
@@ -36,18 +36,27 @@ fn mutated(input: &[u8], state: &mut u64) -> Vec<u8> {
     bytes
 }
 
+/// What costs a thousand times what the others do: loading a model, starting a store, two servers.
+const SLOW: [&str; 5] = ["manifest", "onnx", "journal", "keys", "conversation"];
+
+fn home() -> PathBuf {
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap())
+}
+
+/// A target's committed inputs, by name; none when it has no folder.
+fn committed(target: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(home().join("corpus").join(target)) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort_unstable();
+    paths
+}
+
 #[test]
 fn no_input_of_the_corpus_nor_near_it_breaks_a_reader() {
     for target in TARGETS {
-        let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("corpus").join(target.name);
         let mut inputs = (target.seeds)();
-        if let Ok(entries) = fs::read_dir(&folder) {
-            let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-            paths.sort_unstable();
-            inputs.extend(paths.iter().map(|path| fs::read(path).unwrap()));
-        }
-        // Loading a model costs a thousand times what the others do.
-        let mutations = if ["manifest", "onnx"].contains(&target.name) { MUTATIONS / 10 } else { MUTATIONS };
+        inputs.extend(committed(target.name).iter().map(|path| fs::read(path).unwrap()));
+        let mutations = if SLOW.contains(&target.name) { MUTATIONS / 10 } else { MUTATIONS };
         let mut state = 1;
         for input in &inputs {
             (target.run)(input);
@@ -57,4 +66,29 @@ fn no_input_of_the_corpus_nor_near_it_breaks_a_reader() {
         }
         println!("{}: {} inputs", target.name, inputs.len());
     }
+}
+
+#[test]
+fn every_target_has_seeds_a_committed_corpus_and_a_row_in_the_docs() {
+    let docs = fs::read_to_string(home().join("../../docs/fuzzing.md")).unwrap();
+    let mut wrong = Vec::new();
+    for target in TARGETS {
+        let name = target.name;
+        if (target.seeds)().is_empty() {
+            wrong.push(format!("{name} has no seed"));
+        }
+        if committed(name).is_empty() {
+            wrong.push(format!("{name} has no committed corpus: run `cargo xtask fuzz {name} --keep` and commit it"));
+        }
+        if !docs.contains(&format!("\n| `{name}` |")) {
+            wrong.push(format!("{name} has no row in docs/fuzzing.md"));
+        }
+    }
+    for folder in fs::read_dir(home().join("corpus")).unwrap() {
+        let name = folder.unwrap().file_name().into_string().unwrap();
+        if !TARGETS.iter().any(|target| target.name == name) {
+            wrong.push(format!("corpus/{name} is of no target"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

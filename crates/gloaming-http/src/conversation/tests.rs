@@ -1,7 +1,5 @@
 //! Whatever is sent, in whatever pieces: what is answered here is what hyper would have answered.
 
-use std::sync::Arc;
-
 use axum::extract::Request;
 use axum::response::Response;
 use futures_util::FutureExt as _;
@@ -11,6 +9,7 @@ use tokio::io::duplex;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::outside::converse;
 use crate::server::Listener;
 
 /// Answers with what it was asked, so that nothing that was understood otherwise stays unseen.
@@ -92,19 +91,8 @@ async fn settle() {
 /// What is answered to pieces of bytes, by both ways or by hyper alone, before the sender says that no more will come.
 async fn said(pieces: &[Text], both: bool) -> Vec<Answer> {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (house, _socket) = House::new(Echo, Listener::from(socket));
     let (mut near, far) = duplex(1 << 20);
-    let (_stopping, stopped) = watch::channel(());
-    let house = Arc::new(house);
-    let server = tokio::spawn(async move {
-        let peer = [192, 0, 2, 1].into();
-        let ends = Instant::now() + house.limits.connection;
-        if both {
-            house.first(far, peer, stopped).await;
-        } else {
-            house.rest(BytesMut::new(), far, peer, ends, stopped).await;
-        }
-    });
+    let server = tokio::spawn(converse(Echo, Listener::from(socket), far, [192, 0, 2, 1].into(), !both));
     let mut said = BytesMut::new();
     for piece in pieces {
         if near.write_all(&piece.0).await.is_err() {
