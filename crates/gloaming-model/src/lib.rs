@@ -24,6 +24,6 @@ mod trees;
 
 pub use explain::{Explanation, ORDERS, Reason, Scale};
 #[cfg(feature = "lower")]
-pub use lower::{Additive, Choice, EDGE, INPUT, LowerError, Lowered, OUTPUT, Sigmoid, Steps, lower, recalibrated};
+pub use lower::{Additive, Choice, INPUT, LowerError, Lowered, OUTPUT, Recalibration, Steps, lower, recalibrated};
 pub use manifest::{Manifest, ManifestError};
 pub use model::{ALLOWED_OPS, Model, ModelError, TOLERANCE};

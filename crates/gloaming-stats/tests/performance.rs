@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use gloaming_stats::draws::Draws;
-use gloaming_stats::performance::recalibrate::{isotonic, platt};
+use gloaming_stats::performance::recalibrate::{Fitted, Platt, gain, isotonic, platt};
 use gloaming_stats::performance::{PerformanceError, Table, expected, performance};
 use gloaming_stats::{Cells, CellsError, Estimate};
 use proptest::prelude::*;
@@ -284,6 +284,55 @@ fn recalibration_from_noised_cells_mends_a_wrong_model() {
     assert!((sigmoid.slope - 0.6).abs() < 0.1);
 }
 
+/// Two maps, one near to what comes true and one that says what the score says, on two halves of unlike noise.
+#[test]
+fn a_gain_is_the_fall_of_the_brier_score_and_its_interval_holds_the_truth() {
+    let shop = Shop::new(0.6);
+    let maps = [(1.0, 0.0), (0.6, -0.6)].map(|(slope, intercept)| Fitted::Sigmoid(Platt { slope, intercept }));
+    let of = |halves: &[Table; 2]| gain([0, 1].map(|half| (&halves[half], [&maps[0], &maps[1]]))).unwrap();
+    let by = |table: &Table, map: &Fitted| {
+        let scores = table.scores().iter().map(|score| map.probability(*score)).collect();
+        performance(&Table::new(table.cells().clone(), scores).unwrap()).unwrap().brier.value
+    };
+    let (mut draws, mut held, mut sure) = (Draws::new(39), 0, 0);
+    let counts: Vec<f64> = shop.truth.iter().flat_map(|p| [1e9 * (1.0 - p), 1e9 * p]).collect();
+    let endless = table(&counts, &shop.scores, 0.0);
+    let truth = by(&endless, &maps[0]) - by(&endless, &maps[1]);
+    for _ in 0..600 {
+        let [[exact, one], [_, other]] = [(2_500, 1.0), (2_000, 0.5)].map(|(n, e)| shop.release(&mut draws, n, e));
+        // Of one table twice it is what two Brier scores of that table differ by.
+        let twice = of(&[exact.clone(), exact.clone()]).value;
+        assert!((twice - (by(&exact, &maps[0]) - by(&exact, &maps[1]))).abs() < 1e-12);
+        let found = of(&[one, other]);
+        held += u32::from(holds(found, truth));
+        sure += u32::from(found.low > 0.0);
+    }
+    println!("a gain of {truth:.4}: held in {held} of 600, sure in {sure}");
+    assert!((564..=594).contains(&held), "{held}");
+    assert!(truth > 0.0 && sure > 300, "{truth} {sure}");
+}
+
+/// What `gloaming model recalibrate --method auto` goes by: each fitted to one half of some windows and judged on the other.
+#[test]
+fn a_line_is_surely_better_where_no_sigmoid_fits_and_not_where_one_does() {
+    let mut bent = Shop::new(1.0);
+    // Flat for most, and steep for the highest scores.
+    bent.truth = (0..20_i32).map(|bin| 0.08 + 0.003 * f64::from(bin) + 0.05 * f64::from((bin - 13).max(0))).collect();
+    let mut draws = Draws::new(39);
+    let [smooth, bent] = [Shop::new(0.6), bent].map(|shop| {
+        let surely = |_: &u32| {
+            let halves = [(); 2].map(|()| shop.release(&mut draws, 4_725, 1.0)[1].clone());
+            let fit =
+                |half: &Table| [Fitted::Sigmoid(platt(half).unwrap()), Fitted::Line(isotonic(half).unwrap().growing())];
+            let [one, other] = halves.each_ref().map(fit);
+            gain([(&halves[0], other.each_ref()), (&halves[1], one.each_ref())]).unwrap().low > 0.0
+        };
+        (0..200_u32).filter(surely).count()
+    });
+    println!("isotonic regression is taken in {smooth} of 200 where a sigmoid is true, in {bent} where none is");
+    assert!(smooth <= 6 && bent >= 180, "{smooth} {bent}");
+}
+
 /// The loss no longer fell by more than rounding, so the last steps were not taken and the fit was off by 1e-8.
 #[test]
 fn platt_takes_its_last_steps() {
@@ -340,7 +389,49 @@ fn tables() -> impl Strategy<Value = Table> {
     })
 }
 
+/// Of all bins with somebody in them: the largest, over where a run of bins up to this one may begin, of the least rate of
+/// any such run (Ayer et al. 1955), by which isotonic regression is defined without pooling anything.
+fn largest_of_least(bins: &[[f64; 2]], at: usize) -> f64 {
+    let rate = |from: usize, to: usize| {
+        let [rest, hits] = bins[from..=to].iter().fold([0.0; 2], |sum, bin| [sum[0] + bin[0], sum[1] + bin[1]]);
+        hits / (rest + hits)
+    };
+    let least = |from: usize| (at..bins.len()).map(|to| rate(from, to)).fold(f64::INFINITY, f64::min);
+    (0..=at).map(least).fold(0.0, f64::max)
+}
+
 proptest! {
+    #[test]
+    fn isotonic_regression_is_what_it_is_defined_as(one in tables()) {
+        let map = isotonic(&one).unwrap();
+        let bins: Vec<[f64; 2]> = one.cells().values().chunks(2).map(|pair| [pair[0], pair[1]]).collect();
+        let met: Vec<usize> = (0..bins.len()).filter(|bin| bins[*bin][0] + bins[*bin][1] > 0.0).collect();
+        let kept: Vec<[f64; 2]> = met.iter().map(|bin| bins[*bin]).collect();
+        for (place, bin) in met.iter().enumerate() {
+            let (found, wanted) = (map.probabilities()[*bin], largest_of_least(&kept, place));
+            prop_assert!((found - wanted).abs() < 1e-12, "bin {bin}: {found}, not {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_growing_map_grows_within_0_and_1_and_says_nearly_the_same(
+        one in tables(), shaken in proptest::collection::vec(-25.0..25.0_f64, 22), noise in 0.0..9.0_f64
+    ) {
+        let counts: Vec<f64> = one.cells().values().iter().zip(&shaken).map(|(count, by)| count + by * noise).collect();
+        // Cells below nothing, and bins that drown, among them.
+        let Ok(map) = isotonic(&table(&counts, one.scores(), noise * noise)) else { return Ok(()) };
+        prop_assert!(map.probabilities().iter().all(|p| (0.0..=1.0).contains(p)));
+        let growing = map.growing();
+        prop_assert!(growing.scores().is_sorted_by(|a, b| a < b) && growing.scores().len() == one.scores().len() + 2);
+        let told: Vec<f64> = (0..=1_000).map(|score| growing.probability(f64::from(score) / 1_000.0)).collect();
+        prop_assert!(told.is_sorted_by(|a, b| a < b), "{told:?}");
+        prop_assert!(told.iter().all(|p| *p > 0.0 && *p < 1.0));
+        for score in one.scores() {
+            let (before, after) = (map.probability(*score), growing.probability(*score));
+            prop_assert!((after - before).abs() <= 0.01 * (score - before).abs() + 1e-6, "{score}: {before} {after}");
+        }
+    }
+
     #[test]
     fn outcomes_turned_round_turn_the_auc_round(one in tables()) {
         let turned: Vec<f64> = one.cells().values().chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect();

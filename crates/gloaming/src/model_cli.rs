@@ -33,7 +33,7 @@ pub(crate) enum ModelCommand {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Make the next version of a model, with scores that say what comes true again: a sigmoid after the score, fitted to what
+    /// Make the next version of a model, with scores that say what comes true again: a map after the score, fitted to what
     /// the centre released of score and outcome. The order of scores stays. Nothing about anybody is needed for it.
     Recalibrate {
         /// The manifest; `model.onnx` lies beside it.
@@ -44,6 +44,10 @@ pub(crate) enum ModelCommand {
         /// The metric that counts score and outcome, where there are several.
         #[arg(long)]
         metric: Option<String>,
+        /// By what: platt (a sigmoid; few outcomes do), isotonic (a line through the bins of scores), or auto (isotonic where it is
+        /// surely better in windows that it was not fitted to, else platt).
+        #[arg(long, value_name = "METHOD", default_value = "platt", value_parser = recalibrate::method)]
+        method: recalibrate::Method,
         /// The folder for the next version.
         #[arg(long)]
         out: PathBuf,
@@ -360,8 +364,8 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
         ModelCommand::Tend { under, from } => {
             tend::run(&tend::Paths { policy: &under.policy, models: under.models.as_deref(), from: &from })
         }
-        ModelCommand::Recalibrate { manifest, from, metric, out } => {
-            recalibrate::run(&manifest, &from, metric.as_deref(), &out)
+        ModelCommand::Recalibrate { manifest, from, metric, method, out } => {
+            recalibrate::run(&manifest, &from, metric.as_deref(), method, &out)
         }
         ModelCommand::Learn { manifest, under, from, outcome, out } => learn::run(&learn::Paths {
             manifest: &manifest,

@@ -10,6 +10,7 @@
 
 mod additive;
 mod graph;
+mod recalibration;
 mod rules;
 mod trees;
 
@@ -24,6 +25,7 @@ use tract_onnx::prelude::*;
 
 pub use self::additive::{Additive, Steps};
 use self::graph::{Graph, Value};
+pub use self::recalibration::Recalibration;
 use crate::model::ALLOWED_OPS;
 use crate::node::Node;
 use crate::tensors;
@@ -99,18 +101,6 @@ pub struct Lowered {
     pub taken: (String, usize),
 }
 
-/// Platt's sigmoid after a score: `1 / (1 + exp(-(slope * logit(score) + intercept)))`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sigmoid {
-    /// Above zero, so that the order of scores stays.
-    pub slope: f32,
-    /// In logits.
-    pub intercept: f32,
-}
-
-/// Scores are kept off 0 and 1 by this before their logit is taken.
-pub const EDGE: f32 = 1e-6;
-
 /// Lowers a model.
 ///
 /// # Errors
@@ -119,29 +109,15 @@ pub fn lower(bytes: &[u8], choice: &Choice) -> Result<Lowered, LowerError> {
     lowered(bytes, choice, None)
 }
 
-/// A lowered model with a sigmoid after its score, by which it says what comes true again.
+/// A lowered model with what puts its score right after it, so that it says what comes true again.
 ///
 /// # Errors
-/// When it is none, or cannot be run.
-pub fn recalibrated(bytes: &[u8], sigmoid: Sigmoid) -> Result<Lowered, LowerError> {
-    lowered(bytes, &Choice::default(), Some(sigmoid))
+/// When it is none, or cannot be run, or the map is none.
+pub fn recalibrated(bytes: &[u8], recalibration: &Recalibration) -> Result<Lowered, LowerError> {
+    lowered(bytes, &Choice::default(), Some(recalibration))
 }
 
-fn put_right(graph: &mut Graph, score: &str, sigmoid: Sigmoid) {
-    let mut number = |value: f32| graph.floats(&[1, 1], &[value]);
-    let (one, low, high) = (number(1.0), number(EDGE), number(1.0 - EDGE));
-    let (slope, intercept) = (number(sigmoid.slope), number(sigmoid.intercept));
-    let above = graph.then("Max", &[score, &low], vec![]);
-    let kept = graph.then("Min", &[&above, &high], vec![]);
-    let rest = graph.then("Sub", &[&one, &kept], vec![]);
-    let odds = graph.then("Div", &[&kept, &rest], vec![]);
-    let logit = graph.then("Log", &[&odds], vec![]);
-    let steeper = graph.then("Mul", &[&logit, &slope], vec![]);
-    let moved = graph.then("Add", &[&steeper, &intercept], vec![]);
-    graph.node("Sigmoid", &[&moved], OUTPUT, vec![]);
-}
-
-fn lowered(bytes: &[u8], choice: &Choice, sigmoid: Option<Sigmoid>) -> Result<Lowered, LowerError> {
+fn lowered(bytes: &[u8], choice: &Choice, recalibration: Option<&Recalibration>) -> Result<Lowered, LowerError> {
     if bytes.len() > FILE_BYTES {
         return Err(LowerError::File(format!("has {} bytes, more than {FILE_BYTES}", bytes.len())));
     }
@@ -180,9 +156,9 @@ fn lowered(bytes: &[u8], choice: &Choice, sigmoid: Option<Sigmoid>) -> Result<Lo
         }
     };
     let place = graph.ints(&[column as i64]);
-    if let Some(sigmoid) = sigmoid {
+    if let Some(recalibration) = recalibration {
         let score = graph.then("Gather", &[&row, &place], vec![("axis", Value::Int(1))]);
-        put_right(&mut graph, &score, sigmoid);
+        recalibration.write(&mut graph, &score)?;
     } else {
         graph.node("Gather", &[&row, &place], OUTPUT, vec![("axis", Value::Int(1))]);
     }

@@ -1,15 +1,20 @@
 //! Putting scores right again from (score bin × outcome) cells: isotonic regression, Platt's sigmoid, and the level alone.
 //!
 //! Both give a probability for each bin and for any score, never falling. The order of people, and so the AUC, stays
-//! (isotonic regression may tie some). With few outcomes use [`platt`], which has two parameters; with hundreds a bin,
-//! [`isotonic`], which has no shape to be wrong.
+//! (isotonic regression may tie some; [`Isotonic::growing`] does not). With few outcomes use [`platt`], which has two parameters;
+//! with hundreds a bin, [`isotonic`], which has no shape to be wrong. [`gain`] tells which does better on people whom neither knows.
 
-use super::{PerformanceError, Table, totals};
+use super::{PerformanceError, REACH, Table, totals};
+use crate::Estimate;
 
 /// Steps of Newton's method; it needs about six.
 const STEPS: usize = 100;
-/// Scores are kept off 0 and 1 by this before their logit is taken.
+/// Scores are kept off 0 and 1 by this before their logit is taken, and so is what a growing map says.
 const EDGE: f64 = 1e-6;
+/// Part of the score as it was that stays in a growing map. Bins that were pooled lie a hundredth as far apart as they did, which
+/// device and policy still tell apart, and a score that was off by .1 is off by .001 for it. With a thousandth, bins .004
+/// wide would come down to the millionths that policies keep.
+const OWN: f64 = 0.01;
 
 /// A monotone map from score to probability, straight between the bins.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +24,13 @@ pub struct Isotonic {
 }
 
 impl Isotonic {
-    /// Probability of each bin of the table it was fitted to; never falling.
+    /// Scores that it is told at: those of the table it was fitted to, or more.
+    #[must_use]
+    pub fn scores(&self) -> &[f64] {
+        &self.scores
+    }
+
+    /// Probability at each of its scores; never falling.
     #[must_use]
     pub fn probabilities(&self) -> &[f64] {
         &self.probabilities
@@ -29,6 +40,18 @@ impl Isotonic {
     #[must_use]
     pub fn probability(&self, score: f64) -> f64 {
         interpolate(&self.scores, &self.probabilities, score)
+    }
+
+    /// The same map as a model can use it, growing from score to score, within 0 and 1 and never at them: bins that were
+    /// pooled keep their order, by a hundredth of the score as it was.
+    #[must_use]
+    pub fn growing(&self) -> Self {
+        // What lies nearer to an end than that would be the end in single precision.
+        let inner = self.scores.iter().copied().filter(|score| (2.0 * EDGE..=1.0 - 2.0 * EDGE).contains(score));
+        let scores: Vec<f64> = [EDGE].into_iter().chain(inner).chain([1.0 - EDGE]).collect();
+        let of = |score: &f64| OWN * score + (1.0 - OWN) * self.probability(*score).clamp(EDGE, 1.0 - EDGE);
+        let probabilities = scores.iter().map(of).collect();
+        Self { scores, probabilities }
     }
 }
 
@@ -161,6 +184,54 @@ pub fn platt(table: &Table) -> Result<Platt, PerformanceError> {
         return Err(PerformanceError::Reversed(slope.to_string()));
     }
     Ok(Platt { slope, intercept })
+}
+
+/// A map from score to probability that was fitted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fitted {
+    /// Of two parameters.
+    Sigmoid(Platt),
+    /// Of as many as there are bins.
+    Line(Isotonic),
+}
+
+impl Fitted {
+    /// Probability for a score.
+    #[must_use]
+    pub fn probability(&self, score: f64) -> f64 {
+        match self {
+            Self::Sigmoid(map) => map.probability(score),
+            Self::Line(map) => map.probability(score),
+        }
+    }
+}
+
+/// By how much the Brier score over both tables together is lower by the second map beside each than by the first: below zero
+/// where it is higher. The 95 % interval is for chance and noise in the tables; the maps are taken as they are, so each has to
+/// be fitted to other people than those of its table.
+///
+/// # Errors
+/// When too few people of a table have, or lack, the outcome.
+pub fn gain(judged: [(&Table, [&Fitted; 2]); 2]) -> Result<Estimate, PerformanceError> {
+    // Of each cell: its count, the noise on it, and what each of its people adds.
+    let (mut cells, mut people, mut gained) = (Vec::new(), 0.0, 0.0);
+    for (table, maps) in judged {
+        let (bins, noise) = (table.bins(), table.cells.variance());
+        totals(&bins, noise)?;
+        for (bin, score) in bins.iter().zip(&table.scores) {
+            let [first, second] = maps.map(|map| map.probability(*score));
+            for (count, outcome) in bin.iter().zip([0.0, 1.0]) {
+                let adds = (first - outcome) * (first - outcome) - (second - outcome) * (second - outcome);
+                people += count;
+                gained += count * adds;
+                cells.push((*count, noise, adds));
+            }
+        }
+    }
+    let value = gained / people;
+    let spread = |(count, noise, adds): &(f64, f64, f64)| (count.max(0.0) + noise) * (adds - value) * (adds - value);
+    let half = REACH * cells.iter().map(spread).sum::<f64>().sqrt() / people;
+    Ok(Estimate { value, low: value - half, high: value + half })
 }
 
 /// The level alone: slope 1, and the intercept by which as many outcomes are expected as there were. For counts that say how

@@ -16,6 +16,7 @@ use gloaming_policy::gate::{Fairness, Rows, Said, SplitBy, Statement};
 use gloaming_signal::hash;
 use serde_json::Value;
 
+use super::recalibrate;
 use super::sheet::{self, Block};
 use crate::files::{self, Brought};
 
@@ -129,6 +130,9 @@ fn blocks<'a>(manifest: &Manifest, value: &'a Value, statements: &[Said], sha256
             }
         }
         None => blocks.push(Block::Text("Its manifest does not say.".into())),
+    }
+    if let Some((how, from)) = recalibrate::told(value) {
+        blocks.push(Block::Text(format!("Its scores were put right by {how}, fitted to {from}.")));
     }
     blocks.push(Block::Heading("Evidence".into()));
     if statements.is_empty() {

@@ -9,6 +9,7 @@ use gloaming_signal::hash;
 use gloaming_stats::fairness::Judged;
 
 use super::evaluate::line;
+use super::recalibrate;
 use super::released::{Overview, windows};
 use crate::files::Brought;
 use crate::runtimes::Browser;
@@ -56,7 +57,9 @@ pub fn released(
             day(start_ms)
         );
     }
-    let told = learnt.iter().filter_map(|how| how["from"].as_str()).collect::<Vec<_>>().join(", then ");
+    let learnt_from = said["retrained"]["from"].as_str().map(str::to_owned);
+    let put_right = recalibrate::told(&said).map(|(how, from)| format!("{from} ({how})"));
+    let told = learnt_from.into_iter().chain(put_right).collect::<Vec<_>>().join(", then ");
     let trained = if trained.is_empty() { &told } else { trained };
     if trained.is_empty() {
         bail!("say with --trained what {} was learnt from: its manifest does not", described.id);

@@ -15,7 +15,7 @@ use crate::files;
 /// Half a 95 % interval in standard deviations.
 const HALF: f64 = 1.959_963_985;
 /// Edges of bins are kept in millionths.
-const MILLIONTH: f64 = 1e-6;
+pub(super) const MILLIONTH: f64 = 1e-6;
 
 /// What is read of it.
 #[derive(Deserialize)]

@@ -261,7 +261,7 @@ fn tend(
         Found::Lost | Found::Off if is_there() => println!("  {} lies there already, and waits for you", out.display()),
         Found::Lost => again(tended, policy, paths, &out)?,
         Found::Off => {
-            recalibrate::run(&tended.manifest, paths.from, Some(metric), &out)?;
+            recalibrate::run(&tended.manifest, paths.from, Some(metric), recalibrate::Method::Platt, &out)?;
             keep_learning(tended, &out)?;
         }
         Found::Holds if model.state == ModelState::Shadow => {
