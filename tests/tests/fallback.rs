@@ -1,16 +1,25 @@
-//! Several models in one worker: reasons with every score, one that speaks for another, one that is too slow, and a trap.
+//! Several models in one worker: reasons with every score, one that speaks for another, one that is too slow, and a trap;
+//! and whose score there was, as the centre is told of many visits.
 //!
-//! The worker, its wasm, both models and Chromium are the real ones. The policy is made here, not signed: the loader
-//! verifies signatures and is not in the way; the worker holds the policy to the hash that it is given.
+//! The worker, its wasm, both models and Chromium are the real ones. Where one worker is looked at, the policy is made here, not
+//! signed: the loader verifies signatures and is not in the way; the worker holds the policy to the hash that it is given.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Path;
+use futures_util::future::join_all;
 use gloaming::assets;
-use gloaming_e2e::browser::Browser;
-use gloaming_e2e::stage::{Setting, Stage};
+use gloaming::demo::{SITE as SHOP, Step};
+use gloaming_e2e::browser::{Browser, Profile};
+use gloaming_e2e::persona::linger;
+use gloaming_e2e::stage::{Setting, Stage, settle};
+use gloaming_e2e::story::ask;
+use gloaming_e2e::truth::sent;
 use gloaming_edge::system_clock;
 use gloaming_http::Assets;
 use gloaming_model::Model as Loaded;
@@ -182,4 +191,124 @@ async fn a_model_slower_than_its_budget_waits_until_nothing_happens() {
     // The last page view is scored as well, a second later, and by the model itself.
     assert!(by(&scores).iter().all(|by| *by == "purchase-intent"), "{scores:?}");
     assert!(status["scores"].as_array().unwrap().iter().any(|score| score["model"] == "purchase-intent"));
+}
+
+/// Every score of the first model is refused; the others go on in the same instance.
+const REFUSES: &str = ";const real=Scorer.prototype.score;let first;Scorer.prototype.score=function(row){first??=this;if(first==this)throw 'worn out';return real.call(this,row)};";
+
+/// The demonstration's policy with two of its models, one of which stands in for the other, and so little noise on how the first
+/// fares that thirty visits tell.
+fn stood_in(text: String) -> String {
+    let others = ["visit-kind", "buys-again", "customer-value", "next-best-action", "pointer-bot"];
+    let stays = |block: &&str| !others.iter().any(|id| block.contains(&format!("\"{id}\"")));
+    let text: String = text.split_inclusive("\n\n").filter(stays).collect();
+    let (state, rho) = ("state = \"shadow\" ", "rho = 0.004                        #");
+    assert_eq!((text.matches(state).count(), text.matches(rho).count()), (1, 1), "{text}");
+    text.replacen("rho_per_device_day = 0.25", "rho_per_device_day = 3.0", 1)
+        .replace(state, &format!("fallback = \"unusual-visit\"\nbudget_ms = 1000\n{state}"))
+        .replace(rho, "rho = 2.0 #")
+}
+
+/// Somebody comes, agrees, stays until every model was tried, and leaves.
+async fn comes(browser: &Browser, shop: &str) -> Profile {
+    let profile = browser.profile().await.unwrap();
+    let page = profile.tab("").await.unwrap();
+    page.goto(shop).await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    linger(&page).await.unwrap();
+    page.until(
+        "gloaming('status').then((s) => s.models?.length == 2 && s.models.every((m) => m.ms != null || m.failed))",
+    )
+    .await
+    .unwrap();
+    page.leave().await.unwrap();
+    profile
+}
+
+/// As many, three at a time.
+async fn come(browser: &Browser, shop: &str, threes: usize) {
+    let mut profiles = Vec::new();
+    for _ in 0..threes {
+        profiles.extend(join_all((0..3).map(|_| comes(browser, shop))).await);
+    }
+    settle().await;
+    for profile in profiles {
+        profile.close().await.unwrap();
+    }
+}
+
+/// Whose scores the centre has seen of the shop's model, once it has seen `enough` of somebody's.
+async fn scored_by(stage: &Stage, (who, enough): (&str, f64)) -> BTreeMap<String, f64> {
+    for _ in 0..300 {
+        let models = ask(stage, "models").await.unwrap();
+        let model = models.as_array().unwrap().iter().find(|model| model["id"] == "purchase-intent").unwrap();
+        let of = |one: &Value| (one["who"].as_str().unwrap().to_owned(), one["visits"]["value"].as_f64().unwrap());
+        let found: BTreeMap<String, f64> = model["scored_by"].as_array().unwrap().iter().map(of).collect();
+        if found.get(who).is_some_and(|visits| *visits > enough) {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the centre has not seen {enough} scores of {who}");
+}
+
+async fn alert(stage: &Stage, kind: &str) -> String {
+    for _ in 0..300 {
+        let alerts = ask(stage, "alerts").await.unwrap();
+        if let Some(found) = alerts.as_array().unwrap().iter().find(|alert| alert["kind"] == kind) {
+            return found["words"].as_str().unwrap().to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no {kind} alert")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_centre_is_told_whose_score_there_was() {
+    let script = String::from_utf8(assets::find(None).unwrap().bytes("g/scorer.js").unwrap().to_vec()).unwrap();
+    let refuses = Arc::new(AtomicBool::new(false));
+    let says = Arc::clone(&refuses);
+    let scorer = move || {
+        let fault = if says.load(Ordering::SeqCst) { REFUSES } else { "" };
+        let script = format!("{script}{fault}");
+        async move { ([("content-type", "text/javascript")], script) }
+    };
+    let more = Router::new().route("/g/scorer.js", axum::routing::get(scorer));
+    let stage = Stage::start(Setting { more, edit: stood_in, ..Setting::default() }).await.unwrap();
+    let (browser, shop) = (Browser::launch().await.unwrap(), stage.demo.shop.clone());
+    let fared = stage.demo.policy.metrics.iter().find(|metric| metric.name == "purchase-intent-fared").unwrap();
+    let told = || sent(&stage.demo.policy, &stage.wire.submissions())[&fared.id].clone();
+    come(&browser, &shop, 4).await;
+    refuses.store(true, Ordering::SeqCst);
+    come(&browser, &shop, 5).await;
+    assert_eq!(told(), [0, 12, 0, 0, 0, 0, 0, 15], "{:?}", fared.axes[0].labels);
+    stage.close_window();
+    let seen = scored_by(&stage, ("itself", 5.0)).await;
+    println!("{seen:?}");
+    let near = |who: &str, visits: f64| (seen[who] - visits).abs() < 5.0;
+    assert!(
+        near("itself", 12.0) && near("fallback", 15.0) && near("nobody", 0.0) && near("last-good", 0.0),
+        "{seen:?}"
+    );
+    let words = alert(&stage, "failing").await;
+    assert!(words.contains(" visits, and unusual-visit scored in its place in "), "{words}");
+
+    // A second version is signed for, and a byte of it is lost on the way to the edge.
+    refuses.store(false, Ordering::SeqCst);
+    let view = stage.demo.step(Step::Break).await.unwrap();
+    assert_eq!(view["by"], "edge", "{view}");
+    let page = browser.profile().await.unwrap().tab("").await.unwrap();
+    page.goto(&shop).await.unwrap();
+    let header = format!("fetch('/g/v1/policy/{SHOP}').then((r) => r.headers.get('x-gloaming-last-good'))");
+    assert_eq!(page.eval(&header).await.unwrap(), "purchase-intent");
+    come(&browser, &shop, 9).await;
+    assert_eq!(told(), [0, 12, 0, 0, 0, 27, 0, 15]);
+    stage.close_window();
+    // The centre knows the second version, and of that the only scores are those of the one before.
+    let seen = scored_by(&stage, ("last-good", 5.0)).await;
+    println!("{seen:?}");
+    assert!(seen.len() == 1 && (seen["last-good"] - 27.0).abs() < 5.0, "{seen:?}");
+    let words = alert(&stage, "last-good").await;
+    assert!(words.contains("because a newer one waits for its files"), "{words}");
+    stage.demo.stop().await;
 }

@@ -199,7 +199,7 @@ async fn drifted(folder: &Path) -> Running {
                 // Score bins by outcome: the higher the score, the more buy.
                 Source::Score(_) if cell % 2 == 1 => 20 + 9 * (cell / 2),
                 Source::Score(_) => 200 - 8 * (cell / 2),
-                Source::Fared(_) => [30, 3_700, 60, if last { 400 } else { 5 }][cell as usize],
+                Source::Fared(_) => [30, 3_700, 60, if last { 400 } else { 5 }, 0, 0, 0, 0][cell as usize],
                 _ if metric.of.contains("pages-product") && last => 4_000 * (cell + 1) / (cells * (cells + 1) / 2),
                 _ => 4_000 * (cells - cell) / (cells * (cells + 1) / 2),
             };
@@ -225,7 +225,7 @@ async fn a_model_that_drifts_is_seen_at_the_centre() {
             page.phone().await.unwrap();
         }
         page.goto(&format!("http://{}", running.address())).await.unwrap();
-        page.until("document.querySelectorAll('.model table').length == 7").await.unwrap();
+        page.until("document.querySelectorAll('.model table').length == 8").await.unwrap();
         let told = page.eval("document.getElementById('models').textContent").await.unwrap();
         let told = told.as_str().unwrap();
         for words in [
@@ -238,6 +238,7 @@ async fn a_model_that_drifts_is_seen_at_the_centre() {
             "as before",
             "AUC",
             "given up on the device",
+            "Whose score there was in visits",
             "said nothing",
         ] {
             assert!(told.contains(words), "{words:?} is not in {told}");

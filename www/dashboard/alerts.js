@@ -2,7 +2,7 @@
 import { element } from './elements.js'
 
 const KINDS = {
-  drift: 'Drift', performance: 'A model tells outcomes less well', calibration: 'Calibration', fairness: 'Groups fare differently', failing: 'A model fails', 'experiment-stop': 'Stop an experiment',
+  drift: 'Drift', performance: 'A model tells outcomes less well', calibration: 'Calibration', fairness: 'Groups fare differently', failing: 'A model fails', 'last-good': 'A newer model waits for its files', 'experiment-stop': 'Stop an experiment',
   'experiment-stopped': 'An experiment has ended by itself', 'experiment-settled': 'An experiment has a result', sudden: 'Sudden growth', conflict: 'Two batches of one number', expiry: 'The policy expires'
 }
 /** Alerts are looked for every minute: what was not found in the last three is over. */

@@ -13,7 +13,17 @@ const FARED = {
   lacking: 'lacked something that the page did not give',
   scored: 'scored in time',
   late: 'scored after its time',
-  failed: 'given up on the device'
+  failed: 'given up on the device',
+  'lacking-fallback': 'lacked something, and its fallback scored',
+  'scored-last-good': 'its last good version scored in time',
+  'late-last-good': 'its last good version scored after its time',
+  'failed-fallback': 'given up on the device, and its fallback scored'
+}
+const SCORED_BY = {
+  itself: 'its own',
+  'last-good': 'its last good version’s, while a newer one waits for its files',
+  fallback: 'its fallback’s',
+  nobody: 'nobody’s: there was none'
 }
 const between = ({ low, high }, digits) => `${number(low, digits)} to ${number(high, digits)}`
 const SERIES = { auc: 'AUC', 'calibration-error': 'Calibration error', visits: 'Visits' }
@@ -87,6 +97,9 @@ const draw = (model) => {
   for (const one of model.fair) card.append(...groups(one))
   if (model.fared.length) {
     card.append(table('How it fared in visits', ['How', 'Visits', '95 % interval'], model.fared.map(({ how, visits }) => [FARED[how] || how, number(visits.value), between(visits, 0)])))
+  }
+  if (model.scored_by.length) {
+    card.append(table('Whose score there was in visits', ['Whose', 'Visits', '95 % interval'], model.scored_by.map(({ who, visits }) => [who == 'fallback' && model.fallback ? `its fallback’s, ${model.fallback}` : SCORED_BY[who], number(visits.value), between(visits, 0)])))
   }
   card.append(unsaid(model.unknown))
   if (model.drift.length) card.append(element('p', 'Drift is called where chance and noise alone would part two such windows as far less than once in a hundred, over all that the model takes (q, by the Jensen-Shannon distance), and the PSI is 0.02 at least. It lasts since the window from which on what changed has stayed so. A change of AUC, calibration error or visits is told where windows without one would show as clear a one at less than one look in a hundred.', 'about'))

@@ -11,7 +11,7 @@ const base = new URL('.', self.location)
 const quiet = { credentials: 'omit', referrerPolicy: 'no-referrer' }
 /** @type {Collector} */
 let collector
-let page, site, edge, fetched, asked = 0, n = 0, models = [], traps = 0, instances = 0, attempts = 0, back = -1e3, dead = [], resting, check, judge, again, coarse, answers = []
+let page, site, edge, fetched, asked = 0, n = 0, models = [], traps = 0, instances = 0, attempts = 0, back = -1e3, dead = [], resting, check, judge, again, coarse, answers = [], behind = []
 
 // Kinds of gloaming-signal's events.
 const ENGAGED = 2, CLICK = 4, EXIT_INTENT = 14, OUTBOUND = 15, DOWNLOAD = 16, WEB_VITAL = 22, POINTER_MOVE = 25
@@ -157,6 +157,8 @@ const score = (idle) => {
   }
   for (const model of models) {
     const by = model.silent ? models.find(({ index }) => index == model.fallback) : model
+    // Whether or not a page hears it, so that a model in shadow is counted as one that acts.
+    model.covered = by != model && by?.silent === false
     if (!model.speaks || !by?.said || !(tried.has(model) || tried.has(by)) || !by.scorer) continue
     let why = { reasons: [], exact: false, orders: 0 }
     const from = performance.now()
@@ -170,7 +172,10 @@ const score = (idle) => {
       model.slow = model.ms > model.budget && (model.slow | 0) + 1
       model.idle ||= model.slow > 2
     }
-    if (model.failed || tried.has(model)) collector.fared(model.index, model.failed ? 3 : model.silent ? 0 : model.idle ? 2 : 1)
+    if (!model.failed && !tried.has(model)) continue
+    const how = model.failed ? 3 : model.silent ? 0 : model.idle ? 2 : 1
+    // Four more where it is somebody else's score: its last good version's where it scored, its fallback's where it did not.
+    collector.fared(model.index, how + (how % 3 ? behind.includes(model.id) : model.covered) * 4)
   }
 }
 
@@ -204,6 +209,8 @@ const loadScorer = async () => {
 const reload = () => loadScorer().catch((error) => {
   if (!navigator.onLine || attempts++ < 2) return setTimeout(reload, navigator.onLine ? 500 : 5e3)
   for (const model of models) if (!model.scorer) model.failed ||= (traps++, String(error))
+  // Counted where nothing happens any more, too.
+  quietNow()
 })
 
 /** A page shown without a network waits for one; until then the loader keeps what happens. */
@@ -253,6 +260,8 @@ const begin = async ({ notice, record, href, size: [width, ...screen], ...more }
   // Known before anything happens: a page that differs by arm should not change before a visitor's eyes.
   postMessage({ t: 'arms', arms: JSON.parse(collector.status()).arms })
   models = JSON.parse(collector.models())
+  // Of these a newer version is signed, and waits at the edge for its files.
+  behind = (response.headers.get('x-gloaming-last-good') || '').split(' ')
   if (models.length) setTimeout(reload, 300)
 }
 

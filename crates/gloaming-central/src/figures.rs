@@ -207,7 +207,7 @@ fn of_late(view: &ModelView) -> Vec<Row> {
     rows
 }
 
-/// Drift, performance, calibration, fairness, and how models fared.
+/// Drift, performance, calibration, fairness, how models fared, and whose scores there were.
 pub(crate) fn of_models(views: &[ModelView]) -> Vec<Row> {
     let mut rows = Vec::new();
     for view in views {
@@ -226,6 +226,8 @@ pub(crate) fn of_models(views: &[ModelView]) -> Vec<Row> {
         rows.extend(view.fair.iter().flat_map(|fair| of_fair(&view.id, fair)));
         let fared = Row::of(&view.id, "fared", None);
         rows.extend(view.fared.iter().map(|one| fared.figure(&one.how, one.visits)));
+        let scored_by = Row::of(&view.id, "scored-by", None);
+        rows.extend(view.scored_by.iter().map(|one| scored_by.figure(one.who, one.visits)));
         let unknown = Row::of(&view.id, "", None);
         rows.extend(view.unknown.iter().map(|why| unknown.unknown("", why)));
     }

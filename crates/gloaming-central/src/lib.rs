@@ -33,5 +33,5 @@ pub use server::{Running, openapi, start};
 pub use store::{Arrived, NoStore, ReleaseRow, Stop, Store, StoreAddress, StoreError, Stored};
 pub use sudden::Sudden;
 pub use trials::{ArmView, ExperimentView, RailView, StoppedView};
-pub use watch::{Bin, Drift, Expected, Fared, Figure, ModelView, Performed, Point, Recent, Series};
+pub use watch::{Bin, Drift, Expected, Fared, Figure, ModelView, Performed, Point, Recent, ScoredBy, Series};
 pub use worth::{Line, Worth};

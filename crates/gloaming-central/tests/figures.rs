@@ -96,6 +96,12 @@ async fn rows_say_what_json_says() {
     for fared in list(&model["fared"]) {
         agree(ends(&rows, "fared", fared["how"].as_str().unwrap()), of_figure(&fared["visits"]));
     }
+    let scored_by = list(&model["scored_by"]);
+    let who: Vec<&str> = scored_by.iter().map(|one| one["who"].as_str().unwrap()).collect();
+    assert_eq!(who, ["itself", "last-good", "fallback", "nobody"]);
+    for one in scored_by {
+        agree(ends(&rows, "scored-by", one["who"].as_str().unwrap()), of_figure(&one["visits"]));
+    }
     let points: usize = list(&model["series"]).iter().map(|series| list(&series["windows"]).len()).sum();
     assert!(points > 6 && rows.iter().filter(|row| row["metric"] == "series").count() == points, "{points}");
     let fair = &model["fair"][0];

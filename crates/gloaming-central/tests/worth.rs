@@ -48,7 +48,8 @@ async fn what_was_planted_is_told_and_each_figure_is_that_of_the_single_views() 
         let fared =
             |how: &str| number(&list(&model["fared"]).iter().find(|one| one["how"] == how).unwrap()["visits"]["value"]);
         let late = number(&line(view, "late", "")["figure"]["value"]);
-        assert!((late - fared("late") / (fared("late") + fared("scored"))).abs() < 1e-12);
+        let of = |how: &str| fared(how) + fared(&format!("{how}-last-good"));
+        assert!((late - of("late") / (of("late") + of("scored"))).abs() < 1e-12);
         // A guardrail says here by how much, and there what to make of it: the two go together.
         for rail in list(&trial["guardrails"]) {
             let of = rail["of"].as_str().unwrap();

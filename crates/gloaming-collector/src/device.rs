@@ -3,7 +3,7 @@
 use gloaming_behavior::definitions::DEFINITIONS;
 use gloaming_behavior::{Features, NONE, Tracker};
 use gloaming_policy::{
-    Axis, Beside, Model, ModelState, PageFeature, Policy, Score, Source, campaign_of, group_of, referrer_class,
+    Axis, Beside, Model, ModelState, PageFeature, Policy, Score, Source, WAYS, campaign_of, group_of, referrer_class,
     score_steps,
 };
 use gloaming_privacy::{DAY_MS, DeviceAccountant};
@@ -307,7 +307,7 @@ impl Device {
 
     /// See [`crate::Collector::fared`].
     pub fn fared(&mut self, model: usize, how: u32) {
-        if let Some(slot) = self.slot(model).filter(|_| how < 4) {
+        if let Some(slot) = self.slot(model).filter(|_| how < WAYS) {
             slot.take(how);
         }
     }

@@ -170,7 +170,8 @@ impl Collector {
         self.device.set_score(model, score)
     }
 
-    /// Takes how a model fared: 0 it had nothing to score, 1 it scored, 2 it scored after its time, 3 it was given up.
+    /// Takes how a model fared: 0 it had nothing to score, 1 it scored, 2 it scored after its time, 3 it was given up; 4 more where
+    /// its fallback has a score, or where it is its last good version that scored.
     pub fn fared(&mut self, model: usize, how: u32) {
         self.device.fared(model, how);
     }

@@ -249,25 +249,6 @@ fn scores_outlive_neither_their_session_nor_their_purpose() {
     assert!(next.iter().all(|cell| !with.contains(cell) || cell.0 == 1), "{next:?} after {with:?}");
 }
 
-/// Of several scorings in a visit the worst is told, and without the purpose nothing.
-#[test]
-fn how_a_model_fared_is_a_cell_like_any_other() {
-    const FARED: u32 = 1_900_122_828;
-    let fared = |codes: &[u32], purposes: &[&str]| {
-        let mut device = shop(purposes, &[]);
-        device.page(NOW, 0, "/", "", "");
-        codes.iter().for_each(|code| device.fared(0, *code));
-        let told = cells(&mut device, NOW);
-        told.into_iter().find(|(metric, _)| *metric == FARED).map(|(_, cell)| cell)
-    };
-    let both = ["measurement", "prediction"];
-    assert_eq!(fared(&[], &both), None, "not tried");
-    assert_eq!(fared(&[0, 1, 1], &both), Some(1), "it lacked something at first");
-    assert_eq!(fared(&[1, 2, 1], &both), Some(2));
-    assert_eq!(fared(&[1, 3, 2, 9], &both), Some(3), "there is no ninth way");
-    assert_eq!(fared(&[3], &["measurement"]), None);
-}
-
 /// One that stands in for another that acts does not speak beside it.
 #[test]
 fn the_worker_is_told_who_speaks_and_for_whom() {

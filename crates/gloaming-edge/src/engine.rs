@@ -63,6 +63,8 @@ pub(crate) struct Served {
     pub(crate) homes: Vec<String>,
     /// Experiments that may end by themselves.
     pub(crate) may_stop: Vec<String>,
+    /// Models, and the SHA-256 of their manifests.
+    pub(crate) models: Vec<(String, [u8; 32])>,
 }
 
 /// What metrics show; copied out after every round.
@@ -121,6 +123,7 @@ pub(crate) fn served_of(policy: &Policy, signed: &Signed) -> Served {
         windows: policy.spans().into_iter().map(|span| (span, grace_ms(span))).collect(),
         homes: policy.home_edges.clone(),
         may_stop: policy.experiments.iter().filter(|e| e.stops).map(|e| e.id.clone()).collect(),
+        models: policy.models.iter().map(|model| (model.id.clone(), model.manifest_sha256)).collect(),
     }
 }
 

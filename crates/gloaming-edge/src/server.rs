@@ -35,6 +35,8 @@ use crate::stops::{self, Asking, Stops, Whom};
 static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
 /// Experiments of a policy that have ended by themselves, beside the policy.
 static STOPPED: HeaderName = HeaderName::from_static("x-gloaming-stopped");
+/// Models of a policy of which a newer version is signed and waits for its files, beside the policy.
+static LAST_GOOD: HeaderName = HeaderName::from_static("x-gloaming-last-good");
 
 pub(crate) struct Context {
     pub(crate) engine: Engine,
@@ -129,7 +131,7 @@ impl Running {
         let context = Arc::clone(&self.context);
         let renewed = tokio::task::spawn_blocking(move || context.models.renew()).await.unwrap_or(Ok(()));
         let mut refused: Vec<EngineError> = renewed.err().map(EngineError::Models).into_iter().collect();
-        refused.extend(models.sift(&mut policies));
+        refused.extend(models.sift(&pins, &mut policies));
         let Some(relay) = relay else {
             refused.extend(engine.reload(Reload { pins, policies, quotas }).await);
             return refused;
@@ -200,7 +202,7 @@ pub async fn start(
     let models = Models::new(assets.clone(), config.models.clone()).map_err(EngineError::Models)?;
     let (stops, loopback) = (Stops::open(&config.store), config.loopback);
     let mut config = config;
-    for error in models.sift(&mut config.policies) {
+    for error in models.sift(&config.pins, &mut config.policies) {
         tracing::error!(%error, "a policy is not loaded");
     }
     let start = move || {
@@ -304,7 +306,7 @@ fn finish_for(context: &Context, origin: Option<HeaderValue>, mut response: Resp
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("x-gloaming-time, x-gloaming-stopped"),
+            HeaderValue::from_static("x-gloaming-time, x-gloaming-stopped, x-gloaming-last-good"),
         );
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
@@ -345,9 +347,11 @@ async fn notice(State(context): State<Arc<Context>>, Path(site): Path<String>, r
 async fn policy(State(context): State<Arc<Context>>, Path(site): Path<String>, request: HeaderMap) -> Response {
     let response = match context.served(&site) {
         Some(served) => {
-            let stopped = context.stops.beside(&served);
+            let (stopped, last_good) = (context.stops.beside(&served), context.models.last_good(&served));
             let mut response = document(served.policy, "application/cbor");
-            response.headers_mut().extend(stopped.map(|stopped| (STOPPED.clone(), stopped)));
+            let headers = response.headers_mut();
+            headers.extend(stopped.map(|stopped| (STOPPED.clone(), stopped)));
+            headers.extend(last_good.map(|last_good| (LAST_GOOD.clone(), last_good)));
             response
         }
         None => unknown_site(&site),

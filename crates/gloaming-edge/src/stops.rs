@@ -360,6 +360,7 @@ mod tests {
             windows: Vec::new(),
             homes: Vec::new(),
             may_stop: may_stop.iter().map(ToString::to_string).collect(),
+            models: Vec::new(),
         }
     }
 

@@ -29,12 +29,19 @@ pub struct Beside<'a> {
     pub votes: &'a [u32],
 }
 
+/// Ways to fare, by code. The lower two bits are how the model itself did: 0 nothing to score, 1 scored, 2 scored after its time,
+/// 3 given up. With the third, something else than the model as it was meant to be has a score: of 0 and 3 its fallback, of 1 and 2
+/// its last good version, while a newer one waits for its files.
+pub const WAYS: u32 = 8;
+/// The third bit of [`WAYS`].
+const ELSE: u32 = 4;
+
 /// What one model made of a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Score {
     /// In millionths; [`NONE`] where there is none.
     pub steps: u32,
-    /// How it fared: 0 nothing to score, 1 scored, 2 scored after its time, 3 given up; [`NONE`] before it was tried.
+    /// How it fared, as in [`WAYS`]; [`NONE`] before it was tried.
     pub fared: u32,
 }
 
@@ -42,9 +49,13 @@ impl Score {
     /// Not tried yet.
     pub const NONE: Self = Self { steps: NONE, fared: NONE };
 
-    /// Takes what one scoring came to; of a visit's several, the worst is told.
+    /// Takes what one scoring came to; of a visit's several, the worst is told, and of two as bad the one in which something else
+    /// had a score: nobody had one only where nobody ever had.
     pub fn take(&mut self, fared: u32) {
-        self.fared = if self.fared == NONE { fared } else { self.fared.max(fared) };
+        let rank = |fared: u32| (fared % ELSE, fared);
+        if self.fared == NONE || rank(self.fared) < rank(fared) {
+            self.fared = fared;
+        }
     }
 }
 
@@ -64,7 +75,12 @@ impl Axis {
         match self.source {
             Source::Feature(index) => features.value(index as usize),
             Source::Score(index) => beside.scores.get(index as usize).map_or(NONE, |score| score.steps),
-            Source::Fared(index) => beside.scores.get(index as usize).map_or(NONE, |score| score.fared),
+            Source::Fared(index) => {
+                let fared = beside.scores.get(index as usize).map_or(NONE, |score| score.fared);
+                // A policy that was signed before it was told whose score it was knows how the model itself did.
+                let itself = matches!(&self.bins, Bins::Map(map) if map.len() < WAYS as usize);
+                if itself && fared != NONE { fared % ELSE } else { fared }
+            }
             Source::Page(index) => features.page_feature(index as usize),
             Source::Funnel(index) => features.funnel(index as usize),
             Source::Arm(index) => beside.arms.get(index as usize).copied().unwrap_or(NONE),

@@ -112,7 +112,7 @@ pub enum Source {
     Page(u32),
     /// Steps reached of a funnel: index into the behaviour config's funnels.
     Funnel(u32),
-    /// How a model fared in the visit: index into [`Policy::models`].
+    /// How a model fared in the visit, and whose score it was: index into [`Policy::models`].
     Fared(u32),
     /// The arm that the visit was exposed to: index into [`Policy::experiments`].
     Arm(u32),

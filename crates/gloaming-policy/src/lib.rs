@@ -30,7 +30,7 @@ pub mod author;
 #[cfg(feature = "author")]
 pub mod gate;
 
-pub use bins::{Beside, Cell, Score, score_steps};
+pub use bins::{Beside, Cell, Score, WAYS, score_steps};
 pub use document::{Axis, Bins, PageFeature, PageFeatureKind, PageGroup, Policy, Purpose, Source};
 pub use experiment::{Experiment, Guarded, WHOLE};
 pub use learner::{Learner, TERM_BINS, TERMS, Term};

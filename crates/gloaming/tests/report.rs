@@ -31,8 +31,11 @@ fn folder() -> Folder {
             ],
         }],
     });
+    let visits = |value: f64| json!({ "value": value, "low": value - 9.0, "high": value + 9.0 });
     let models = json!([{
-        "id": "reads-on", "state": "shadow", "drift": [{ "drifted": true, "words": "feature:pages@1: | fell" }], "fared": [],
+        "id": "reads-on", "state": "shadow", "drift": [{ "drifted": true, "words": "feature:pages@1: | fell" }],
+        "fared": [{ "how": "failed", "visits": visits(20.0) }, { "how": "failed-fallback", "visits": visits(30.0) }],
+        "scored_by": [{ "who": "last-good", "visits": visits(40.0) }],
         "performed": null, "unknown": ["nothing | yet"],
         "fair": [{ "by": "age-band", "selection_gap": { "value": 0.05, "low": 0.03, "high": 0.07 }, "odds_gap": null,
             "undeclared": null, "unknown": [] }],
@@ -74,6 +77,9 @@ fn a_month_is_told_with_what_is_not_known_of_it() {
         "| Alerts | 1 |",
         "## Model: reads-on",
         "| Drift in the newest window | feature:pages@1: \\| fell |",
+        "| Visits in which it was given up | 20 [11, 29] |",
+        "| Visits in which it was given up, and its fallback scored | 30 [21, 39] |",
+        "| Visits with a score of: last-good | 40 [31, 49] |",
         "| Gap by age-band in who is selected | 0.050 [0.030, 0.070] |",
         "| Gap by age-band, with the same outcome | not known |",
         "| Not known | nothing \\| yet |",

@@ -7,7 +7,7 @@ use gloaming_signal::hash::hex;
 
 use crate::overview::Overview;
 use crate::trials::ExperimentView;
-use crate::watch::ModelView;
+use crate::watch::{Figure, ModelView};
 
 /// Days before a policy expires at which that is said.
 const EXPIRY_DAYS: u64 = 14;
@@ -61,6 +61,39 @@ fn drifts(models: &[ModelView]) -> Vec<Found> {
     by_thing.into_iter().map(told).collect()
 }
 
+/// A model that is given up, or whose newer version waits for its files, in more visits than a few.
+fn stand_ins(view: &ModelView, version: &str) -> Vec<Found> {
+    let all: f64 = view.fared.iter().map(|fared| fared.visits.value).sum();
+    let often = |low: f64| all > 0.0 && low / all > GIVEN_UP;
+    let mut found = Vec::new();
+    // With a fallback in its place or without.
+    let given_up: Vec<Figure> =
+        view.fared.iter().filter(|fared| fared.how.starts_with("failed")).map(|fared| fared.visits).collect();
+    let (visits, half) = given_up
+        .iter()
+        .fold((0.0, 0.0f64), |(visits, half), figure| (visits + figure.value, half.hypot(figure.high - figure.value)));
+    if often(visits - half) {
+        let covered = view.fared.iter().find(|fared| fared.how == "failed-fallback").zip(view.fallback.as_ref());
+        let covered = covered.map_or_else(String::new, |(fared, id)| {
+            format!(", and {id} scored in its place in {:.0} of them", fared.visits.value.max(0.0))
+        });
+        let words = format!(
+            "{}: given up in {visits:.0} of {all:.0} visits{covered}; see `failed` in the status of a page",
+            view.id
+        );
+        found.push(of("failing", &[&view.id, version], words));
+    }
+    let last_good = view.scored_by.iter().find(|scored| scored.who == "last-good").map(|scored| scored.visits);
+    if let Some(visits) = last_good.filter(|visits| often(visits.low)) {
+        let words = format!(
+            "{}: its last good version scored in {:.0} of {all:.0} visits, because a newer one waits for its files; the edge's log names them",
+            view.id, visits.value
+        );
+        found.push(of("last-good", &[&view.id, version], words));
+    }
+    found
+}
+
 /// A model of the newest policy: how it tells, how it fares.
 fn models(policy: &Policy, models: &[ModelView]) -> Vec<Found> {
     let mut found = Vec::new();
@@ -103,15 +136,7 @@ fn models(policy: &Policy, models: &[ModelView]) -> Vec<Found> {
                 found.push(of("fairness", &[&view.id, &version, &fair.by, how], words));
             }
         }
-        let all: f64 = view.fared.iter().map(|fared| fared.visits.value).sum();
-        let given_up = view.fared.iter().find(|fared| fared.how == "failed");
-        if let Some(visits) = given_up.map(|fared| fared.visits).filter(|v| all > 0.0 && v.low / all > GIVEN_UP) {
-            let words = format!(
-                "{}: given up in {:.0} of {all:.0} visits; see `failed` in the status of a page",
-                view.id, visits.value
-            );
-            found.push(of("failing", &[&view.id, &version], words));
-        }
+        found.extend(stand_ins(view, &version));
     }
     found
 }
@@ -172,4 +197,50 @@ pub(crate) fn found(
         found.push(of("expiry", &[&policy.version.to_string(), if left == 0 { "over" } else { "soon" }], words));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::{Fared, ScoredBy};
+
+    /// A model that was given up so often by itself and with a fallback, and whose last good version scored so often, of a thousand.
+    fn told(failed: [f64; 2], last_good: f64) -> Vec<(&'static str, String)> {
+        let visits = |value: f64| Figure { value, low: value - 15.0, high: value + 15.0 };
+        let fared = |how: &str, value| Fared { how: how.to_owned(), visits: visits(value) };
+        let itself = 1_000.0 - failed[0] - failed[1] - last_good;
+        let view = ModelView {
+            id: "buys".into(),
+            state: "live",
+            fallback: Some("small".into()),
+            drift: Vec::new(),
+            fared: vec![
+                fared("scored", itself),
+                fared("failed", failed[0]),
+                fared("scored-last-good", last_good),
+                fared("failed-fallback", failed[1]),
+            ],
+            scored_by: vec![ScoredBy { who: "last-good", visits: visits(last_good) }],
+            fair: Vec::new(),
+            performed: None,
+            recent: None,
+            expected: None,
+            series: Vec::new(),
+            unknown: Vec::new(),
+        };
+        stand_ins(&view, "00").into_iter().map(|found| (found.kind, found.words)).collect()
+    }
+
+    #[test]
+    fn a_model_that_others_stand_in_for_is_told_of_with_who_scored() {
+        assert!(told([10.0, 10.0], 10.0).is_empty());
+        // Two that are too few by themselves are enough together.
+        let failing = told([40.0, 50.0], 0.0);
+        assert_eq!(failing.len(), 1, "{failing:?}");
+        let words = "buys: given up in 90 of 1000 visits, and small scored in its place in 50 of them; see `failed` in the status of a page";
+        assert_eq!(failing[0], ("failing", words.to_owned()));
+        let waits = told([0.0, 0.0], 80.0);
+        assert_eq!((waits.len(), waits[0].0), (1, "last-good"));
+        assert!(waits[0].1.starts_with("buys: its last good version scored in 80 of 1000 visits"), "{waits:?}");
+    }
 }

@@ -38,7 +38,7 @@ const LONGEST: u32 = 60;
 pub struct Alert {
     /// The site.
     pub site: String,
-    /// `drift`, `performance`, `calibration`, `fairness`, `failing`, `experiment-stop`, `experiment-stopped`,
+    /// `drift`, `performance`, `calibration`, `fairness`, `failing`, `last-good`, `experiment-stop`, `experiment-stopped`,
     /// `experiment-settled`, `sudden`, `conflict`, `expiry`.
     pub kind: String,
     /// What it is about; the same thing has the same key.
@@ -56,7 +56,7 @@ pub struct Alert {
 }
 
 /// All kinds, so that one of which there is none reads 0 and not nothing.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "calibration",
     "conflict",
     "drift",
@@ -66,6 +66,7 @@ const KINDS: [&str; 11] = [
     "experiment-stopped",
     "failing",
     "fairness",
+    "last-good",
     "performance",
     "sudden",
 ];

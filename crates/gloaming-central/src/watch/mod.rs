@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gloaming_policy::{Axis, Metric, Model, ModelState, Policy, Source};
-use gloaming_stats::Estimate;
+use gloaming_stats::{Cells, Estimate};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
@@ -63,8 +63,18 @@ impl From<Estimate> for Figure {
 /// How often a model fared in a way.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Fared {
-    /// `lacking`: a page did not give what it takes; `scored`; `late`: after its time; `failed`.
+    /// `lacking`: a page did not give what it takes; `scored`; `late`: after its time; `failed`. With `-fallback` where its fallback
+    /// had a score, with `-last-good` where the last good version scored, because a newer one waits for its files.
     pub how: String,
+    /// Visits, over all windows looked at.
+    pub visits: Figure,
+}
+
+/// How often a score was somebody's.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ScoredBy {
+    /// The model `itself`, its `last-good` version, its `fallback`, or `nobody`.
+    pub who: &'static str,
     /// Visits, over all windows looked at.
     pub visits: Figure,
 }
@@ -82,6 +92,8 @@ pub struct ModelView {
     pub drift: Vec<Drift>,
     /// How it fared in visits; empty when that is not monitored.
     pub fared: Vec<Fared>,
+    /// Whose score there was in visits; empty when that is not monitored, or by a policy from before it was told.
+    pub scored_by: Vec<ScoredBy>,
     /// How it treats groups of people, by each attribute that visitors are asked for.
     pub fair: Vec<Fair>,
     /// How well it told outcomes; absent when no metric joins score and outcome, or too little was released.
@@ -97,11 +109,46 @@ pub struct ModelView {
     pub unknown: Vec<String>,
 }
 
-fn fared(windows: &Windows<'_>) -> Vec<Fared> {
-    let Some(all) = windows.all() else { return Vec::new() };
-    let half = REACH * all.variance().sqrt();
-    let of = |(label, value): (&String, &f64)| Fared { how: label.clone(), visits: Figure::around(*value, half) };
-    windows.metric().axes.first().map_or_else(Vec::new, |axis| axis.labels.iter().zip(all.values()).map(of).collect())
+/// What a last good version scored is told of the newest, which waits: it was counted under the version before.
+fn fared(windows: &Windows<'_>, others: Option<&Windows<'_>>) -> Vec<Fared> {
+    let Some(axis) = windows.metric().axes.first() else { return Vec::new() };
+    let (own, others) = (windows.all(), others.and_then(Windows::all));
+    let of = |(place, how): (usize, &String)| {
+        let others = others.as_ref().filter(|_| how.ends_with(LAST_GOOD));
+        let counted: Vec<&Cells> = own.iter().chain(others).collect();
+        let value: f64 = counted.iter().filter_map(|cells| cells.values().get(place)).sum();
+        let half = REACH * counted.iter().map(|cells| cells.variance()).sum::<f64>().sqrt();
+        (!counted.is_empty()).then(|| Fared { how: how.clone(), visits: Figure::around(value, half) })
+    };
+    axis.labels.iter().enumerate().filter_map(of).collect()
+}
+
+/// Endings of the words that say whose score it was.
+const FALLBACK: &str = "-fallback";
+const LAST_GOOD: &str = "-last-good";
+
+fn who(how: &str) -> Option<&'static str> {
+    match how {
+        "scored" | "late" => Some("itself"),
+        "lacking" | "failed" => Some("nobody"),
+        _ if how.ends_with(LAST_GOOD) => Some("last-good"),
+        _ if how.ends_with(FALLBACK) => Some("fallback"),
+        _ => None,
+    }
+}
+
+fn scored_by(fared: &[Fared]) -> Vec<ScoredBy> {
+    // Without them nobody can say that a model did it itself.
+    if !fared.iter().any(|one| one.how.ends_with(LAST_GOOD)) {
+        return Vec::new();
+    }
+    let of = |wanted: &'static str| {
+        let its: Vec<Figure> = fared.iter().filter(|one| who(&one.how) == Some(wanted)).map(|one| one.visits).collect();
+        let half = its.iter().map(|visits| (visits.high - visits.value).powi(2)).sum::<f64>().sqrt();
+        let visits = Figure::around(its.iter().map(|visits| visits.value).sum(), half);
+        (!its.is_empty()).then_some(ScoredBy { who: wanted, visits })
+    };
+    ["itself", "last-good", "fallback", "nobody"].into_iter().filter_map(of).collect()
 }
 
 fn state(state: ModelState) -> &'static str {
@@ -114,7 +161,7 @@ fn state(state: ModelState) -> &'static str {
 }
 
 /// What is seen of one model, in all metrics of the policy that say something of it.
-fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> ModelView {
+fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>], others: &[Windows<'_>]) -> ModelView {
     let (mut inputs, mut scores, mut how, mut well) = (BTreeMap::new(), None, Vec::new(), None);
     let mut unknown = Vec::new();
     // What the monitor counts comes first: its numbers are the highest, and it serves the model's own purpose.
@@ -122,7 +169,10 @@ fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> Mode
         let Some(axis) = windows.metric().axes.first() else { continue };
         let alone = windows.metric().axes.len() == 1 && windows.metric().sum_max().is_none();
         match axis.source {
-            Source::Fared(of) if of == place && alone => how = fared(windows),
+            Source::Fared(of) if of == place && alone && how.is_empty() => {
+                let of_others = others.iter().find(|others| others.metric().id == windows.metric().id);
+                how = fared(windows, of_others);
+            }
             Source::Score(of) if of == place => {
                 scores = scores.or(Some((axis, windows, alone)));
                 // Kinds are in no order, and there is nothing that they could be right or wrong about.
@@ -174,6 +224,7 @@ fn view(policy: &Policy, place: u32, model: &Model, all: &[Windows<'_>]) -> Mode
         state: state(model.state),
         fallback,
         drift,
+        scored_by: scored_by(&how),
         fared: how,
         fair: fair(policy, place, all),
         performed,
@@ -240,9 +291,11 @@ impl Watch {
 /// What is seen of the models of the newest version in these releases, by metric.
 fn seen(versions: &BTreeMap<u32, Policy>, releases: &[(u32, Vec<ReleaseRow>)]) -> Vec<ModelView> {
     let Some(policy) = versions.values().next_back() else { return Vec::new() };
-    let windows = |(id, rows)| Some(Windows::of(policy.metric(id)?, rows, versions, policy));
-    let all: Vec<Windows<'_>> = releases.iter().filter_map(|(id, rows)| windows((*id, rows))).collect();
-    (0..).zip(&policy.models).map(|(place, model)| view(policy, place, model, &all)).collect()
+    let known = || releases.iter().filter_map(|(id, rows)| Some((policy.metric(*id)?, rows)));
+    let all: Vec<Windows<'_>> = known().map(|(metric, rows)| Windows::of(metric, rows, versions, policy)).collect();
+    let others: Vec<Windows<'_>> =
+        known().filter_map(|(metric, rows)| Windows::of_others(metric, rows, versions, policy)).collect();
+    (0..).zip(&policy.models).map(|(place, model)| view(policy, place, model, &all, &others)).collect()
 }
 
 #[cfg(test)]

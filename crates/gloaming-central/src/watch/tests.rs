@@ -80,7 +80,7 @@ fn shares(metric: &Metric, week: Week) -> Option<Vec<f64>> {
                 _ => cells.flat_map(|(share, bought)| [share * (1.0 - bought), share * bought]).collect(),
             })
         }
-        Source::Fared(_) => Some(vec![0.0, 1.0, 0.0, 0.0]),
+        Source::Fared(_) => Some(vec![0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
         Source::Feature(_) => match metric.of.as_str() {
             "feature:pages-product@1" => between(week.pages),
             "feature:time-product@1" => between(60_000.0),
@@ -297,4 +297,49 @@ fn bins_say_how_often_their_scores_came_true() {
         bin.share.is_some_and(|share| share.low <= true_share && true_share <= share.high)
     });
     assert!(held.count() >= 18, "{bins:?}");
+}
+
+/// A newer version waits for its files: what the one before scores meanwhile is told of the newer, and nothing else is.
+#[test]
+fn whose_score_it_was_is_told_over_versions() {
+    let first = policy_of(&text(), &[]);
+    let fared = first.metrics.iter().find(|metric| matches!(metric.axes[0].source, Source::Fared(_))).unwrap();
+    let row = |week: u64, policy_version: u32, values: &[i64]| ReleaseRow {
+        metric: fared.id,
+        window: FIRST + week,
+        edge: "edge-1".into(),
+        policy_version,
+        state: ReleaseState::Released,
+        received_ms: week,
+        values: values.to_vec(),
+    };
+    let see = |policies: &[&Policy], rows: &[ReleaseRow]| {
+        let versions = policies.iter().map(|policy| (policy.version, (*policy).clone())).collect();
+        seen(&versions, &[(fared.id, rows.to_vec())]).remove(0)
+    };
+    let told = |view: &ModelView| view.scored_by.iter().map(|one| (one.who, one.visits.value)).collect::<Vec<_>>();
+    let mut rows = vec![row(0, 1, &[10, 700, 20, 5, 30, 0, 0, 40]), row(1, 1, &[10, 0, 0, 0, 0, 600, 15, 0])];
+    let view = see(&[&first], &rows);
+    assert_eq!(told(&view), [("itself", 720.0), ("last-good", 615.0), ("fallback", 70.0), ("nobody", 25.0)]);
+    // Of two cells of two windows each.
+    let (one, two) = (view.fared[1].visits, view.scored_by[0].visits);
+    assert!((two.high - two.value - (one.high - one.value) * 2f64.sqrt()).abs() < 1e-9, "{view:?}");
+
+    let mut second = first.clone();
+    second.version = 2;
+    second.models[0].manifest_sha256 = [9; 32];
+    assert_eq!(told(&see(&[&first, &second], &rows)), [("last-good", 615.0)]);
+    rows.push(row(2, 2, &[0, 500, 0, 1, 0, 0, 0, 2]));
+    let view = see(&[&first, &second], &rows);
+    assert_eq!(told(&view), [("itself", 500.0), ("last-good", 615.0), ("fallback", 2.0), ("nobody", 1.0)]);
+
+    // Windows of a policy from before it was told: how the model itself did, as ever.
+    let mut before = first.clone();
+    let axis = &mut before.metrics.iter_mut().find(|metric| metric.id == fared.id).unwrap().axes[0];
+    axis.labels.truncate(4);
+    axis.bins = Bins::Map(vec![0, 1, 2, 3]);
+    let view = see(&[&before], &[row(0, 1, &[10, 700, 20, 5])]);
+    let how: Vec<(&str, f64)> = view.fared.iter().map(|one| (one.how.as_str(), one.visits.value)).collect();
+    assert_eq!(how, [("lacking", 10.0), ("scored", 700.0), ("late", 20.0), ("failed", 5.0)]);
+    assert!(view.scored_by.is_empty());
 }

@@ -45,13 +45,38 @@ impl<'p> Windows<'p> {
         versions: &BTreeMap<u32, Policy>,
         newest: &Policy,
     ) -> Self {
+        Self::chosen(metric, rows, versions, |version| alike((newest, metric), version))
+    }
+
+    /// Of how a model fared: what was counted by the same words of other versions of it.
+    pub(super) fn of_others(
+        metric: &'p Metric,
+        rows: &'p [ReleaseRow],
+        versions: &BTreeMap<u32, Policy>,
+        newest: &Policy,
+    ) -> Option<Self> {
+        let model = |policy: &Policy, metric: &Metric| match metric.axes.as_slice() {
+            [Axis { source: Source::Fared(place), labels, .. }] => {
+                Some((policy.models.get(*place as usize)?.id.clone(), labels.clone()))
+            }
+            _ => None,
+        };
+        let own = model(newest, metric)?;
+        Some(Self::chosen(metric, rows, versions, |(policy, version)| {
+            !alike((newest, metric), (policy, version)) && model(policy, version).as_ref() == Some(&own)
+        }))
+    }
+
+    fn chosen<'v>(
+        metric: &'p Metric,
+        rows: &'p [ReleaseRow],
+        versions: &'v BTreeMap<u32, Policy>,
+        counts: impl Fn((&Policy, &Metric)) -> bool,
+    ) -> Self {
         let mut cells: BTreeMap<u64, BTreeMap<&'p str, Cells>> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.state == ReleaseState::Released) {
-            let Some(version) = versions.get(&row.policy_version).and_then(|policy| {
-                policy.metric(metric.id).filter(|version| alike((newest, metric), (policy, version)))
-            }) else {
-                continue;
-            };
+            let of = |policy: &'v Policy| policy.metric(metric.id).filter(|version| counts((policy, *version)));
+            let Some(version) = versions.get(&row.policy_version).and_then(of) else { continue };
             let deviation = version.scales().first().map_or(0.0, |scale| scale.deviation(version.mechanism));
             let values = row.values.iter().map(|value| *value as f64).collect();
             let Ok(released) = Cells::new(values, deviation.powi(2)) else { continue };

@@ -178,11 +178,14 @@ fn device(known: &Known<'_>) -> Vec<Line> {
         let cells: Cells = known.windows(metric.id)?.all().ok_or_else(|| "no window was released yet".to_owned())?;
         share(&cells, &places(some), &places(others)).map(Figure::from)
     };
-    let late = late.found(of(&["late"], &["scored"])).saying(
+    const LATE: [&str; 2] = ["late", "late-last-good"];
+    const SCORED: [&str; 2] = ["scored", "scored-last-good"];
+    const FAILED: [&str; 2] = ["failed", "failed-fallback"];
+    let late = late.found(of(&LATE, &SCORED)).saying(
         "of visits in which it scored and was not given up; how long it takes is not counted, only whether it keeps to its time",
     );
     let failed =
-        failed.found(of(&["failed"], &["scored", "late"])).saying("of visits in which it had something to score");
+        failed.found(of(&FAILED, &[SCORED, LATE].concat())).saying("of visits in which it had something to score");
     vec![bytes, budget, late, failed]
 }
 

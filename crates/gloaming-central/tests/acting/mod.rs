@@ -298,7 +298,7 @@ fn shape(metric: &Metric) -> (usize, Vec<f64>) {
                 |selected: f64| [0.9 * (1.0 - selected), 0.1 * (1.0 - selected), 0.5 * selected, 0.5 * selected];
             (3_000, [0.3, 0.3, 0.15].into_iter().flat_map(group).collect())
         }
-        "purchase-intent-fared" => (6_000, vec![0.02, 0.93, 0.03, 0.02]),
+        "purchase-intent-fared" => (6_000, vec![0.02, 0.92, 0.02, 0.01, 0.0, 0.01, 0.01, 0.01]),
         "opt-outs" => (6_000, vec![0.988, 0.012]),
         "complaints" => (6_000, vec![0.0, 0.994, 0.006]),
         "hears-it-by-purchase-value" => (6_000, by_arm(&[0.90, 0.07, 0.03], &[0.87, 0.09, 0.04])),

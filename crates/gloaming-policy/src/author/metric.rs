@@ -7,7 +7,7 @@ use gloaming_behavior::{Definition, MAX_FUNNELS, MAX_STEPS, Step};
 use gloaming_privacy::{Mechanism, Rho};
 use gloaming_signal::{EventKind, limits};
 
-use super::monitor::FARED;
+use super::monitor::ways;
 use super::table::{Source as Text, Table, Value, meant, nearest};
 use super::{is_loopback, need_name, purpose_of};
 use crate::document::{Axis, Bins, PageFeatureKind, Policy, Source};
@@ -319,7 +319,7 @@ pub(super) fn words(value: &Value<'_>, source: Source, policy: &Policy) -> Optio
             PageFeatureKind::Category(words) => Some(words.clone()),
             PageFeatureKind::Number { .. } => None,
         },
-        Source::Fared(_) => Some(FARED.map(str::to_owned).to_vec()),
+        Source::Fared(_) => Some(ways(value).iter().map(|w| (*w).to_owned()).collect()),
         _ => None,
     };
     if fixed.is_none() {

@@ -9,7 +9,8 @@ use gloaming_privacy::{Mechanism, Rho};
 use gloaming_signal::limits;
 
 use super::metric;
-use super::table::{Table, meant};
+use super::table::{Table, Value, meant};
+use crate::bins::WAYS;
 use crate::document::{Axis, Bins, Policy, Source};
 use crate::metric::{Metric, WRITTEN_OUT};
 use crate::model::PAGE_INPUT;
@@ -27,8 +28,30 @@ const MONEY: &[f64] = &[0.0, 1.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0];
 /// Layout shift: good, and poor, are among them.
 const SHIFT: &[f64] = &[0.0, 0.01, 0.05, 0.1, 0.25, 1.0];
 
-/// How a model fared in a visit, by code: nothing to score, scored, scored after its time, given up.
-pub(super) const FARED: [&str; 4] = ["lacking", "scored", "late", "failed"];
+/// How a model fared in a visit, by code, as in [`WAYS`]: nothing to score, scored, scored after its time, given up; and the same
+/// where not the model as it was meant to be had a score.
+static FARED: [&str; WAYS as usize] = [
+    "lacking",
+    "scored",
+    "late",
+    "failed",
+    "lacking-fallback",
+    "scored-last-good",
+    "late-last-good",
+    "failed-fallback",
+];
+
+/// Those that an author's own bins are of. Who lists no word of whose score it was, or asks for half as many bins, counts how the
+/// model itself did.
+pub(super) fn ways(bins: &Value<'_>) -> &'static [&'static str] {
+    let (itself, whose) = FARED.split_at(FARED.len() / 2);
+    let asked = if bins.is_list() {
+        bins.texts().iter().any(|word| whose.contains(&word.as_str()))
+    } else {
+        bins.number().is_some_and(|bins| bins > itself.len() as f64)
+    };
+    if asked { &FARED } else { itself }
+}
 
 /// Adds the metrics of all `[[monitor]]` to the policy's.
 pub(super) fn monitors(root: &Table<'_>, policy: &mut Policy) {
@@ -94,7 +117,7 @@ fn monitor(table: &Table<'_>, policy: &mut Policy) -> Option<usize> {
     }
     let fared = Axis {
         source: Source::Fared(place),
-        bins: Bins::Map((0..4).collect()),
+        bins: Bins::Map((0..WAYS).collect()),
         labels: FARED.map(str::to_owned).to_vec(),
     };
     wanted.push((format!("{id}-fared"), "category", format!("fared:{id}"), vec![fared]));

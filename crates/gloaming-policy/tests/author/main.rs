@@ -150,7 +150,7 @@ fn a_monitor_is_written_out_as_metrics() {
     };
     let line = |name: &str, of: &str, cells, rho| (name.to_owned(), of.to_owned(), cells, rho);
     let wanted = [
-        line("fared", "fared:purchase-intent", 4, 6_666),
+        line("fared", "fared:purchase-intent", 8, 6_666),
         line("in-pages", "feature:pages@1", 8, 6_666),
         line("in-returning", "feature:returning@1", 2, 6_666),
     ];
@@ -169,7 +169,7 @@ fn a_monitor_is_written_out_as_metrics() {
     };
     let narrow = with("rho = 0.012\noutcome = \"outcome:purchase@1\"\ninputs = [\"pages@1\"]\n").unwrap();
     let wanted = [
-        line("fared", "fared:purchase-intent", 4, 4_000),
+        line("fared", "fared:purchase-intent", 8, 4_000),
         line("in-pages", "feature:pages@1", 8, 4_000),
         line("outcomes", "score:purchase-intent, outcome:purchase@1", 40, 4_000),
     ];
@@ -185,6 +185,29 @@ fn a_monitor_is_written_out_as_metrics() {
     ] {
         let problems = with(lines).unwrap_err();
         assert!(problems.iter().any(|p| p.to_string().contains(wanted)), "{problems:?}\n  lack {wanted}");
+    }
+}
+
+/// Whoever counts by hand how a model fares, and lists no word of whose score it was, counts how the model itself did.
+#[test]
+fn how_a_model_fares_is_counted_by_hand_with_or_without_whose_score_it_was() {
+    let with = |kind: &str| {
+        let of = "[[metric]]\nid = 41\nname = \"fares\"\npurpose = \"prediction\"\ntier = \"edge\"\nwindow = \"week\"\nper_day = 1\nrho = 0.004\nk = 100\n";
+        let policy = compile(&format!("{}\n{of}{kind}", shop()), TODAY, &manifest);
+        policy.map(|policy| policy.metric(41).unwrap().axes[0].bins.clone())
+    };
+    let one = "of = \"fared:purchase-intent\"\ncategory = ";
+    let words = |list: &str| with(&format!("{one}[{list}]\n"));
+    assert_eq!(words("\"lacking\", \"scored\", \"late\", \"failed\"").unwrap(), Bins::Map(vec![0, 1, 2, 3]));
+    assert_eq!(words("\"failed\", \"other\"").unwrap(), Bins::Map(vec![1, 1, 1, 0]));
+    let whose = words("\"failed\", \"failed-fallback\", \"other\"").unwrap();
+    assert_eq!(whose, Bins::Map(vec![2, 2, 2, 0, 2, 2, 2, 1]));
+    let problems = words("\"scored\", \"failed-fallback\"").unwrap_err();
+    assert!(problems.iter().any(|p| p.to_string().contains("`lacking` has no cell")), "{problems:?}");
+    for cells in [4, 8] {
+        let joint = "of = [\"fared:purchase-intent\", \"outcome:purchase@1\"]\njoint = ";
+        let bins = with(&format!("{joint}[{cells}, 2]\n")).unwrap();
+        assert_eq!(bins, Bins::Map((0..cells).collect()));
     }
 }
 
@@ -210,7 +233,7 @@ fn a_retraining_is_written_out_as_two_way_tables() {
         [
             line("purchase-intent-by-pages", "feature:pages@1, outcome:purchase@1", 16, 10_500),
             line("purchase-intent-by-returning", "feature:returning@1, outcome:purchase@1", 4, 10_500),
-            line("purchase-intent-fared", "fared:purchase-intent", 4, 20_000),
+            line("purchase-intent-fared", "fared:purchase-intent", 8, 20_000),
             line("purchase-intent-pair-pages-returning", "feature:pages@1, feature:returning@1", 16, 9_000),
         ]
     );

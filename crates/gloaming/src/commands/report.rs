@@ -193,10 +193,19 @@ fn model(policy: &Policy, record: Option<&Record>, view: &Value) -> Vec<Block<'s
     let drifted: Vec<String> =
         list(&view["drift"]).filter(|d| d["drifted"] == true).map(|d| text(&d["words"])).collect();
     rows.push(line("Drift in the newest window", if drifted.is_empty() { "none".into() } else { drifted.join("; ") }));
-    for fared in list(&view["fared"]).filter(|fared| fared["how"] == "failed") {
-        let of = |key: &str| fared["visits"][key].as_f64().unwrap_or(f64::NAN);
-        let told = format!("{:.0} [{:.0}, {:.0}]", of("value"), of("low"), of("high"));
-        rows.push(line("Visits in which it was given up", told));
+    let visits = |one: &Value| {
+        let of = |key: &str| one["visits"][key].as_f64().unwrap_or(f64::NAN);
+        format!("{:.0} [{:.0}, {:.0}]", of("value"), of("low"), of("high"))
+    };
+    for (how, what) in [
+        ("failed", "Visits in which it was given up"),
+        ("failed-fallback", "Visits in which it was given up, and its fallback scored"),
+    ] {
+        let here = list(&view["fared"]).filter(|fared| fared["how"] == how);
+        rows.extend(here.map(|fared| line(what, visits(fared))));
+    }
+    for scored in list(&view["scored_by"]) {
+        rows.push(line(&format!("Visits with a score of: {}", text(&scored["who"])), visits(scored)));
     }
     if view["fair"].as_array().is_none_or(Vec::is_empty) {
         rows.push(line("Groups", "none are compared".into()));
