@@ -7,7 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gloaming_http::Client;
+use gloaming_policy::author::Signed;
 use gloaming_signal::hash;
 use serde_json::Value;
 
@@ -235,6 +238,64 @@ fn a_models_folder_is_signed_and_its_card_says_what_its_evidence_says() {
     assert!(folder.refuses(&check(&owner)).contains("not signed by the key"));
     fs::write(folder.path(&format!("{MODEL}/evidence/ethics.json")), "{}").unwrap();
     assert!(folder.refuses(&check(&data)).contains("evidence/ethics.json was added after signing"));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// The way of a shipped folder to a site: no key is shipped, so whoever answers for it signs it whole; whoever is handed it checks it
+/// before a policy names it. From there on the policy's hashes hold manifest and file, at edges and in browsers.
+#[test]
+fn a_shipped_folder_is_signed_checked_and_named_by_a_policy() {
+    let folder = shop();
+    let shipped = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../models");
+    let data = fs::read_to_string(folder.path("data.pub")).unwrap();
+    let mut names: Vec<String> =
+        fs::read_dir(&shipped).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| shipped.join(name).join("manifest.json").is_file());
+    assert!(names.len() >= 7, "{names:?}");
+    for name in &names {
+        let (own, manifest) = (format!("models/{name}"), format!("models/{name}/manifest.json"));
+        copy(&shipped.join(name), &folder.path(&own));
+        let check = ["model", "check", &manifest, "--key", &data];
+        assert!(folder.refuses(&check).contains("model.sig"), "nobody has signed {name} yet");
+        folder.says(&["model", "sign", &own, "--key", "data.key"]);
+        assert!(folder.says(&check).contains("files are as they were signed"), "{name}");
+    }
+
+    // The policy names manifest and file by the hashes that were signed.
+    let policy = fs::read_to_string(folder.path("policy.toml")).unwrap();
+    fs::write(folder.path("policy.toml"), policy.split("\n[gate]").next().unwrap()).unwrap();
+    folder.says(&["policy", "sign", "policy.toml", "--key", "owner.key", "--out", "policy.signed"]);
+    let (_, policy) = Signed::verified_before(&fs::read(folder.path("policy.signed")).unwrap()).unwrap();
+    let bundle: Value = serde_json::from_slice(&fs::read(folder.path(&format!("{MODEL}/model.sig"))).unwrap()).unwrap();
+    let payload = STANDARD.decode(bundle["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
+    let statement: Value = serde_json::from_slice(&payload).unwrap();
+    let listed = |file: &str| {
+        let all = statement["predicate"]["resources"].as_array().unwrap();
+        all.iter().find(|one| one["name"] == file).unwrap()["digest"].as_str().unwrap().to_owned()
+    };
+    let model = &policy.models[0];
+    let named = [hash::hex(&model.manifest_sha256), hash::hex(&model.onnx_sha256)];
+    assert_eq!(named, ["manifest.json", "model.onnx"].map(listed));
+
+    // A byte of the card, which no policy names: the bundle is what holds it.
+    let card = folder.path(&format!("{MODEL}/card.md"));
+    let mut bytes = fs::read(&card).unwrap();
+    bytes[0] ^= 1;
+    fs::write(card, bytes).unwrap();
+    let manifest = format!("{MODEL}/manifest.json");
+    let words = folder.refuses(&["model", "check", &manifest, "--key", &data]);
+    assert!(words.contains("card.md was changed after signing"), "{words}");
 }
 
 #[test]
