@@ -226,3 +226,88 @@ async fn a_yes_in_a_second_tab_keeps_the_account_of_the_first() {
     assert_eq!(metrics.len(), count, "no metric twice on one day");
     stage.demo.stop().await;
 }
+
+/// A shop that asks its visitors for what Article 9 of the GDPR protects.
+fn asks(text: String) -> String {
+    text.replace("rho_per_device_day = 0.25", "rho_per_device_day = 0.5")
+        + r#"
+[[purpose]]
+id = "fairness-disability"
+text.en = "Compare how people with and without a disability fare."
+
+[[attribute]]
+id = "disability"
+values = ["yes", "no"]
+special = true
+purpose = "fairness-disability"
+
+[[fairness]]
+model = "purchase-intent"
+by = ["disability"]
+outcome = "outcome:purchase@1"
+window = "600s"
+rho = 0.02
+k = 20
+"#
+}
+
+/// A yes to everything is none to it; it is told after its own, and gone from the device when that is taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_article_nine_protects_takes_a_yes_of_its_own_and_goes_with_it() {
+    const SCORED: &str = "gloaming('status').then((s) => s.scores?.some(({ model }) => model == 'purchase-intent'))";
+    const HELD: &str = "atob(JSON.parse(Object.values(localStorage)[0]).s).includes('yes | ')";
+    const LINE: &str = "gloaming('ledger').then((all) => { const { label, cell } = all.find(({ name }) => name == 'purchase-intent-fair-disability'); return [label.slice(0, 6), cell === null] })";
+    let (stage, profile, page) = scene(Setting { edit: asks, ..Setting::default() }).await.unwrap();
+    let all = &stage.demo.policy.metrics;
+    let fair = all.iter().find(|metric| metric.name == "purchase-intent-fair-disability").unwrap().id;
+    let told = || {
+        let all = stage.wire.submissions().into_iter().flat_map(|sent| sent.contributions);
+        all.filter(|one| one.metric == fair).map(|one| one.cell).collect::<Vec<_>>()
+    };
+
+    // The question says what it is, and its one button for everything leaves it out.
+    page.goto(&stage.demo.shop).await.unwrap();
+    page.click("#gl-choose").await.unwrap();
+    let asked = page.eval("document.querySelector('.gl-purposes').textContent").await.unwrap();
+    assert!(asked.as_str().unwrap().contains("GDPR, Article 9"), "{asked}");
+    page.click("#gl-choose").await.unwrap();
+    page.click("#gl-accept").await.unwrap();
+    linger(&page).await.unwrap();
+    let agreed = page.eval("gloaming('status').then((s) => s.purposes)").await.unwrap();
+    assert_eq!(agreed, json!(["measurement", "prediction"]));
+    page.eval("gloaming('feature', 'disability', 'yes')").await.unwrap();
+    page.until("gloaming('status').then((s) => s.unknownEvents == 1)").await.unwrap();
+    page.until(SCORED).await.unwrap();
+    page.leave().await.unwrap();
+    settle().await;
+    assert!(!stage.wire.submissions().is_empty());
+    assert_eq!(told(), [] as [u32; 0], "said, and not agreed to");
+
+    // Agreed to by itself, it is told: of the first group, selected or not.
+    let page = profile.tab("").await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    linger(&page).await.unwrap();
+    page.eval("gloaming('consent', { measurement: true, prediction: true, 'fairness-disability': true })")
+        .await
+        .unwrap();
+    linger(&page).await.unwrap();
+    page.eval("gloaming('feature', 'disability', 'yes')").await.unwrap();
+    page.until(SCORED).await.unwrap();
+    linger(&page).await.unwrap();
+    page.leave().await.unwrap();
+    settle().await;
+    assert!(matches!(told()[..], [0 | 2]), "{:?}", told());
+
+    // Taken back, the device knows that something was told, and not what.
+    let page = profile.tab("").await.unwrap();
+    page.goto(&stage.demo.shop).await.unwrap();
+    linger(&page).await.unwrap();
+    assert_eq!(page.eval(LINE).await.unwrap(), json!(["yes | ", false]));
+    assert_eq!(page.eval(HELD).await.unwrap(), true);
+    page.eval("gloaming('consent', { measurement: true, prediction: true })").await.unwrap();
+    linger(&page).await.unwrap();
+    assert_eq!(page.eval(LINE).await.unwrap(), json!(["", true]));
+    page.goto(&format!("{}/help", stage.demo.shop)).await.unwrap();
+    assert_eq!(page.eval(HELD).await.unwrap(), false);
+    stage.demo.stop().await;
+}

@@ -30,8 +30,9 @@ export interface Notice {
   expires: string
   /** SHA-256 of the policy, hexadecimal. */
   policy: string
-  /** What a visitor may agree to; `text` by language. */
-  purposes: { id: string; text: Record<string, string> }[]
+  /** What a visitor may agree to; `text` by language. `special` is of Article 9 of the GDPR (health, religion and the like): a yes
+   *  to everything must leave it out, for it takes one of its own. */
+  purposes: { id: string; text: Record<string, string>; special?: true }[]
 }
 
 /** A feature's value on this device; `id` is `name@version`. */
@@ -70,7 +71,8 @@ export interface LedgerLine {
   name: string
   /** Index of the window since 1970. */
   window: number
-  cell: number
+  /** Null, and the label empty, where it was of a special category and the yes to that was taken back. */
+  cell: number | null
   label: string
   value: number
   /** Price in zCDP. */

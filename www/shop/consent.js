@@ -32,7 +32,8 @@ export const mountConsent = async () => {
     panel.remove()
   }
   panel.querySelector('#gl-accept').addEventListener('click', () => {
-    const all = boxes().map((box) => box.value)
+    // A yes to everything is none to what Article 9 of the GDPR protects: that takes a box of its own.
+    const all = notice.purposes.filter(({ special }) => !special).map(({ id }) => id)
     answer(list.hidden ? all : boxes().filter((box) => box.checked).map((box) => box.value))
   })
   panel.querySelector('#gl-refuse').addEventListener('click', () => answer([]))

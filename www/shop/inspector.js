@@ -52,7 +52,7 @@ const fill = async (body) => {
     body.append(table('Summed up on this device', ['What', 'Value'], rows))
   }
   body.append(ledger.length
-    ? table('Has left this device', ['When', 'Question', 'Your box', 'Purpose', 'Price (rho)'], ledger.slice().reverse().map((line) => [new Date(line.time_ms).toLocaleTimeString(), line.name, line.label || String(line.value), line.purpose, String(line.rho)]))
+    ? table('Has left this device', ['When', 'Question', 'Your box', 'Purpose', 'Price (rho)'], ledger.slice().reverse().map((line) => [new Date(line.time_ms).toLocaleTimeString(), line.name, line.label || (line.cell === null ? 'forgotten' : String(line.value)), line.purpose, String(line.rho)]))
     // The ledger is the worker's: without one nobody here knows what left before.
     : element('p', status.features ? 'Nothing has left this device.' : 'Nothing leaves this device now.', 'gl-nothing'))
 }

@@ -10,7 +10,7 @@ use gloaming_privacy::{DAY_MS, DeviceAccountant};
 use gloaming_signal::cbor::{self, Bytes};
 use gloaming_signal::{Contribution, Event, EventKind, Submission, hash, insertion_sort, limits};
 
-use crate::state::{Known, Line, Made, State, Words, joined};
+use crate::state::{Known, Line, Made, State, Words, joined, left};
 
 mod arms;
 mod told;
@@ -155,11 +155,7 @@ impl Device {
         self.account = state.account;
         self.sent_session = state.sent_session;
         self.sent_metrics = state.sent_metrics;
-        self.ledger = state.ledger;
-        // Lines from before words were kept are read by the policy that is there.
-        for line in self.ledger.iter_mut().filter(|line| line.words == Words::default()) {
-            line.words = Words::of(&self.policy, line.metric, line.cell);
-        }
+        self.ledger = left(state.ledger, &self.policy, &self.agreed());
     }
 
     /// Whether the person agreed to a purpose, by its index.

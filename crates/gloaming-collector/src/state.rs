@@ -1,5 +1,6 @@
 //! What the device keeps, and the ledger's words.
 
+use gloaming_behavior::NONE;
 use gloaming_policy::{Policy, Score};
 use gloaming_privacy::DeviceAccountant;
 use gloaming_signal::cbor::{self, Bytes, Cbor, Error, Reader, Writer};
@@ -17,9 +18,39 @@ pub(crate) struct Words {
     pub(crate) purpose: String,
     /// Price, millionths.
     pub(crate) micro: u64,
+    /// Whether it tells something of a special category (GDPR, Article 9), which goes with the yes to its purpose.
+    pub(crate) special: bool,
 }
 
-cbor_record!(Words { name, label, purpose, micro });
+impl Cbor for Words {
+    /// Four fields, and a fifth where it is special: what was kept before there was such a word is read as it was.
+    fn encode(&self, writer: &mut Writer) {
+        writer.list(if self.special { 5 } else { 4 });
+        self.name.encode(writer);
+        self.label.encode(writer);
+        self.purpose.encode(writer);
+        self.micro.encode(writer);
+        if self.special {
+            self.special.encode(writer);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let more = reader.record_or(5)?;
+        let mut read = Self {
+            name: Cbor::decode(reader)?,
+            label: Cbor::decode(reader)?,
+            purpose: Cbor::decode(reader)?,
+            micro: Cbor::decode(reader)?,
+            special: false,
+        };
+        if more {
+            read.special = Cbor::decode(reader)?;
+        }
+        reader.leave();
+        Ok(read)
+    }
+}
 
 /// Longest word that is kept, bytes: two hundred lines of them fit what may be kept of a site.
 const WORD: usize = 64;
@@ -35,6 +66,7 @@ impl Words {
             label: shortened(&label.unwrap_or_default()),
             purpose: shortened(purpose),
             micro: found.rho.micro(),
+            special: policy.is_special(found.purpose),
         }
     }
 }
@@ -223,6 +255,22 @@ impl State {
     }
 }
 
+/// A stored ledger as this policy and these purposes leave it. Lines from before words were kept are read by the policy that is
+/// there. Of what somebody said of themselves that is of a special category only that it was said stays, once they took the
+/// yes to it back or the policy asks for it no longer: [`NONE`] is then the cell.
+pub(crate) fn left(mut lines: Vec<Line>, policy: &Policy, agreed: &[String]) -> Vec<Line> {
+    for line in &mut lines {
+        if line.words == Words::default() {
+            line.words = Words::of(policy, line.metric, line.cell);
+        }
+        if line.words.special && !agreed.contains(&line.words.purpose) {
+            line.cell = NONE;
+            line.words.label.clear();
+        }
+    }
+    lines
+}
+
 pub(crate) fn joined(old: &[Line], new: &[Line]) -> Vec<Line> {
     let all = old.iter().chain(new);
     let surplus = (old.len() + new.len()).saturating_sub(LEDGER);
@@ -252,7 +300,13 @@ mod tests {
     use super::*;
 
     fn words(label: &str) -> Words {
-        Words { name: "visits".into(), label: label.into(), purpose: "measurement".into(), micro: 10_000 }
+        Words {
+            name: "visits".into(),
+            label: label.into(),
+            purpose: "measurement".into(),
+            micro: 10_000,
+            special: false,
+        }
     }
 
     fn line(cell: u32, words: Words) -> Line {

@@ -10,18 +10,23 @@ use gloaming_signal::{EventKind, Submission, cbor};
 const DAY: u64 = 86_400_000;
 const NOW: u64 = 20_781 * DAY + 1_000;
 
-/// Everybody takes part in what is adjusted by days with a purchase: none, one or two, three and more.
-fn policy(id: &str) -> Policy {
+/// A shop's, with more in it.
+fn shop(more: &str) -> Policy {
     let text = template("shop", "app.example", "https://app.example", "2027-03-01").unwrap().replacen(
         "rho_per_device_day = 0.25",
         "rho_per_device_day = 1.0",
         1,
-    ) + &format!(
+    ) + more;
+    compile(&text, 20_781, &|_| Ok(ManifestFacts::stand_in("purchase-intent", &["pages@1"]))).unwrap()
+}
+
+/// Everybody takes part in what is adjusted by days with a purchase: none, one or two, three and more.
+fn policy(id: &str) -> Policy {
+    shop(&format!(
         "[[experiment]]\nid = \"{id}\"\narms = [\"as-is\", \"hint\"]\npurpose = \"measurement\"\ntraffic = 1.0\n\
          goal = \"outcome:purchase@1\"\nbefore = {{ of = \"feature:purchase-days@1\", edges = [1, 3] }}\n\
          window = \"day\"\nrho = 0.02\nk = 50\n"
-    );
-    compile(&text, 20_781, &|_| Ok(ManifestFacts::stand_in("purchase-intent", &["pages@1"]))).unwrap()
+    ))
 }
 
 /// A visit on a day that meets the experiment, where there is one by that name, and buys; what it tells of the days before, and
@@ -159,4 +164,86 @@ fn arms_are_counted_by_group_where_both_were_agreed_to() {
     assert_eq!(told(&["measurement", "fairness"], Some("60-plus"), false), None);
     assert_eq!(told(&["measurement"], Some("60-plus"), true), None);
     assert_eq!(told(&["fairness"], Some("60-plus"), true), None);
+}
+
+/// Something of a special category, asked for by a purpose of its own.
+const SPECIAL: &str = r#"
+[[purpose]]
+id = "fairness-disability"
+text.en = "Compare how people with and without a disability fare."
+
+[[attribute]]
+id = "disability"
+values = ["yes", "no", "other"]
+special = true
+purpose = "fairness-disability"
+
+[[fairness]]
+model = "purchase-intent"
+by = ["disability"]
+outcome = "outcome:purchase@1"
+window = "week"
+rho = 0.02
+k = 100
+"#;
+
+/// What Article 9 of the GDPR protects is neither kept nor told without a yes to just that, and forgotten when the yes is taken back.
+#[test]
+fn what_is_special_comes_and_goes_with_its_own_yes() {
+    let policy = shop(SPECIAL);
+    let fair = policy.metrics.iter().find(|metric| metric.name == "purchase-intent-fair-disability").unwrap().id;
+    let (others, all) = (["measurement", "prediction"], ["measurement", "prediction", "fairness-disability"]);
+    // What is told of it; the ledger before that; state when the visit goes on, and when it was told.
+    let visit = |policy: &Policy, purposes: &[&str], state: &[u8], says: Option<&str>| {
+        let setup = Setup {
+            purposes: purposes.iter().map(ToString::to_string).collect(),
+            host: "app.example".into(),
+            now_ms: NOW as f64,
+            ..Setup::default()
+        };
+        let mut device = Device::new(&policy.to_bytes(), setup, state, &[7; 32]).unwrap();
+        device.page(NOW, 0, "/", "", "");
+        device.set_score(0, 0.1);
+        if let Some(word) = says {
+            device.feature(NOW + 1, "disability", |feature| feature.word(word));
+        }
+        let ledger: serde_json::Value = serde_json::from_str(&device.ledger()).unwrap();
+        let prepared = device.prepare(NOW);
+        let sent = prepared.submission.map(|bytes| cbor::from_slice::<Submission>(&bytes).unwrap());
+        let cell = sent.and_then(|sent| sent.contributions.iter().find(|one| one.metric == fair).map(|one| one.cell));
+        (cell, ledger, prepared.kept, prepared.sent)
+    };
+    // Said without the yes it is as if it had not been said, to the byte.
+    let (cell, _, kept, sent) = visit(&policy, &others, &[], Some("yes"));
+    let (_, _, silent_kept, silent_sent) = visit(&policy, &others, &[], None);
+    assert_eq!((cell, kept, sent), (None, silent_kept, silent_sent));
+    // Nor is anybody put into a group.
+    assert_eq!(visit(&policy, &all, &[], Some("undefined")).0, None);
+
+    let (cell, _, kept, sent) = visit(&policy, &all, &[], Some("yes"));
+    assert_eq!(cell, Some(0));
+    assert_eq!(visit(&policy, &all, &kept, None).0, Some(0), "on the next page, too");
+    // Taken back in the same visit; agreed to once more, it is to be said once more.
+    let (cell, _, taken_back, _) = visit(&policy, &others, &kept, None);
+    assert_eq!(cell, None);
+    assert_eq!(visit(&policy, &all, &taken_back, None).0, None);
+
+    // What was told stands in the ledger as long as the yes does; after that only that something was told.
+    let line = |ledger: &serde_json::Value| {
+        let lines = ledger.as_array().unwrap();
+        lines.iter().find(|line| line["metric"] == fair).map(|line| (line["label"].clone(), line["cell"].clone()))
+    };
+    let holds = |state: &[u8]| state.windows(6).any(|bytes| bytes == b"yes | ");
+    let (_, ledger, _, _) = visit(&policy, &all, &sent, None);
+    assert_eq!(line(&ledger).unwrap(), ("yes | 0.000-0.700 | no".into(), 0.into()));
+    assert!(holds(&sent));
+    let forgotten = (serde_json::Value::from(""), serde_json::Value::Null);
+    let (_, ledger, kept, _) = visit(&policy, &others, &sent, None);
+    assert_eq!(line(&ledger), Some(forgotten.clone()));
+    assert!(!holds(&kept));
+    let (_, ledger, _, _) = visit(&policy, &all, &kept, None);
+    assert_eq!(line(&ledger), Some(forgotten.clone()), "a new yes brings nothing back");
+    // Nor does a policy that asks no longer leave it there.
+    let (_, ledger, kept, _) = visit(&shop(""), &others, &sent, None);
+    assert_eq!((line(&ledger), holds(&kept)), (Some(forgotten), false));
 }

@@ -199,12 +199,14 @@ impl PageFeature {
         }
     }
 
-    /// A word the page gave, as an index; the last declared word when it is `other`, else `None`.
+    /// A word the page gave, as an index; what was not declared is `other` where there is such a word, else `None`.
     #[must_use]
     pub fn word(&self, word: &str) -> Option<u32> {
         match &self.kind {
             PageFeatureKind::Category(words) => {
-                let found = words.iter().position(|w| w == word).or_else(|| words.iter().position(|w| w == "other"));
+                let place = |word: &str| words.iter().position(|w| w == word);
+                // Of a special category `other` is an answer too, and nobody gave it.
+                let found = place(word).or_else(|| place("other").filter(|_| !self.special));
                 found.and_then(|i| u32::try_from(i).ok())
             }
             PageFeatureKind::Number { .. } => None,

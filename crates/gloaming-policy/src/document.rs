@@ -97,9 +97,39 @@ pub struct PageFeature {
     pub unit: String,
     /// Index of the purpose it serves.
     pub purpose: u32,
+    /// Whether visitors say it of themselves and it is of a special category of personal data (GDPR, Article 9).
+    pub special: bool,
 }
 
-cbor_record!(PageFeature { id, kind, unit, purpose });
+impl Cbor for PageFeature {
+    /// Four fields, and a fifth where it is special: policies from before there was such a word keep their bytes.
+    fn encode(&self, writer: &mut Writer) {
+        writer.list(if self.special { 5 } else { 4 });
+        self.id.encode(writer);
+        self.kind.encode(writer);
+        self.unit.encode(writer);
+        self.purpose.encode(writer);
+        if self.special {
+            self.special.encode(writer);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let more = reader.record_or(5)?;
+        let mut read = Self {
+            id: Cbor::decode(reader)?,
+            kind: Cbor::decode(reader)?,
+            unit: Cbor::decode(reader)?,
+            purpose: Cbor::decode(reader)?,
+            special: false,
+        };
+        if more {
+            read.special = Cbor::decode(reader)?;
+        }
+        reader.leave();
+        Ok(read)
+    }
+}
 
 /// Where an axis of a metric takes its value from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,6 +393,12 @@ impl Policy {
             PageFeatureKind::Number { min, .. } => ((min as f64 + f64::from(steps)) / 100.0) as f32,
             PageFeatureKind::Category(_) => steps as f32,
         })
+    }
+
+    /// Whether a purpose, by its index, is for something of a special category (GDPR, Article 9).
+    #[must_use]
+    pub fn is_special(&self, purpose: u32) -> bool {
+        self.page_features.iter().any(|feature| feature.special && feature.purpose == purpose)
     }
 
     /// The delta that epsilon is printed at.

@@ -2,7 +2,7 @@
 
 use gloaming_signal::limits;
 
-use crate::document::{Axis, Bins, Policy, Source};
+use crate::document::{Axis, Bins, PageFeature, PageFeatureKind, Policy, Source};
 use crate::experiment::{Experiment, WHOLE};
 use crate::learner::Learner;
 use crate::metric::Metric;
@@ -72,7 +72,29 @@ impl Policy {
             && self.groups.len() <= gloaming_behavior::MAX_GROUPS
             && self.behavior.funnels.len() <= gloaming_behavior::MAX_FUNNELS
             && self.behavior.funnels.iter().all(|f| f.len() <= gloaming_behavior::MAX_STEPS)
+            && self.apart()
             && self.declared() <= self.budget
+    }
+
+    /// What is of a special category (GDPR, Article 9) serves a purpose that nothing else serves, and goes nowhere but into
+    /// comparisons of groups.
+    fn apart(&self) -> bool {
+        let special = |(place, feature): (usize, &PageFeature)| {
+            let place = place as u32;
+            let serves = |purpose: u32| purpose == feature.purpose;
+            let takes = |source: Source| source == Source::Page(place);
+            let metric = |metric: &Metric| {
+                let compares = metric.axes.iter().any(|axis| takes(axis.source));
+                compares == serves(metric.purpose) && (!compares || metric.axes.len() == 3)
+            };
+            matches!(feature.kind, PageFeatureKind::Category(_))
+                && self.page_features.iter().filter(|given| serves(given.purpose)).count() == 1
+                && self.models.iter().all(|m| !serves(m.purpose) && !m.inputs.contains(&(PAGE_INPUT + place)))
+                && self.experiments.iter().all(|experiment| !serves(experiment.purpose))
+                && self.learners.iter().all(|learner| learner.terms.iter().all(|term| !takes(term.source)))
+                && self.metrics.iter().all(metric)
+        };
+        self.page_features.iter().enumerate().filter(|(_, feature)| feature.special).all(special)
     }
 
     /// Of models: who stands in for another has come as far. Of windows: one batch holds them. Of experiments: arms that somebody

@@ -122,3 +122,43 @@ fn a_key_vouches_for_its_own_site_only() {
     let refused = folder.refuses(&["edge"]);
     assert!(refused.contains("pinned for another site"), "{refused}");
 }
+
+/// Devices keep a yes by a purpose's id: one to something else is none to what Article 9 of the GDPR protects.
+#[test]
+fn an_older_yes_is_not_taken_for_a_special_category() {
+    let folder = Folder::new();
+    folder.says(&["policy", "new", "--template", "blog", "--site", "blog.example"]);
+    folder.says(&["policy", "key", "--out", "owner.key"]);
+    let asks = "
+[[purpose]]
+id = \"groups\"
+text.en = \"Compare what changes do to readers, by what they say of themselves.\"
+
+[[attribute]]
+id = \"region\"
+values = [\"yes\", \"no\"]
+purpose = \"groups\"
+
+[[experiment]]
+id = \"hint\"
+arms = [\"as-is\", \"hint\"]
+purpose = \"measurement\"
+goal = \"outcome:bounce@1\"
+guardrails = [{ of = \"outcome:bounce@1\", by = \"region\", permitted = 0.05 }]
+window = \"day\"
+rho = 0.02
+k = 50
+";
+    let text = fs::read_to_string(folder.path("policy.toml")).unwrap();
+    fs::write(folder.path("policy.toml"), text + asks).unwrap();
+    let sign = ["policy", "sign", "policy.toml", "--key", "owner.key"];
+    folder.says(&sign);
+    folder.edit("policy.toml", "version = 1 ", "version = 2 ");
+    folder.edit("policy.toml", "\"region\"", "\"disability\"");
+    assert!(folder.refuses(&sign).contains("names a special category of personal data (GDPR, Article 9)"));
+    folder.edit("policy.toml", "values = [\"yes\"", "special = true\nvalues = [\"yes\"");
+    let refused = folder.refuses(&sign);
+    assert!(refused.contains("purpose `groups`") && refused.contains("in version 1"), "{refused}");
+    folder.edit("policy.toml", "\"groups\"", "\"groups-by-disability\"");
+    folder.says(&sign);
+}

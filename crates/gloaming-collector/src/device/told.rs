@@ -86,10 +86,11 @@ impl Device {
     #[must_use]
     pub fn ledger(&self) -> String {
         let lines = self.ledger.iter().map(|line| {
-            let Words { name, label, purpose, micro } = &line.words;
+            let Words { name, label, purpose, micro, .. } = &line.words;
+            let cell = if line.cell == NONE { "null".to_owned() } else { line.cell.to_string() };
             format!(
                 "{{\"time_ms\":{},\"metric\":{},\"name\":{},\"window\":{},\"cell\":{},\"label\":{},\"value\":{},\"rho\":{}.{:06},\"purpose\":{}}}",
-                line.at_ms, line.metric, quoted(name), line.window, line.cell, quoted(label), line.value,
+                line.at_ms, line.metric, quoted(name), line.window, cell, quoted(label), line.value,
                 micro / 1_000_000, micro % 1_000_000, quoted(purpose)
             )
         });

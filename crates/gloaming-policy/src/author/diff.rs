@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::date_of;
+use super::{date_of, newly_special};
 use crate::document::Policy;
 use crate::metric::Metric;
 
@@ -60,6 +60,18 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<String> {
     let (gone, come) = lists(&old.page_features, &new.page_features, |f| f.id.clone());
     lines.extend(gone.iter().map(|id| format!("page-given feature `{id}` removed")));
     lines.extend(come.iter().map(|id| format!("page-given feature `{id}` added")));
+    let special = |of: &Policy| {
+        let named = of.page_features.iter().filter(|feature| feature.special).map(|feature| feature.id.clone());
+        named.collect::<Vec<_>>()
+    };
+    let (gone, come) = lists(&special(old), &special(new), Clone::clone);
+    lines.extend(gone.iter().map(|id| format!("`{id}` is of a special category (GDPR, Article 9) no longer")));
+    lines.extend(come.iter().map(|id| format!("`{id}` is of a special category (GDPR, Article 9)")));
+    lines.extend(newly_special(old, new).map(|id| {
+        format!(
+            "purpose `{id}` asked for something else before: a yes to that is none to this, and it cannot be signed"
+        )
+    }));
     let (gone, come) = lists(&old.origins, &new.origins, Clone::clone);
     lines.extend(gone.iter().map(|o| format!("origin {o} may no longer post")));
     lines.extend(come.iter().map(|o| format!("origin {o} may post")));

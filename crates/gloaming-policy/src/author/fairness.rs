@@ -2,13 +2,14 @@
 //!
 //! An attribute is said by the visitor, on the device, or not at all; nothing infers it. It serves a purpose of its own, off
 //! like every purpose until somebody agrees, and nothing but fairness: no model takes it, and no other metric counts it but guardrails of
-//! experiments, which see that arms do to all groups what they do.
+//! experiments, which see that arms do to all groups what they do. What is of a special category (GDPR, Article 9) is marked so,
+//! and shares its purpose with no other attribute either.
 
 use gloaming_behavior::MAX_PAGE_FEATURES;
 
 use super::monitor::{LEAST_MICRO, model_of, outcome_of, write_out, written};
 use super::table::{Table, meant};
-use super::{metric, need_name, purpose_of};
+use super::{metric, need_name, purpose_of, special};
 use crate::document::{Axis, Bins, PageFeature, PageFeatureKind, Policy, Purpose, Source};
 use crate::metric::Metric;
 use crate::model::PAGE_INPUT;
@@ -20,8 +21,8 @@ pub const SELECTED: &str = " selected";
 /// Where the threshold is when none is said: the edge below which 14 of 20 visits lie.
 const USUAL_EDGE: usize = 13;
 
-/// Adds all `[[attribute]]` to the features that pages give; where they begin.
-pub(super) fn attributes(root: &Table<'_>, purposes: &[Purpose], features: &mut Vec<PageFeature>) -> usize {
+/// Adds all `[[attribute]]` to the features that pages give, and to purposes what must be said of special ones; where they begin.
+pub(super) fn attributes(root: &Table<'_>, purposes: &mut [Purpose], features: &mut Vec<PageFeature>) -> usize {
     let from = features.len();
     for table in root.tables("attribute") {
         let id = need_name(&table, "id");
@@ -38,8 +39,17 @@ pub(super) fn attributes(root: &Table<'_>, purposes: &[Purpose], features: &mut 
         if features.iter().any(|feature| feature.id == id) {
             table.problem(format!("`{id}` is declared twice"), "give each feature and attribute a name of its own");
         }
+        let special = table.get("special").and_then(|value| value.flag()).unwrap_or(false);
+        if let Some(purpose) = purposes.get_mut(purpose as usize) {
+            if special {
+                special::say(&table, purpose);
+            } else {
+                special::look(&table, (&id, &values), purpose);
+            }
+        }
         table.finish();
-        features.push(PageFeature { id, kind: PageFeatureKind::Category(values), unit: String::new(), purpose });
+        let kind = PageFeatureKind::Category(values);
+        features.push(PageFeature { id, kind, unit: String::new(), purpose, special });
     }
     if features.len() > MAX_PAGE_FEATURES {
         root.problem(format!("more than {MAX_PAGE_FEATURES} features and attributes of pages"), "give fewer");
@@ -102,6 +112,15 @@ fn alone(root: &Table<'_>, from: usize, policy: &Policy) {
             root.problem(
                 format!("`{id}` and `{other}` serve the same purpose"),
                 "give what visitors say of themselves a purpose of its own, so that it can be declined by itself",
+            );
+        }
+        let mut beside = policy.page_features[from..].iter().filter(|other| other.id != *id);
+        if attribute.special
+            && let Some(other) = beside.find(|other| other.purpose == attribute.purpose)
+        {
+            root.problem(
+                format!("`{id}` and `{}` serve the same purpose", other.id),
+                "give what is of a special category (GDPR, Article 9) a purpose that nothing else serves, for it takes a yes of its own",
             );
         }
     }

@@ -11,6 +11,7 @@ mod model;
 mod monitor;
 mod retrain;
 mod sign;
+mod special;
 mod table;
 mod template;
 
@@ -32,6 +33,7 @@ pub use model::{Named, gate_rules, named};
 pub use sign::{
     Key, KeyId, Notice, PublicKey, SignError, Signed, announced, announcement, batch_signature, verify_batch,
 };
+pub use special::newly_special;
 pub use table::Problem;
 use table::{Source, Table, meant};
 pub use template::{TEMPLATES, template};
@@ -281,7 +283,7 @@ fn page_features(root: &Table<'_>, purposes: &[Purpose]) -> Vec<PageFeature> {
             table.problem(format!("feature `{id}` is declared twice"), "remove one");
         }
         table.finish();
-        features.push(PageFeature { id, kind, unit, purpose });
+        features.push(PageFeature { id, kind, unit, purpose, special: false });
     }
     if features.len() > MAX_PAGE_FEATURES {
         root.problem(format!("more than {MAX_PAGE_FEATURES} page-given features"), "give fewer");
@@ -396,12 +398,12 @@ fn document(
         origins
     });
     let home_edges = root.need("home_edges", "[\"eu-1\"]").map_or_else(Vec::new, |v| v.texts());
-    let purposes = purposes(root);
+    let mut purposes = purposes(root);
     let (groups, kinds) = page_groups(root);
     let campaigns = root.get("campaigns").map_or_else(Vec::new, |v| v.texts());
     let events = root.get("events").map_or_else(Vec::new, |v| v.texts());
     let mut page_features = page_features(root, &purposes);
-    let attributes_from = fairness::attributes(root, &purposes, &mut page_features);
+    let attributes_from = fairness::attributes(root, &mut purposes, &mut page_features);
     let (models, learnings) = model::models(root, &purposes, &page_features, manifests, (record, expires_day));
     let mut policy = Policy {
         site,

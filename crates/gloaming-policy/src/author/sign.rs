@@ -212,6 +212,10 @@ pub struct NoticePurpose {
     pub id: String,
     /// Text by language.
     pub text: std::collections::BTreeMap<String, String>,
+    /// Whether it is for something of a special category (GDPR, Article 9): a yes to everything is none to this. Left out where
+    /// it is not, so that notices from before keep their bytes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub special: bool,
 }
 
 impl Notice {
@@ -221,10 +225,13 @@ impl Notice {
             version: policy.version,
             policy: hash::hex(&policy.hash()),
             expires: date_of(policy.expires_day),
-            purposes: policy
-                .purposes
-                .iter()
-                .map(|p| NoticePurpose { id: p.id.clone(), text: p.texts.iter().cloned().collect() })
+            purposes: (0u32..)
+                .zip(&policy.purposes)
+                .map(|(place, p)| NoticePurpose {
+                    id: p.id.clone(),
+                    text: p.texts.iter().cloned().collect(),
+                    special: policy.is_special(place),
+                })
                 .collect(),
         }
     }

@@ -96,6 +96,15 @@ impl<'a> Value<'a> {
         text.map(str::to_owned)
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&self) -> Option<bool> {
+        let flag = self.value.as_bool();
+        if flag.is_none() {
+            self.wrong("true or false");
+        }
+        flag
+    }
+
     pub(super) fn number(&self) -> Option<f64> {
         let number = match self.value {
             DeValue::Integer(i) if i.radix() == 10 => i.as_str().parse().ok(),

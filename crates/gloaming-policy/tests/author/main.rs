@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod signed;
+mod special;
 
 use gloaming_behavior::{NONE, Tracker};
 use gloaming_policy::author::{
     Key, ManifestFacts, SignError, Signed, TEMPLATES, announced, announcement, batch_signature, compile, diff,
-    template, verify_batch,
+    newly_special, template, verify_batch,
 };
 use gloaming_policy::{Beside, Bins, Cell, ModelState, PAGE_INPUT, Policy, Score, group_of, score_steps};
 use gloaming_signal::{Event, EventKind, Reason};

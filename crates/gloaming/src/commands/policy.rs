@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use gloaming_behavior::definitions::{DEFINITIONS, DESCRIPTIONS, Kind, Labels};
 use gloaming_policy::Policy;
-use gloaming_policy::author::{Key, Signed, TEMPLATES, date_of, diff, template};
+use gloaming_policy::author::{Key, Signed, TEMPLATES, date_of, diff, newly_special, template};
 use gloaming_signal::hash;
 
 use crate::files;
@@ -85,15 +85,22 @@ pub fn sign(path: &Path, models: Option<&Path>, keys: &[impl AsRef<Path>], out: 
         let first = files::key(keys.first().context("a key")?.as_ref())?.public();
         if let Ok((_, old)) = Signed::verify(&before, &first, 0)
             && old.site == policy.site
-            && old.version >= policy.version
-            && old.hash() != policy.hash()
         {
-            bail!(
-                "{} holds version {} already; raise `version` in {} above it, edges refuse to go back",
-                out.display(),
-                old.version,
-                path.display()
-            );
+            if old.version >= policy.version && old.hash() != policy.hash() {
+                bail!(
+                    "{} holds version {} already; raise `version` in {} above it, edges refuse to go back",
+                    out.display(),
+                    old.version,
+                    path.display()
+                );
+            }
+            if let Some(id) = newly_special(&old, &policy) {
+                bail!(
+                    "purpose `{id}` asks for a special category (GDPR, Article 9) and asked for something else in version {}, a yes to which is none to this; give it an id of its own in {}",
+                    old.version,
+                    path.display()
+                );
+            }
         }
     }
     let keys: Vec<Key> = keys.iter().map(|k| files::key(k.as_ref())).collect::<Result<_>>()?;
