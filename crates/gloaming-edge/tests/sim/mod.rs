@@ -40,6 +40,9 @@ struct Message {
     cells: Vec<u32>,
 }
 
+/// An image of the disk, and of keys and journal; and the anchor of then, which nobody should copy.
+type Backup = (Vec<u8>, [Vec<u8>; 2], Option<Anchor>);
+
 /// See the module's page.
 pub(crate) struct World {
     random: Random,
@@ -57,8 +60,7 @@ pub(crate) struct World {
     wrong_ms: i64,
     /// What the running edge makes of it.
     time: Timekeeper,
-    /// An image of the disk, and of keys and journal; and the anchor of then, which nobody should copy.
-    backup: Option<(Vec<u8>, [Vec<u8>; 2], Option<Anchor>)>,
+    backup: Option<Backup>,
     messages: Vec<Message>,
     known: Vec<Known>,
     centre: Centre,
