@@ -111,6 +111,7 @@ pub async fn relearn<See: AsyncFn(&str) -> Result<()>>(
         models: None,
         from: &from,
         out: &next,
+        version: None,
         sessions: None,
     })?;
     let (manifest, onnx) = (std::fs::read(next.join("manifest.json"))?, std::fs::read(next.join("model.onnx"))?);

@@ -295,7 +295,7 @@ pub async fn drift<See: AsyncFn(&str) -> Result<()>>(
     let (owned, next) = (folder.join("now"), folder.join("next"));
     stage.demo.save(&owned).await?;
     let before = owned.join("models").join(MODEL);
-    recalibrate::run(&before.join("manifest.json"), &from, None, recalibrate::Method::Platt, &next)?;
+    recalibrate::run(&before.join("manifest.json"), &from, None, recalibrate::Method::Platt, (&next, None))?;
     let (manifest, onnx) = (std::fs::read(next.join("manifest.json"))?, std::fs::read(next.join("model.onnx"))?);
     let policy = stage.demo.bring(manifest.clone(), onnx.clone()).await?;
     say(&format!("version 3 of {MODEL} runs in shadow, under version {} of the policy", policy.version));

@@ -365,7 +365,7 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
             tend::run(&tend::Paths { policy: &under.policy, models: under.models.as_deref(), from: &from })
         }
         ModelCommand::Recalibrate { manifest, from, metric, method, out } => {
-            recalibrate::run(&manifest, &from, metric.as_deref(), method, &out)
+            recalibrate::run(&manifest, &from, metric.as_deref(), method, (&out, None))
         }
         ModelCommand::Learn { manifest, under, from, outcome, out } => learn::run(&learn::Paths {
             manifest: &manifest,
@@ -374,6 +374,7 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
             from: from.as_deref(),
             outcome: outcome.as_deref(),
             out: out.as_deref(),
+            version: None,
         }),
         ModelCommand::Retrain { manifest, under, from, out, sessions } => retrain::run(&retrain::Paths {
             manifest: &manifest,
@@ -381,6 +382,7 @@ pub(crate) fn run(command: ModelCommand) -> Result<()> {
             models: under.models.as_deref(),
             from: &from,
             out: &out,
+            version: None,
             sessions: sessions.as_deref(),
         }),
         ModelCommand::Check { manifest, key } => {

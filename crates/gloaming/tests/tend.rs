@@ -8,10 +8,11 @@ mod support;
 mod visits;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use gloaming::files::compile_policy;
 use serde_json::Value;
-use shop::{MODEL, overview, says_policy, site};
+use shop::{MODEL, overview, overview_of, says_policy, site};
 use support::Folder;
 use visits::{Visit, auc, load, scored, visits};
 
@@ -34,9 +35,19 @@ fn day(folder: &Folder, model: &str, visits: &[Visit], day: u64) -> String {
     folder.says(&TEND)
 }
 
+/// The same of devices that run several of its models, in the policy's order.
+fn day_of(folder: &Folder, models: &[&str], visits: &[Visit], day: u64) -> String {
+    let (policy, _) = compile_policy(&folder.path("policy.toml"), None).unwrap();
+    let manifests: Vec<PathBuf> = models.iter().map(|model| folder.path(model).join("manifest.json")).collect();
+    let manifests: Vec<&Path> = manifests.iter().map(PathBuf::as_path).collect();
+    fs::write(folder.path("overview.json"), overview_of(&policy, &manifests, visits, day, Some(1)).to_string())
+        .unwrap();
+    folder.says(&TEND)
+}
+
 /// The shipped model's own scores come true, or as much likelier as this.
 fn as_told(count: usize, seed: u64, odds: f64) -> Vec<Visit> {
-    let model = load(std::path::Path::new(visits::MANIFEST));
+    let model = load(Path::new(visits::MANIFEST));
     let mut draws = gloaming_stats::draws::Draws::new(seed ^ 77);
     let buys = |(row, _): Visit| {
         let score = f64::from(model.score(&row).unwrap());
@@ -80,7 +91,8 @@ fn what_has_lost_its_grip_is_learnt_again_and_shows_itself_in_shadow() {
     let said = day(&folder, MODEL, &turned(2), 2);
     println!("{said}");
     assert!(
-        said.contains("it has lost its grip: AUC 0.") && said.contains("left to you, for purchase-intent: look at"),
+        said.contains("it has lost its grip: AUC 0.")
+            && said.contains("left to you, for purchase-intent version 3: look at"),
         "{said}"
     );
     let next = folder.path("models/purchase-intent-v3");
@@ -170,4 +182,125 @@ fn the_next_version_lies_inside_the_site() {
     assert!(text.contains("models/purchase-intent-v3/manifest.json"), "{text}");
     fs::rename(folder.path("policy.next.toml"), folder.path("policy.toml")).unwrap();
     compile_policy(&folder.path("policy.toml"), None).unwrap();
+}
+
+/// A second model of the shop's, watched.
+const BESIDE: &str = "[[model]]
+id = \"purchase-intent-next\"
+manifest = \"models/purchase-intent-next/manifest.json\"
+state = \"shadow\"
+purpose = \"prediction\"
+
+[[monitor]]
+model = \"purchase-intent-next\"
+window = \"week\"
+rho = 0.15
+k = 100
+inputs = [\"pages-product@1\"]
+outcome = \"outcome:purchase@1\"
+";
+
+/// Changes what a manifest says.
+fn rewrite(manifest: &Path, key: &str, value: &str) {
+    let mut said: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+    said[key] = value.into();
+    fs::write(manifest, serde_json::to_vec_pretty(&said).unwrap()).unwrap();
+}
+
+/// The version that acts is judged like the one that is to come after it, by its own cells, and another is made of the newest alone.
+#[test]
+fn of_versions_side_by_side_another_is_made_of_the_newest() {
+    let folder = site("");
+    let said = day(&folder, MODEL, &as_told(20_000, 4, 6.0), 1);
+    assert!(said.contains("left to you, for purchase-intent version 3: look at"), "{said}");
+    // Its owner does not take the old one away for it, and gives it a name of its own.
+    fs::remove_file(folder.path("policy.next.toml")).unwrap();
+    fs::rename(folder.path("models/purchase-intent-v3"), folder.path("models/purchase-intent-next")).unwrap();
+    rewrite(&folder.path("models/purchase-intent-next/manifest.json"), "id", "purchase-intent-next");
+    says_policy(&folder, BESIDE);
+    let said = day_of(&folder, &[MODEL, "models/purchase-intent-next"], &as_told(8_000, 7, 6.0), 2);
+    println!("{said}");
+    let (old, new) = said.split_once("purchase-intent-next version 3: AUC").unwrap();
+    assert!(old.contains("purchase-intent version 2: AUC") && old.contains("its scores do not come true"), "{said}");
+    let left = "nothing more is made of it: purchase-intent-next version 3 was, and stands beside it in the policy";
+    assert!(old.contains(left) && new.contains("it holds what it has to"), "{said}");
+    assert!(new.contains("`gloaming model promote purchase-intent-next`"), "{said}");
+    let evidence = folder.path("models/purchase-intent-next/evidence");
+    assert!(evidence.join("calibration.json").exists());
+    assert!(!folder.path("models/purchase-intent-v3").exists() && !folder.path("policy.next.toml").exists());
+    // What was shown of it is of no use here, where only how often counts.
+    fs::remove_dir_all(&evidence).unwrap();
+    // People are as they were at first: now the old one is right, and the newest is put right.
+    let said = day_of(&folder, &[MODEL, "models/purchase-intent-next"], &as_told(8_000, 9, 1.0), 3);
+    println!("{said}");
+    let (old, new) = said.split_once("purchase-intent-next version 3: AUC").unwrap();
+    assert!(old.contains("it holds what it has to") && new.contains("its scores do not come true"), "{said}");
+    assert!(new.contains("left to you, for purchase-intent-next version 4: look at"), "{said}");
+    assert!(!new.contains("before it can be signed"), "{said}");
+    let text = fs::read_to_string(folder.path("policy.next.toml")).unwrap();
+    assert!(text.contains("manifest = \"models/purchase-intent/manifest.json\""), "{text}");
+    assert!(text.contains("manifest = \"models/purchase-intent-next-v4/manifest.json\""), "{text}");
+    // The one in between is gone from the policy, and the newest still is the old one's.
+    fs::rename(folder.path("policy.next.toml"), folder.path("policy.toml")).unwrap();
+    let said = day_of(&folder, &[MODEL, "models/purchase-intent-next-v4"], &as_told(8_000, 11, 6.0), 4);
+    println!("{said}");
+    assert!(said.contains("nothing more is made of it: purchase-intent-next version 4 was"), "{said}");
+    assert!(said.contains("left to you, for purchase-intent-next version 5: look at"), "{said}");
+    assert!(!folder.path("models/purchase-intent-v3").exists(), "{said}");
+    // Where the newest was stopped, the old one is what there is.
+    fs::remove_file(folder.path("policy.next.toml")).unwrap();
+    folder.edit("policy.toml", "state = \"shadow\"\npurpose", "state = \"quarantined\"\npurpose");
+    let said = folder.says(&TEND);
+    assert!(said.contains("left to you, for purchase-intent version 3: look at"), "{said}");
+    assert!(!said.contains("purchase-intent-next version"), "{said}");
+}
+
+/// What was retired is not proposed again, and its number is not given to another.
+#[test]
+fn a_version_that_was_retired_stays_where_it_is() {
+    let folder = site("");
+    let key = |name: &str| support::public(&folder.says(&["policy", "key", "--out", &format!("{name}.key")]));
+    let (_, data, compliance) = (key("owner"), key("data"), key("compliance"));
+    let step = "approved_by = [\"data\", \"compliance\"]\nauc = 0.501\ncalibration_error = 0.1\ngroup_gap = 0.2";
+    let gate = format!(
+        "[gate]
+max_age_days = 180
+model_bytes = 1000000
+roles = {{ data = [\"{data}\"], compliance = [\"{compliance}\"] }}
+[gate.experiment]
+evidence = [\"held-out\", \"calibration\", \"fairness\", \"parity\"]
+{step}
+[gate.live]
+evidence = [\"held-out\", \"calibration\", \"fairness\", \"parity\", \"experiment\"]
+{step}
+lift = 0.0
+"
+    );
+    says_policy(&folder, &gate);
+    // Reviewed later than any day this test may run on.
+    rewrite(&folder.path(MODEL).join("manifest.json"), "next_review", "2099-01-01");
+    let policy = fs::read_to_string(folder.path("policy.toml")).unwrap();
+    let said = day(&folder, MODEL, &as_told(20_000, 4, 6.0), 1);
+    assert!(said.contains("left to you, for purchase-intent version 3: look at"), "{said}");
+    // Version 3 becomes known to the gate, does not please, and is retired; version 2 is what is left.
+    fs::rename(folder.path("policy.next.toml"), folder.path("policy.toml")).unwrap();
+    folder.refuses(&["model", "promote", "purchase-intent", "--to", "shadow", "--key", "owner.key"]);
+    let down = ["model", "withdraw", "purchase-intent", "--to", "retired", "--key", "owner.key"];
+    folder.says(&[&down[..], &["--because", "it sends everybody away"]].concat());
+    fs::write(folder.path("policy.toml"), &policy).unwrap();
+    let said = folder.says(&TEND);
+    println!("{said}");
+    assert!(said.contains("purchase-intent version 4: slope") && !said.contains("lies there already"), "{said}");
+    assert!(said.contains("left to you, for purchase-intent version 4: look at"), "{said}");
+    let text = fs::read_to_string(folder.path("policy.next.toml")).unwrap();
+    assert!(text.contains("manifest = \"models/purchase-intent-v4/manifest.json\""), "{text}");
+    assert!(
+        folder
+            .says(&["model", "check", "models/purchase-intent-v4/manifest.json"])
+            .contains("purchase-intent version 4")
+    );
+    // It lies there now, and waits.
+    let said = folder.says(&TEND);
+    assert!(said.contains("models/purchase-intent-v4 lies there already, and waits for you"), "{said}");
+    assert!(said.contains("left to you, for purchase-intent version 4: look at"), "{said}");
 }

@@ -3,7 +3,7 @@
 use gloaming_stats::Cells;
 use gloaming_stats::experiment::*;
 
-use super::{arm, golden, near, same_as_gbstats};
+use super::{arm, golden, near, pair, same, same_as_gbstats};
 
 #[test]
 fn effects_without_noise_are_those_of_gbstats() {
@@ -23,6 +23,53 @@ fn effects_without_noise_are_those_of_gbstats() {
     for (name, case) in &golden.real.hillstrom {
         same_as_gbstats(&format!("Hillstrom {name}"), case);
     }
+}
+
+/// The cases that gbstats publishes: its own tests, of what is computed here. Held to the package's figures, and to the
+/// digits that those tests state.
+#[test]
+fn the_cases_that_gbstats_publishes_come_out_as_it_publishes_them() {
+    let golden = golden();
+    assert_eq!((golden.published.len(), golden.refused.len()), (18, 3));
+    let mut stated = 0;
+    for case in &golden.published {
+        let [control, treated] = pair(&case.kind, case.arms);
+        let scale = match case.scale.as_str() {
+            "absolute" => Scale::Absolute,
+            "relative" => Scale::Relative,
+            other => panic!("{other}"),
+        };
+        let found = effect(&control, &treated, scale).unwrap();
+        let [fixed, always] = same(&case.source, &found, (case.alpha, case.tau), &case.figures);
+        let finding = match case.looks.as_str() {
+            "fixed" => fixed,
+            "always" => always,
+            other => panic!("{other}"),
+        };
+        let (low, high) = (finding.effect.low, finding.effect.high);
+        for (found, wanted) in [found.estimate, found.standard_error(), low, high, finding.p].iter().zip(case.expected)
+        {
+            let Some(wanted) = wanted else { continue };
+            // Half of the last digit, and what lies between the numbers that a float has.
+            let half = 0.500_000_1 * 0.1_f64.powi(case.digits);
+            assert!((found - wanted).abs() <= half, "{}: {found}, where {wanted} is stated", case.source);
+            stated += 1;
+        }
+    }
+    assert_eq!(stated, 39);
+    // Where it says that nothing can be said: no variance, one person, a denominator of nothing.
+    let refused: Vec<ExperimentError> = golden
+        .refused
+        .iter()
+        .flat_map(|case| {
+            println!("{}", case.source);
+            let [control, treated] = pair(&case.kind, case.arms);
+            [Scale::Absolute, Scale::Relative].map(|scale| effect(&control, &treated, scale).unwrap_err())
+        })
+        .collect();
+    let denominator = ExperimentError::Noise("the denominator's sum", 0.0, 0.0);
+    let wanted = [ExperimentError::NoVariance, ExperimentError::People(1.0), denominator];
+    assert_eq!(refused, wanted.into_iter().flat_map(|why| [why.clone(), why]).collect::<Vec<_>>());
 }
 
 /// Arms whose standard error and degrees of freedom are given exactly, to see the t distribution alone.

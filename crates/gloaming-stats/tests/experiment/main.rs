@@ -9,12 +9,14 @@ mod simulated;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gloaming_stats::experiment::{Arm, ExperimentError, Metric, Noised, Scale, Sums, effect};
+use gloaming_stats::experiment::{Arm, Effect, ExperimentError, Finding, Metric, Noised, Scale, Sums, effect};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Golden {
     effects: Vec<Compared>,
+    published: Vec<Published>,
+    refused: Vec<Refused>,
     students: Vec<Student>,
     shares: Vec<ShareCase>,
     mixtures: Vec<Mixture>,
@@ -34,6 +36,31 @@ struct Compared {
     tau: f64,
     absolute: Figures,
     relative: Figures,
+}
+
+/// A case of gbstats' own tests.
+#[derive(Deserialize)]
+struct Published {
+    source: String,
+    kind: String,
+    arms: [[f64; 6]; 2],
+    alpha: f64,
+    tau: f64,
+    scale: String,
+    /// `fixed`, or `always` valid.
+    looks: String,
+    /// What the package computes.
+    figures: Figures,
+    /// What its test states, to so many digits: estimate, standard error, low, high and p.
+    expected: [Option<f64>; 5],
+    digits: i32,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    source: String,
+    kind: String,
+    arms: [[f64; 6]; 2],
 }
 
 #[derive(Deserialize)]
@@ -161,21 +188,29 @@ fn near(what: &str, found: f64, wanted: f64) {
     assert!((found - wanted).abs() <= 1e-9 * wanted.abs().max(1.0), "{what}: {found}, not {wanted}");
 }
 
+fn pair(kind: &str, arms: [[f64; 6]; 2]) -> [Arm; 2] {
+    arms.map(|sums| arm(metric(kind), sums, [0.0; 6]).unwrap())
+}
+
+/// Our figures of an effect are those of gbstats: for one look, and for any.
+fn same(name: &str, found: &Effect, (alpha, tau): (f64, f64), wanted: &Figures) -> [Finding; 2] {
+    let (fixed, always) = (found.fixed(alpha).unwrap(), found.always_valid(alpha, tau).unwrap());
+    near(&format!("{name} estimate"), found.estimate, wanted.estimate);
+    near(&format!("{name} standard error"), found.standard_error(), wanted.standard_error);
+    near(&format!("{name} degrees"), found.degrees, wanted.degrees);
+    for (what, found, wanted) in [("fixed", fixed, wanted.fixed), ("always valid", always, wanted.always)] {
+        near(&format!("{name} {what} low"), found.effect.low, wanted[0]);
+        near(&format!("{name} {what} high"), found.effect.high, wanted[1]);
+        near(&format!("{name} {what} p"), found.p, wanted[2]);
+    }
+    [fixed, always]
+}
+
 /// Our figures of these sums are those of gbstats.
 fn same_as_gbstats(name: &str, case: &Compared) {
-    let [control, treated] = case.arms.map(|sums| arm(metric(&case.kind), sums, [0.0; 6]).unwrap());
+    let [control, treated] = pair(&case.kind, case.arms);
     for (scale, wanted) in [(Scale::Absolute, &case.absolute), (Scale::Relative, &case.relative)] {
         let found = effect(&control, &treated, scale).unwrap();
-        let fixed = found.fixed(case.alpha).unwrap();
-        let always = found.always_valid(case.alpha, case.tau).unwrap();
-        let name = format!("{name} {} {scale:?}", case.kind);
-        near(&format!("{name} estimate"), found.estimate, wanted.estimate);
-        near(&format!("{name} standard error"), found.standard_error(), wanted.standard_error);
-        near(&format!("{name} degrees"), found.degrees, wanted.degrees);
-        for (what, found, wanted) in [("fixed", fixed, wanted.fixed), ("always valid", always, wanted.always)] {
-            near(&format!("{name} {what} low"), found.effect.low, wanted[0]);
-            near(&format!("{name} {what} high"), found.effect.high, wanted[1]);
-            near(&format!("{name} {what} p"), found.p, wanted[2]);
-        }
+        same(&format!("{name} {} {scale:?}", case.kind), &found, (case.alpha, case.tau), wanted);
     }
 }

@@ -9,10 +9,15 @@ use serde_json::{Value, json};
 
 use crate::files::{self, Brought};
 
-/// What the manifest before says, with the facts of the next file, and without what was said of the one before.
-pub(super) fn said(before: &Brought, next: &Lowered) -> Result<Value> {
+/// How many versions before it a manifest names. One that stands beside another comes a few versions after it; each costs devices
+/// some seventy bytes.
+const LINE: usize = 16;
+
+/// What the manifest before says, with the facts of the next file, and without what was said of the one before. It is the
+/// version after that one, where no other number is given.
+pub(super) fn said(before: &Brought, next: &Lowered, version: Option<u32>) -> Result<Value> {
     let mut said: Value = serde_json::from_slice(&before.manifest)?;
-    said["version"] = json!(before.model.manifest().version + 1);
+    said["version"] = json!(version.unwrap_or(before.model.manifest().version + 1));
     said["onnx"] = json!({
         "file": "model.onnx",
         "sha256": hash::hex(&hash::sha256(&next.onnx)),
@@ -20,6 +25,11 @@ pub(super) fn said(before: &Brought, next: &Lowered) -> Result<Value> {
         "opsets": next.opsets,
         "ops": next.ops,
     });
+    // Beside the one that it was made of it has another name, and would not be known for its next version.
+    let mut made_of = said["made_of"].as_array().cloned().unwrap_or_default();
+    made_of.push(hash::hex(&before.hash()).into());
+    made_of.drain(..made_of.len().saturating_sub(LINE));
+    said["made_of"] = made_of.into();
     said["input"]["name"] = INPUT.into();
     said["output"]["name"] = OUTPUT.into();
     if let Some(said) = said.as_object_mut() {

@@ -197,11 +197,18 @@ fn moved(said: &mut Value, described: &Manifest, map: &Fitted) -> Result<()> {
     Ok(())
 }
 
-/// Writes the next version of a model, with a map after its score that is fitted to released counts.
+/// Writes the next version of a model into a folder, with a map after its score that is fitted to released counts; its number
+/// too, where that is not the next.
 ///
 /// # Errors
 /// When nothing fits was counted, or too little came of it; nothing is written then.
-pub fn run(manifest: &Path, from: &Path, metric: Option<&str>, method: Method, out: &Path) -> Result<()> {
+pub fn run(
+    manifest: &Path,
+    from: &Path,
+    metric: Option<&str>,
+    method: Method,
+    (out, version): (&Path, Option<u32>),
+) -> Result<()> {
     let brought = Brought::load(manifest)?;
     let described = brought.model.manifest();
     if !described.output.kinds.is_empty() {
@@ -221,7 +228,7 @@ pub fn run(manifest: &Path, from: &Path, metric: Option<&str>, method: Method, o
     let after = performance(&Table::new(table.cells().clone(), scores)?)?;
 
     let lowered = recalibrated(&brought.onnx, &recalibration)?;
-    let mut said = next::said(&brought, &lowered)?;
+    let mut said = next::said(&brought, &lowered, version)?;
     moved(&mut said, described, &map)?;
     said["recalibrated"] = json!({
         "of": own,

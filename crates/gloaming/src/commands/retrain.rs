@@ -44,6 +44,8 @@ pub struct Paths<'p> {
     pub from: &'p Path,
     /// The folder for the next version.
     pub out: &'p Path,
+    /// Its number, where that is not the next.
+    pub version: Option<u32>,
     /// Where to write sessions of nobody, for another learner.
     pub sessions: Option<&'p Path>,
 }
@@ -387,7 +389,7 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     let pairs: Vec<[&String; 2]> =
         joint.pairs().iter().map(|(a, b)| [&learnt.inputs[*a].name, &learnt.inputs[*b].name]).collect();
     let from = format!("{} of {}", released::windows(learnt.windows), overview.site);
-    let mut said = next::said(&before, &lowered)?;
+    let mut said = next::said(&before, &lowered, paths.version)?;
     let rows: Vec<&[f32]> = drawn.iter().map(|(row, _)| row.as_slice()).collect();
     let edges = describe(&mut said, (&additive, &learnt.inputs, &policy), &rows, &scores);
     said["training"] =

@@ -3,12 +3,15 @@
 //! From what the centre released it tells which models still hold what was shown of them. One whose scores no longer come true
 //! is put right, one that has lost its grip is learnt again, a round of votes that is due is taken, and what a shadow has shown
 //! is stated. Everything lies in files afterwards: nothing is signed, nothing promoted, and no policy is put.
+//!
+//! A policy has one version of a name. Where the next one stands beside it, it does so under a name of its own, and its manifest
+//! says what it was made of: each is judged by its own cells, and only of the newest is another made.
 
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use gloaming_policy::author::{Problem, gate_rules, named};
-use gloaming_policy::gate::{Said, Statement};
+use gloaming_policy::gate::{Record, Said, Stage, Standing, Statement};
 use gloaming_policy::{Model, ModelState, Policy};
 use gloaming_signal::hash;
 use gloaming_stats::performance::{Performance, performance};
@@ -45,6 +48,25 @@ struct Tended<'p> {
     /// As the policy names it, and where it was found.
     named: String,
     manifest: PathBuf,
+    /// Hash of its manifest, hexadecimal.
+    own: String,
+    /// Those of the versions that it was made of, as it says itself.
+    made_of: Vec<String>,
+    /// Whether what was released made it of the last of them.
+    counted: bool,
+}
+
+/// The version after one: its number, as the policy would name it, and the folder where it lies or will.
+struct Next {
+    version: u32,
+    named: String,
+    out: PathBuf,
+}
+
+impl Next {
+    fn is_there(&self) -> bool {
+        self.out.join("manifest.json").exists()
+    }
 }
 
 /// What was found of a model.
@@ -57,27 +79,60 @@ enum Found {
     Lost,
 }
 
-impl Tended<'_> {
-    /// Where the next version goes: beside this one, by its number.
-    fn next(&self) -> (String, PathBuf) {
-        let (id, version) = (&self.model.id, self.brought.model.manifest().version + 1);
-        let folder = format!("{id}-v{version}");
+impl<'p> Tended<'p> {
+    fn load(model: &'p Model, named: String, paths: &Paths<'_>) -> Result<Self> {
+        let manifest = files::beside(&named, paths.policy, paths.models).map_err(|why| anyhow!(why))?;
+        let brought = Brought::load(&manifest)?;
+        let said: serde_json::Value = serde_json::from_slice(&brought.manifest)?;
+        let how = ["retrained", "recalibrated"].map(|how| &said[how]);
+        let line = said["made_of"].as_array().into_iter().flatten();
+        // Manifests of before name the last one only.
+        let made_of =
+            line.chain(how.iter().map(|how| &how["of"])).filter_map(|of| of.as_str().map(str::to_owned)).collect();
+        let (own, counted) = (hash::hex(&brought.hash()), how.iter().any(|how| how.is_object()));
+        Ok(Self { model, brought, named, manifest, own, made_of, counted })
+    }
+
+    fn version(&self) -> u32 {
+        self.brought.model.manifest().version
+    }
+
+    /// The newest that was made of it and is in use beside it, under a name of its own.
+    fn successor<'t>(&self, all: &'t [Tended<'p>]) -> Option<&'t Tended<'p>> {
+        all.iter().filter(|other| other.made_of.contains(&self.own)).max_by_key(|other| other.version())
+    }
+
+    /// Where that version goes: beside this one, by its number.
+    fn at(&self, version: u32) -> Next {
+        let folder = format!("{}-v{version}", self.model.id);
         let above = Path::new(&self.named).parent().and_then(Path::parent).unwrap_or(Path::new(""));
         let named = above.join(&folder).join("manifest.json");
         // Where the folder lies that the policy's names begin in.
         let depth = Path::new(&self.named).components().filter(|part| *part != Component::CurDir).count();
         let root = self.manifest.ancestors().nth(depth).unwrap_or(Path::new("."));
-        let out = root.join(&named);
+        let out = root.join(&named).parent().unwrap_or(root).to_path_buf();
         // Policies are written with slashes everywhere.
-        (named.to_string_lossy().replace('\\', "/"), out.parent().unwrap_or(root).to_path_buf())
+        Next { version, named: named.to_string_lossy().replace('\\', "/"), out }
+    }
+
+    /// The next version: the newest that lies there already, unless it was retired; else the first of which the record knows
+    /// nothing, for no two versions share a number and what is retired never comes back.
+    fn next(&self, record: Option<&Record>) -> Next {
+        let later = |known: &&Standing| known.facts.id == self.model.id && known.facts.version > self.version();
+        let known: Vec<&Standing> = record.into_iter().flat_map(Record::models).filter(later).collect();
+        let last = known.iter().map(|known| known.facts.version).fold(self.version(), u32::max);
+        let unknown = last.saturating_add(1);
+        let drafts = (unknown..=u32::MAX).map(|version| self.at(version)).take_while(Next::is_there);
+        let kept = known.iter().filter(|known| known.stage != Stage::Retired).map(|known| self.at(known.facts.version));
+        let newest = drafts.last().or_else(|| kept.filter(Next::is_there).max_by_key(|next| next.version));
+        newest.unwrap_or_else(|| self.at(unknown))
     }
 
     /// The lower end of what was shown of it: what lies beside its manifest, else what the gate asks for.
     fn shown(&self, asked: &Asked) -> (f64, &'static str) {
         let path = self.manifest.with_file_name("evidence").join("held-out.json");
         let statement = files::read(&path).ok().and_then(|bytes| Statement::read(&bytes).ok());
-        let (id, own) = (&self.model.id, self.brought.hash());
-        let of_it = statement.filter(|s| s.model() == id && s.manifest() == hash::hex(&own));
+        let of_it = statement.filter(|s| s.model() == self.model.id && s.manifest() == self.own);
         match of_it.map(|statement| statement.said) {
             // What holds at a page holds of no other moment, and devices tell of the last.
             Some(Said::HeldOut(shown)) if shown.curve.is_empty() => (shown.worst().1.low, "was shown of it"),
@@ -107,6 +162,7 @@ impl Tended<'_> {
 /// What the policy would have to say of a model: another manifest, in shadow; or the same again, signed anew.
 struct Proposal {
     id: String,
+    version: u32,
     manifest: Option<String>,
 }
 
@@ -124,7 +180,7 @@ fn proposed(text: &str, proposals: &[Proposal]) -> Option<String> {
     let digits: String = value(&lines[at], "version")?.chars().take_while(char::is_ascii_digit).collect();
     let next = digits.parse::<u32>().ok()?.checked_add(1)?;
     lines[at] = lines[at].replacen(&digits, &next.to_string(), 1);
-    for Proposal { id, manifest } in proposals {
+    for Proposal { id, manifest, .. } in proposals {
         let Some(manifest) = manifest else { continue };
         let block = |start: &usize| {
             let end = (start + 1..lines.len()).find(|at| is_head(&lines[*at])).unwrap_or(lines.len());
@@ -147,7 +203,7 @@ fn first(problems: Vec<Problem>) -> anyhow::Error {
 }
 
 /// Learns a model again, by what the policy has counted for it; says so where that is nothing.
-fn again(tended: &Tended<'_>, policy: &Policy, paths: &Paths<'_>, out: &Path) -> Result<()> {
+fn again(tended: &Tended<'_>, policy: &Policy, paths: &Paths<'_>, next: &Next) -> Result<()> {
     let id = &tended.model.id;
     if retrain::is_declared(policy, tended.brought.model.manifest()) {
         retrain::run(&retrain::Paths {
@@ -155,7 +211,8 @@ fn again(tended: &Tended<'_>, policy: &Policy, paths: &Paths<'_>, out: &Path) ->
             policy: paths.policy,
             models: paths.models,
             from: paths.from,
-            out,
+            out: &next.out,
+            version: Some(next.version),
             sessions: None,
         })?;
     } else if policy
@@ -163,7 +220,7 @@ fn again(tended: &Tended<'_>, policy: &Policy, paths: &Paths<'_>, out: &Path) ->
         .iter()
         .any(|learner| policy.models.get(learner.model as usize).is_some_and(|model| model.id == *id))
     {
-        learn(tended, paths, Some(out))?;
+        learn(tended, paths, Some(next))?;
     } else {
         println!(
             "  nothing is counted that it could be learnt from: add [[retrain]] with model = \"{id}\", or take it back"
@@ -172,30 +229,29 @@ fn again(tended: &Tended<'_>, policy: &Policy, paths: &Paths<'_>, out: &Path) ->
     Ok(())
 }
 
-fn learn(tended: &Tended<'_>, paths: &Paths<'_>, out: Option<&Path>) -> Result<()> {
+fn learn(tended: &Tended<'_>, paths: &Paths<'_>, next: Option<&Next>) -> Result<()> {
     learn::run(&learn::Paths {
         manifest: &tended.manifest,
         policy: paths.policy,
         models: paths.models,
         from: Some(paths.from),
         outcome: None,
-        out,
+        out: next.map(|next| next.out.as_path()),
+        version: next.map(|next| next.version),
     })
 }
 
 /// Writes what the policy would say, for its owner to sign; and says what is left to people.
 fn propose(paths: &Paths<'_>, text: &str, proposals: &[Proposal]) -> Result<()> {
     let next = paths.policy.with_file_name("policy.next.toml");
-    let ids: Vec<&str> = proposals.iter().map(|proposal| proposal.id.as_str()).collect();
+    let all: Vec<String> = proposals.iter().map(|one| format!("{} version {}", one.id, one.version)).collect();
+    let all = all.join(", ");
     let Some(changed) = proposed(text, proposals) else {
-        println!(
-            "left to you, for {}: name the next manifest in the policy, in shadow, and raise the version",
-            ids.join(", ")
-        );
+        println!("left to you, for {all}: name the next manifest in the policy, in shadow, and raise the version");
         return Ok(());
     };
     files::replace(&next, changed.as_bytes()).with_context(|| next.display().to_string())?;
-    println!("left to you, for {}: look at {}, `gloaming policy sign` it, and put it", ids.join(", "), next.display());
+    println!("left to you, for {all}: look at {}, `gloaming policy sign` it, and put it", next.display());
     // What the text as a whole makes of that only its owner can settle: an experiment on a model that now is in shadow.
     if let Err(problems) = files::compile_policy(&next, paths.models) {
         println!("before it can be signed:\n{problems:#}");
@@ -229,17 +285,19 @@ fn keep_learning(tended: &Tended<'_>, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Looks after one model; the manifest that the policy should name next, where there is one.
-fn tend(
-    tended: &Tended<'_>,
-    (policy, overview): (&Policy, &Overview),
-    asked: &Asked,
-    paths: &Paths<'_>,
-) -> Result<Option<String>> {
+/// What models are judged by: the policy, what was counted under it, and how far each has come.
+struct Known<'k> {
+    policy: &'k Policy,
+    overview: &'k Overview,
+    record: Option<&'k Record>,
+    asked: Asked,
+}
+
+/// Looks after one model; the version that the policy should name next, where there is one.
+fn tend(tended: &Tended<'_>, all: &[Tended<'_>], known: &Known<'_>, paths: &Paths<'_>) -> Result<Option<Next>> {
     let (model, described) = (tended.model, tended.brought.model.manifest());
-    let own = hash::hex(&tended.brought.hash());
-    let metric = outcomes_of(policy, tended)?;
-    let (table, counted) = overview.scores_and_outcomes(described, &own, Some(metric))?;
+    let metric = outcomes_of(known.policy, tended)?;
+    let (table, counted) = known.overview.scores_and_outcomes(described, &tended.own, Some(metric))?;
     let told = performance(&table)?;
     println!(
         "{} version {}: AUC {:.4} [{:.4}, {:.4}], calibration error {:.4} [{:.4}, {:.4}], of {}",
@@ -253,47 +311,53 @@ fn tend(
         told.calibration_error.high,
         windows(counted.windows())
     );
-    let (named, out) = tended.next();
-    let found = tended.found(&told, asked);
-    let is_there = || out.join("manifest.json").exists();
-    match found {
-        // What lies there and is not wanted any more is its owner's to keep or to take away.
-        Found::Lost | Found::Off if is_there() => println!("  {} lies there already, and waits for you", out.display()),
-        Found::Lost => again(tended, policy, paths, &out)?,
-        Found::Off => {
-            recalibrate::run(&tended.manifest, paths.from, Some(metric), recalibrate::Method::Platt, &out)?;
-            keep_learning(tended, &out)?;
-        }
-        Found::Holds if model.state == ModelState::Shadow => {
-            let said: serde_json::Value = serde_json::from_slice(&tended.brought.manifest)?;
-            if said["retrained"].is_object() || said["recalibrated"].is_object() {
-                devices::released(
-                    &tended.manifest,
-                    paths.from,
-                    Some(metric),
-                    "",
-                    None,
-                    &tended.manifest.with_file_name("evidence"),
-                )?;
-                println!(
-                    "  left to you: `gloaming model evidence` signs what it has shown, and `gloaming model promote {}` tells what is missing",
-                    model.id
-                );
-            }
-        }
-        Found::Holds => {}
+    let lost = match tended.found(&told, &known.asked) {
+        Found::Holds => return holds(tended, metric, paths).map(|()| None),
+        Found::Lost => true,
+        Found::Off => false,
+    };
+    // What is to come after it is there already, and is looked after like any other.
+    if let Some(newer) = tended.successor(all) {
+        let (id, version) = (&newer.model.id, newer.version());
+        println!("  nothing more is made of it: {id} version {version} was, and stands beside it in the policy");
+        return Ok(None);
     }
-    Ok(Some(named).filter(|_| !matches!(found, Found::Holds) && is_there()))
+    let next = tended.next(known.record);
+    if next.is_there() {
+        // What lies there and is not wanted any more is its owner's to keep or to take away.
+        println!("  {} lies there already, and waits for you", next.out.display());
+    } else if lost {
+        again(tended, known.policy, paths, &next)?;
+    } else {
+        let out = (&*next.out, Some(next.version));
+        recalibrate::run(&tended.manifest, paths.from, Some(metric), recalibrate::Method::Platt, out)?;
+        keep_learning(tended, &next.out)?;
+    }
+    Ok(Some(next).filter(Next::is_there))
+}
+
+/// States what a version in shadow has shown that was made of another.
+fn holds(tended: &Tended<'_>, metric: &str, paths: &Paths<'_>) -> Result<()> {
+    if tended.model.state != ModelState::Shadow || !tended.counted {
+        return Ok(());
+    }
+    let evidence = tended.manifest.with_file_name("evidence");
+    devices::released(&tended.manifest, paths.from, Some(metric), "", None, &evidence)?;
+    println!(
+        "  left to you: `gloaming model evidence` signs what it has shown, and `gloaming model promote {}` tells what is missing",
+        tended.model.id
+    );
+    Ok(())
 }
 
 /// Takes the round of votes that is due; whether there was one.
-fn vote(tended: &Tended<'_>, policy: &Policy, overview: &Overview, paths: &Paths<'_>) -> Result<bool> {
+fn vote(tended: &Tended<'_>, known: &Known<'_>, paths: &Paths<'_>) -> Result<bool> {
     let asks = |metric: &&gloaming_policy::Metric| metric.name == format!("{}-votes", tended.model.id);
-    let Some(metric) = policy.metrics.iter().find(asks) else { return Ok(false) };
+    let Some(metric) = known.policy.metrics.iter().find(asks) else { return Ok(false) };
     // When it has lost its grip the round was taken above, and the policy asks for it no more.
     let file = tended.manifest.with_file_name(files::LEARNING);
     let round = gloaming_policy::author::Learning::read(&files::read_text(&file)?).map_err(|why| anyhow!("{why}"))?;
-    if round.name() != metric.of || !overview.metrics.iter().any(|counted| counted.of == metric.of) {
+    if round.name() != metric.of || !known.overview.metrics.iter().any(|counted| counted.of == metric.of) {
         return Ok(false);
     }
     learn(tended, paths, None)?;
@@ -303,9 +367,10 @@ fn vote(tended: &Tended<'_>, policy: &Policy, overview: &Overview, paths: &Paths
 /// Looks after all models of a policy.
 ///
 /// # Errors
-/// When the policy or the overview is none. What goes wrong with one model is said, and the others are looked after.
+/// When the policy, a model's files or the overview are none. What goes wrong with one model after that is said, and the others
+/// are looked after.
 pub fn run(paths: &Paths<'_>) -> Result<()> {
-    let (policy, _) = files::compile_policy(paths.policy, paths.models)?;
+    let (policy, record) = files::compile_policy(paths.policy, paths.models)?;
     let text = files::read_text(paths.policy)?;
     let overview = Overview::of_site(paths.from, &policy.site)?;
     let rules = gate_rules(&text).map_err(first)?;
@@ -314,34 +379,40 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
         auc: step.and_then(|step| step.auc),
         calibration_error: step.and_then(|step| step.calibration_error).unwrap_or(CALIBRATION),
     };
+    let known = Known { policy: &policy, overview: &overview, record: record.as_ref(), asked };
+    // What is off is not counted, and kinds have no outcome that says whether they are right.
+    let in_use = |model: &Model| model.state != ModelState::Off && model.kinds.is_empty();
+    let all = policy
+        .models
+        .iter()
+        .zip(named(&text).map_err(first)?.models)
+        .filter(|(model, _)| in_use(model))
+        .map(|(model, (_, name))| Tended::load(model, name, paths).with_context(|| model.id.clone()))
+        .collect::<Result<Vec<_>>>()?;
     let (mut wrong, mut proposals) = (0, Vec::new());
-    for (model, (id, name)) in policy.models.iter().zip(named(&text).map_err(first)?.models) {
-        // Kinds have no outcome that says whether they are right.
-        if model.state == ModelState::Off || !model.kinds.is_empty() || model.id != id {
-            continue;
-        }
-        let mut tended = || -> Result<()> {
-            let manifest = files::beside(&name, paths.policy, paths.models).map_err(|why| anyhow!(why))?;
-            let tended = Tended { model, brought: Brought::load(&manifest)?, named: name.clone(), manifest };
-            let looked = tend(&tended, (&policy, &overview), &asked, paths);
-            let voted = vote(&tended, &policy, &overview, paths);
+    for tended in &all {
+        let (model, version) = (tended.model, tended.version());
+        let mut look = || -> Result<()> {
+            let looked = tend(tended, &all, &known, paths);
+            let voted = vote(tended, &known, paths);
             if matches!(voted, Ok(true)) {
-                proposals.push(Proposal { id: id.clone(), manifest: None });
-                let (_, out) = tended.next();
+                proposals.push(Proposal { id: model.id.clone(), version, manifest: None });
+                let out = tended.next(known.record).out;
                 if out.exists() {
-                    keep_learning(&tended, &out)?;
+                    keep_learning(tended, &out)?;
                 }
             }
             // One that goes wrong takes nothing from the other.
             if let (Err(why), true) = (&voted, looked.is_ok()) {
-                println!("{id}: {why:#}");
+                println!("{} version {version}: {why:#}", model.id);
             }
-            let manifest = looked?;
-            proposals.extend(manifest.map(|manifest| Proposal { id: id.clone(), manifest: Some(manifest) }));
+            let proposal =
+                |next: Next| Proposal { id: model.id.clone(), version: next.version, manifest: Some(next.named) };
+            proposals.extend(looked?.map(proposal));
             Ok(())
         };
-        if let Err(why) = tended() {
-            println!("{id}: {why:#}");
+        if let Err(why) = look() {
+            println!("{} version {version}: {why:#}", model.id);
             wrong += 1;
         }
     }
@@ -359,7 +430,10 @@ mod tests {
 
     #[test]
     fn a_policy_is_changed_where_it_has_to_be_and_nowhere_else() {
-        let of = |id: &str, manifest: Option<&str>| Proposal { id: id.into(), manifest: manifest.map(Into::into) };
+        let of = |id: &str, manifest: Option<&str>| {
+            let (id, manifest) = (id.into(), manifest.map(Into::into));
+            Proposal { id, version: 2, manifest }
+        };
         let next = proposed(TEXT, &[of("two", Some("m/two-v2/manifest.json"))]).unwrap();
         let wanted = TEXT
             .replace("version = 7 ", "version = 8 ")

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use gloaming::files::today;
 use gloaming_behavior::{Features, GroupKind, NONE, Tracker};
+use gloaming_model::Model;
 use gloaming_policy::author::{date_of, template};
 use gloaming_policy::{Beside, Bins, Metric, Policy, Score, Source, score_steps};
 use gloaming_privacy::{noised, sample};
@@ -69,30 +70,42 @@ pub(crate) fn features(policy: &Policy, (row, bought): &Visit) -> Features {
 
 /// What an edge released of these visits on the day of a round; without noise for no seed.
 pub(crate) fn overview(policy: &Policy, model: &Path, visits: &[Visit], round: u64, seed: Option<u8>) -> Value {
-    let (scorer, mut draws) = (load(model), Draws::new(round ^ u64::from(seed.unwrap_or(99)) << 8));
-    let seen: Vec<(Features, Score, Vec<u32>)> = visits
+    overview_of(policy, &[model], visits, round, seed)
+}
+
+/// The same of devices that run several models, in the policy's order.
+pub(crate) fn overview_of(policy: &Policy, models: &[&Path], visits: &[Visit], round: u64, seed: Option<u8>) -> Value {
+    let scorers: Vec<Model> = models.iter().map(|model| load(model)).collect();
+    let mut draws = Draws::new(round ^ u64::from(seed.unwrap_or(99)) << 8);
+    let seen: Vec<(Features, Vec<Score>, Vec<u32>)> = visits
         .iter()
         .map(|visit| {
             let features = features(policy, visit);
-            let steps = score_steps(scorer.score(&visit.0).unwrap()).unwrap();
+            let steps = |scorer: &Model| score_steps(scorer.score(&visit.0).unwrap()).unwrap();
+            let scores = scorers.iter().map(|scorer| Score { steps: steps(scorer), fared: 1 }).collect();
             let votes = policy.learners.iter().map(|one| one.vote(&features, draws.bits()).unwrap_or(NONE)).collect();
-            (features, Score { steps, fared: 1 }, votes)
+            (features, scores, votes)
         })
         .collect();
     let of = |metric: &Metric| {
         let mut exact = vec![0u64; metric.cells() as usize];
-        for (features, score, votes) in &seen {
-            let beside = Beside { scores: &[*score], votes, ..Beside::default() };
+        for (features, scores, votes) in &seen {
+            let beside = Beside { scores, votes, ..Beside::default() };
             if let Some(cell) = metric.cell_of(features, beside) {
                 exact[cell.cell as usize] += 1;
             }
         }
-        let scored = metric.axes.iter().find_map(|axis| match (axis.source, &axis.bins) {
-            (Source::Score(0), Bins::Edges(edges)) => {
-                Some(edges.iter().map(|edge| f64::from(*edge) / 1e6).collect::<Vec<_>>())
-            }
-            _ => None,
-        });
+        let (manifest, score_edges) = metric
+            .axes
+            .iter()
+            .find_map(|axis| match (axis.source, &axis.bins) {
+                (Source::Score(place), Bins::Edges(edges)) => {
+                    let edges: Vec<f64> = edges.iter().map(|edge| f64::from(*edge) / 1e6).collect();
+                    Some((hash::hex(&policy.models[place as usize].manifest_sha256), edges))
+                }
+                _ => None,
+            })
+            .unzip();
         let scales = metric.scales();
         let values: Vec<i64> = match seed {
             Some(seed) => noised(&exact, &sample(&[seed; 32], DAY, round, metric.id, metric.mechanism, &scales)),
@@ -102,8 +115,7 @@ pub(crate) fn overview(policy: &Policy, model: &Path, visits: &[Visit], round: u
         let half_width = vec![half; values.len()];
         json!({
             "name": metric.name, "of": metric.of, "rows": metric.axes[0].labels.len(), "labels": metric.labels(),
-            "manifest": scored.as_ref().map(|_| hash::hex(&policy.models[0].manifest_sha256)),
-            "score_edges": scored.unwrap_or_default(),
+            "manifest": manifest, "score_edges": score_edges.unwrap_or_default(),
             "total": { "windows": 1, "half_width": half_width, "values": values },
             "windows": [{
                 "start_ms": FROM + round * DAY, "end_ms": FROM + (round + 1) * DAY, "edge": "edge-1", "policy_version": 1,

@@ -32,6 +32,8 @@ pub struct Paths<'p> {
     pub outcome: Option<&'p str>,
     /// The folder for the next version, when it is to be written.
     pub out: Option<&'p Path>,
+    /// Its number, where that does not follow from the rounds that were taken.
+    pub version: Option<u32>,
 }
 
 /// Terms of one input: their places, and how many bins it has.
@@ -219,7 +221,7 @@ pub fn run(paths: &Paths<'_>) -> Result<()> {
     // A version that cannot be written leaves the round to be taken again.
     if let Some(out) = paths.out {
         let site = &policy.site;
-        version::write(learning, &policy, &before, site, out)?;
+        version::write(learning, &policy, &before, site, (out, paths.version))?;
         // Where the policy names this version next, it goes on.
         write(learning, &out.join(LEARNING))?;
     }

@@ -21,8 +21,14 @@ fn axis(term: &LearningTerm, policy: &Policy) -> Result<Axis> {
     Ok(Axis { source, bins: term.bins(), labels: vec![String::new(); term.values.len()] })
 }
 
-/// Writes it, proven, into a folder of its own.
-pub(super) fn write(learning: &Learning, policy: &Policy, before: &Brought, site: &str, out: &Path) -> Result<()> {
+/// Writes it, proven, into a folder of its own; under another number than follows from the rounds where one is given.
+pub(super) fn write(
+    learning: &Learning,
+    policy: &Policy,
+    before: &Brought,
+    site: &str,
+    (out, version): (&Path, Option<u32>),
+) -> Result<()> {
     let Some(last) = learning.rounds.last() else {
         bail!("nothing was voted on yet: all scores would be the same; take a round first, with --from");
     };
@@ -53,11 +59,11 @@ pub(super) fn write(learning: &Learning, policy: &Policy, before: &Brought, site
     let visits: f64 = learning.rounds.iter().map(|round| round.visits).sum();
     let rounds = learning.rounds.len();
     let from = format!("votes of {rounds} {} at {site}", if rounds == 1 { "round" } else { "rounds" });
-    let mut said = next::said(before, &lowered)?;
+    // Each round's version is one of its own, in whatever folder the one before lies.
+    let version = version.unwrap_or(learning.version + u32::try_from(rounds)?);
+    let mut said = next::said(before, &lowered, Some(version))?;
     let rows: Vec<&[f32]> = drawn.iter().map(Vec::as_slice).collect();
     describe(&mut said, (&additive, &inputs, policy), &rows, &scores);
-    // Each round's version is one of its own, in whatever folder the one before lies.
-    said["version"] = json!(learning.version + u32::try_from(rounds)?);
     said["training"] = json!({ "data": from, "rows": "none: each visit voted for more or less of one input" });
     said["retrained"] = json!({
         "of": hash::hex(&before.hash()),
