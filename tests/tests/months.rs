@@ -177,7 +177,8 @@ fn the_fall_in_november_is_seen_from_outcomes_and_not_from_scores() {
     println!(
         "{shown}\nof {SEEDS} noises: interval holds the truth {held}, fall is sure {fell}, estimate without outcomes is sure of more than is true {blind}"
     );
-    assert!(held >= usize::from(SEEDS) * 9 / 10 && fell == usize::from(SEEDS) && blind == usize::from(SEEDS));
+    // Visits are those that came and noise alone is drawn: the interval, which holds chance as well, is to hold at its level at least.
+    assert!(held * 20 >= usize::from(SEEDS) * 19 && fell == usize::from(SEEDS) && blind == usize::from(SEEDS));
 }
 
 /// Cells of one half of November mend the other half's calibration.

@@ -170,23 +170,19 @@ fn word(state: ReleaseState) -> &'static str {
 /// cut into other bins is shown and not added; the noise of each window is that of the version it came from.
 fn total<'p>(metric: &Metric, rows: &[ReleaseRow], same: &dyn Fn(u32) -> Option<&'p Metric>) -> Total {
     let cells = metric.cells() as usize;
-    let (mut windows, mut values, mut half_width) = (0, vec![0i64; cells], vec![0.0; cells]);
-    let (mut variance, mut saturated) = (vec![0.0; cells], false);
+    let (mut windows, mut values, mut saturated) = (0, vec![0i64; cells], false);
+    let mut squares = vec![0.0; cells];
     for row in rows.iter().filter(|row| row.values.len() == cells) {
         let Some(version) = same(row.policy_version) else { continue };
         windows += 1;
         for (cell, scale) in version.scales().iter().enumerate() {
             saturated |= values[cell].checked_add(row.values[cell]).is_none();
             values[cell] = values[cell].saturating_add(row.values[cell]);
-            variance[cell] += scale.deviation(version.mechanism).powi(2);
-            half_width[cell] = scale.half_width_95(version.mechanism);
+            squares[cell] += scale.half_width_95(version.mechanism).powi(2);
         }
     }
-    // Noise of different windows is independent. For the Laplace the normal interval of a sum is the right
-    // one from a few windows on, and for one window its own.
-    if windows > 1 {
-        half_width = variance.iter().map(|variance| 1.959_963_985 * variance.sqrt()).collect();
-    }
+    // Noise of different windows is independent. Of the Laplace's a sum has shorter tails than one has, so this is a little wide.
+    let half_width = squares.into_iter().map(f64::sqrt).collect();
     Total { windows, values, half_width, saturated }
 }
 

@@ -277,8 +277,7 @@ fn compare(view: &mut ExperimentView, arms: &[Arm]) -> Result<(), ExperimentErro
     for ((arm, other), compared) in view.arms.iter_mut().skip(1).zip(others).zip(found) {
         arm.difference = Some(compared.finding.effect.into());
         arm.q = Some(compared.q);
-        let relative = stats::effect(control, other, Scale::Relative).and_then(|e: Effect| e.always_valid(each, TAU));
-        arm.lift = relative.ok().map(|finding| finding.effect.into());
+        arm.lift = stats::lift(control, other, each, TAU).ok().map(|finding| finding.effect.into());
     }
     Ok(())
 }

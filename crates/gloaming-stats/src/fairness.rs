@@ -6,8 +6,8 @@
 //!
 //! Definitions are those of Fairlearn 0.15 (`demographic_parity_difference`, `demographic_parity_ratio`,
 //! `equalized_odds_difference` with the worst case over both rates). Intervals hold for chance *and* noise at 95 %:
-//! chance reaches as far as Wilson's interval, noise as far as a normal one, and both are joined as Newcombe (1998,
-//! method 10) does.
+//! chance reaches as far as the interval of Clopper and Pearson, noise as far as a normal one, and both are joined as
+//! Newcombe (1998, method 10) does.
 //! The largest of several differences is an upward-biased figure, so intervals are drawn round every pair of
 //! groups together (Bonferroni) and the largest is taken afterwards: they hold in 95 of 100 windows or more.
 //!

@@ -19,4 +19,4 @@ mod share;
 pub mod votes;
 
 pub use cells::{Cells, CellsError, Estimate};
-pub use share::share;
+pub use share::{Mean, count, ratio, share};

@@ -1,11 +1,11 @@
 //! The rows of an experiment's arms, as released windows add up to them, and figures of each.
 
 use gloaming_policy::Experiment;
-use gloaming_stats::Cells;
 use gloaming_stats::experiment::{self as stats, Arm, ExperimentError, Noised, Scale, TAU};
+use gloaming_stats::{Cells, ratio};
 
 use super::ALPHA;
-use crate::watch::{Figure, REACH, Windows};
+use crate::watch::{Figure, Windows};
 
 /// The rows of arms, from the sum of all windows.
 pub(super) struct Counted {
@@ -79,22 +79,16 @@ impl Counted {
     }
 }
 
-/// A mean of what cells stand for, or the ratio of the sums of both numbers, and its 95 % interval at one look: chance and
-/// noise, by the delta method. `None` where noise could have made what is divided by.
+/// A mean of what cells stand for, or the ratio of the sums of both numbers, and its 95 % interval at one look. `None` where noise
+/// could have made what is divided by.
 pub(super) fn figure(points: &[(f64, f64)], cells: &Cells, is_ratio: bool) -> Option<Figure> {
-    let by = |x: f64| if is_ratio { x } else { 1.0 };
-    let sum =
-        |of: &dyn Fn(f64, f64) -> f64| points.iter().zip(cells.values()).map(|((y, x), n)| n * of(*y, *x)).sum::<f64>();
-    let squares = |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|(y, x)| of(*y, *x).powi(2)).sum::<f64>();
-    let whole = sum(&|_, x| by(x));
-    if whole <= 4.0 * (cells.variance() * squares(&|_, x| by(x))).sqrt() {
+    let points: Vec<(f64, f64)> = points.iter().map(|(y, x)| (*y, if is_ratio { *x } else { 1.0 })).collect();
+    let whole: f64 = points.iter().zip(cells.values()).map(|((_, x), count)| count * x).sum();
+    let squares: f64 = points.iter().map(|(_, x)| x * x).sum();
+    if whole <= 4.0 * (cells.variance() * squares).sqrt() {
         return None;
     }
-    let value = sum(&|y, _| y) / whole;
-    let off = |y: f64, x: f64| y - value * by(x);
-    let chance = sum(&|y, x| off(y, x).powi(2)).max(0.0);
-    let half = REACH * (chance + cells.variance() * squares(&off)).sqrt() / whole;
-    Some(Figure::around(value, half))
+    ratio(&points, cells).map(Figure::from)
 }
 
 /// What is made of a goal's cells.

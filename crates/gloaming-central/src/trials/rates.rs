@@ -1,7 +1,7 @@
 //! How much of something each arm's visits have, in figures: what a verdict alone does not say.
 
 use gloaming_policy::Experiment;
-use gloaming_stats::experiment::{self as stats, Arm, Scale, TAU};
+use gloaming_stats::experiment::{self as stats, Arm, TAU};
 use gloaming_stats::{Cells, share};
 
 use super::counted::{Counted, YES_OR_NO};
@@ -49,7 +49,7 @@ pub(crate) fn any_of_it(experiment: &Experiment, windows: &Windows<'_>) -> Resul
     let [control, others @ ..] = arms.as_slice() else { return Ok(Vec::new()) };
     let each = ALPHA / others.len().max(1) as f64;
     let lift = |arm: &Arm| {
-        let found = stats::effect(control, arm, Scale::Relative).and_then(|effect| effect.always_valid(each, TAU));
+        let found = stats::lift(control, arm, each, TAU);
         found.map(|found| Figure::from(found.effect)).map_err(|error| error.to_string())
     };
     Ok(others.iter().map(lift).collect())

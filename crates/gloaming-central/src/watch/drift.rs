@@ -2,17 +2,17 @@
 
 use gloaming_policy::Axis;
 use gloaming_privacy::Mechanism;
-use gloaming_stats::Cells;
 use gloaming_stats::drift::{
     Change, DriftError, Finding, Noise, Null, Reference, Setting, Statistic, benjamini_hochberg, finding,
 };
 use gloaming_stats::series::{Direction, dated};
+use gloaming_stats::{Cells, ratio};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::series::{Point, Series, when};
 use super::windows::{Beside, Windows, stands_clear, sum};
-use super::{DAY_MS, Figure, LEVEL, REACH};
+use super::{DAY_MS, Figure, LEVEL};
 
 /// Draws of a threshold: it is exceeded by 1 % ± 0.45 of windows without drift.
 const RUNS: usize = 2_000;
@@ -153,12 +153,7 @@ impl Judged {
 
 /// Share of visits in the bins that grew, less that in the bins that fell, with the interval of chance and noise.
 fn moved(cells: &Cells, ways: &[f64]) -> Figure {
-    let total = cells.total().max(1.0);
-    let value = cells.values().iter().zip(ways).map(|(count, way)| count * way).sum::<f64>() / total;
-    let off = |way: &f64| (way - value).powi(2);
-    // As in a ratio whose denominator is noisy too.
-    let chance: f64 = cells.values().iter().zip(ways).map(|(count, way)| count.max(0.0) * off(way)).sum();
-    let noise = cells.variance() * ways.iter().map(off).sum::<f64>();
-    let half = REACH * (chance + noise).sqrt() / total;
-    Figure::around(value, half)
+    let points: Vec<(f64, f64)> = ways.iter().map(|way| (*way, 1.0)).collect();
+    // Of nobody it may be anything.
+    ratio(&points, cells).map_or(Figure { value: 0.0, low: -1.0, high: 1.0 }, Figure::from)
 }

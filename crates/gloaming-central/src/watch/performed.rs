@@ -1,16 +1,16 @@
 //! How well scores tell outcomes: over all windows, in the newest beside those before, and as the scores alone would have it.
 
 use gloaming_policy::{Bins, Model, Source};
-use gloaming_stats::Cells;
 use gloaming_stats::performance::recalibrate::isotonic;
 use gloaming_stats::performance::{Performance, Table, expected, performance};
 use gloaming_stats::series::Direction;
+use gloaming_stats::{Cells, ratio};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Figure;
 use super::series::{Point, Series, when};
 use super::windows::{Windows, sum};
-use super::{Figure, REACH};
 
 /// A smaller fall of AUC is called none however sure it is: where visits are many, everything is.
 const LEAST: f64 = 0.02;
@@ -259,14 +259,9 @@ fn bins(table: &Table) -> Vec<Bin> {
     let variance = table.cells().variance();
     let bin = |(score, pair): (&f64, &[f64])| {
         let visits = pair[0] + pair[1];
-        let share = (visits > 3.0 * (2.0 * variance).sqrt() && visits >= 1.0).then(|| {
-            let value = (pair[1] / visits).clamp(0.0, 1.0);
-            // Never narrower than where one in so many had it: an interval around none at all would have no width.
-            let chance = (value * (1.0 - value)).max(1.0 / visits * (1.0 - 1.0 / visits)) / visits;
-            let noise = variance * (1.0 - 2.0 * value * (1.0 - value)) / (visits * visits);
-            let half = REACH * (chance + noise).sqrt();
-            Figure { value, low: (value - half).max(0.0), high: (value + half).min(1.0) }
-        });
+        let told = visits > 3.0 * (2.0 * variance).sqrt() && visits >= 1.0;
+        let cells = Cells::new(pair.to_vec(), variance).ok().filter(|_| told);
+        let share = cells.and_then(|cells| ratio(&[(0.0, 1.0), (1.0, 1.0)], &cells)).map(Figure::from);
         Bin { score: *score, visits, share }
     };
     table.scores().iter().zip(table.cells().values().chunks(2)).map(bin).collect()

@@ -1,8 +1,8 @@
 //! A model's figures window by window, and since when they lie off what they were, in words.
 
 use gloaming_policy::author::date_of;
-use gloaming_stats::Cells;
 use gloaming_stats::series::{Direction, REFERENCE, Release, Since, since};
+use gloaming_stats::{Cells, count};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -44,9 +44,8 @@ impl Series {
     /// and more.
     pub(super) fn visits(each: &[(u64, Cells)]) -> Self {
         let point = |(start_ms, cells): &(u64, Cells)| {
-            let value = cells.total();
-            let half = REACH * (value.max(1.0) + cells.variance() * cells.values().len() as f64).sqrt();
-            Point { start_ms: *start_ms, figure: Figure::around(value, half) }
+            let figure = count(cells.total(), cells.variance() * cells.values().len() as f64);
+            Point { start_ms: *start_ms, figure: figure.into() }
         };
         Self::new("visits", each.iter().map(point).collect())
     }

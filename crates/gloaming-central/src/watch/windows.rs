@@ -9,7 +9,7 @@ use gloaming_stats::performance::SIGNAL;
 
 use crate::store::ReleaseRow;
 
-use super::DAY_MS;
+use super::{DAY_MS, REACH};
 
 /// The newest window, and those that it is compared with, each with its start, ms.
 pub(super) struct Beside {
@@ -77,7 +77,10 @@ impl<'p> Windows<'p> {
         for row in rows.iter().filter(|row| row.state == ReleaseState::Released) {
             let of = |policy: &'v Policy| policy.metric(metric.id).filter(|version| counts((policy, *version)));
             let Some(version) = versions.get(&row.policy_version).and_then(of) else { continue };
-            let deviation = version.scales().first().map_or(0.0, |scale| scale.deviation(version.mechanism));
+            // Laplace noise counts as normal noise that lies as far out in one of twenty cells, which is a little more: an interval
+            // of little else would hold too seldom by its own deviation.
+            let half = version.scales().first().map_or(0.0, |scale| scale.half_width_95(version.mechanism));
+            let deviation = half / REACH;
             let values = row.values.iter().map(|value| *value as f64).collect();
             let Ok(released) = Cells::new(values, deviation.powi(2)) else { continue };
             let edges = cells.entry(row.window.saturating_mul(metric.span_ms)).or_default();

@@ -41,7 +41,7 @@ pub struct Finding {
 
 /// Compares each bin's share. The intervals hold together: all of a feature's hold the true changes in 95 of 100
 /// windows (Bonferroni over the bins), so the largest change may be picked out after looking. Shares are taken without
-/// clamping. Chance reaches as far as Wilson's interval (1927) of either share, joined as Newcombe (1998, method 10)
+/// clamping. Chance reaches as far as the interval of Clopper and Pearson of either share, joined as Newcombe (1998, method 10)
 /// does, because the usual one holds too seldom where few fall into a bin; noise, with the variance
 /// v (1 − 2 s + B s²) / n² of a share whose total is noisy too, reaches as far as its own tails do.
 ///

@@ -9,9 +9,6 @@ use crate::draws::Draws;
 /// How often to draw. With 4,000 a 1 % threshold is exceeded by 1 % ± 0.3 of the windows without drift (two standard
 /// deviations); with half as many ± 0.45, with twice as many ± 0.2.
 pub const RUNS: RangeInclusive<usize> = 99..=100_000;
-/// Up to this expectation counts are drawn one by one from their distribution; beyond, from the normal one with its
-/// skewness corrected, whose distribution function is then off by less than 0.0001.
-const EXACT: f64 = 300.0;
 
 /// Shape of the noise on each cell. It matters where noise outweighs chance: the tails of Laplace noise are heavier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,47 +182,6 @@ fn release(draws: &mut Draws, shares: &[f64], sample: Sample, noise: Noise) -> V
     let deviation = sample.variance.sqrt();
     let mut cells: Vec<f64> = shares.iter().map(|_| noise.draw(draws, deviation)).collect();
     let people = (sample.total - cells.iter().sum::<f64>()).round().max(1.0);
-    spread(draws, shares, people, &mut cells);
+    draws.spread(shares, people, &mut cells);
     cells
-}
-
-/// Adds a multinomial draw.
-fn spread(draws: &mut Draws, shares: &[f64], people: f64, cells: &mut [f64]) {
-    let (mut left, mut share_left) = (people, 1.0);
-    for (cell, share) in cells.iter_mut().zip(shares) {
-        if left <= 0.0 || *share <= 0.0 {
-            continue;
-        }
-        let here = binomial(draws, left, share / share_left);
-        *cell += here;
-        left -= here;
-        share_left -= share;
-    }
-}
-
-/// Successes among `n` (a whole number) with a chance of `p` each.
-fn binomial(draws: &mut Draws, n: f64, p: f64) -> f64 {
-    // The last bin's share of the rest is one but for rounding.
-    if p >= 1.0 - 1e-12 {
-        return n;
-    }
-    if p > 0.5 {
-        return n - binomial(draws, n, 1.0 - p);
-    }
-    let mean = n * p;
-    if mean > EXACT {
-        let deviation = (mean * (1.0 - p)).sqrt();
-        let z = draws.normal();
-        let skewed = z + (1.0 - 2.0 * p) / deviation * (z * z - 1.0) / 6.0;
-        return (mean + deviation * skewed).round().clamp(0.0, n);
-    }
-    // Inversion: walks up the distribution. (1 - p)^n is above 1e-181 here.
-    let odds = p / (1.0 - p);
-    let (mut chance, mut left, mut k) = ((n * (-p).ln_1p()).exp(), draws.uniform(), 0.0);
-    while left > chance && k < n {
-        left -= chance;
-        chance *= odds * (n - k) / (k + 1.0);
-        k += 1.0;
-    }
-    k
 }

@@ -15,7 +15,8 @@ pub const BASELINE: f64 = 3.0;
 pub enum Scale {
     /// Treated less control, in the metric's unit.
     Absolute,
-    /// The same as a share of the control's mean (unadjusted, as in gbstats); delta method.
+    /// The same as a share of the control's mean (unadjusted, as in gbstats); delta method. Where that mean is little more than its error,
+    /// its intervals hold too seldom: what people are shown is [`lift`](super::lift()).
     Relative,
 }
 

@@ -1,7 +1,8 @@
 //! Experiments from released, noised sums: effects, their intervals, and what to do about them.
 //!
 //! An [`Arm`] holds the sums one arm released and how noisy each is; [`effect`] compares two; the [`Effect`] is asked
-//! for an interval, looked at once ([`Effect::fixed`]) or as often as one likes ([`Effect::always_valid`]). Around it:
+//! for an interval, looked at once ([`Effect::fixed`]) or as often as one likes ([`Effect::always_valid`]; as a share of the control
+//! [`lift`]). Around it:
 //! whether people fell into the arms as intended ([`check_shares`]), several metrics ([`q_values`]) and several arms
 //! ([`against_control`]), guardrails ([`guard`]), how long to run ([`Design`]), how to shift traffic ([`allocate`]),
 //! and, for training time and rows rather than sums, what another policy would have earned ([`Logged`]).
@@ -27,6 +28,7 @@ mod allocation;
 mod arm;
 mod effect;
 mod guardrail;
+mod lift;
 mod logged;
 mod many;
 mod plan;
@@ -37,6 +39,7 @@ pub use allocation::{ARMS, Prior, Rule, allocate, best_probabilities};
 pub use arm::{Arm, CERTAINTY, Metric, Noised, Sums};
 pub use effect::{BASELINE, Effect, Finding, SPREAD, Scale, effect};
 pub use guardrail::{Better, Guarded, Guardrail, Verdict, guard};
+pub use lift::lift;
 pub use logged::{ACTIONS, Gain, Logged, ROWS};
 pub use many::{COMPARISONS, Compared, against_control, q_values};
 pub use plan::{Design, LONGEST, Looks};
@@ -73,7 +76,7 @@ pub enum ExperimentError {
     #[error("no arm shows any difference between people; wait for both kinds of outcome")]
     NoVariance,
     /// Nothing to be relative to.
-    #[error("the control's mean {0:e} lies within {BASELINE} standard errors of zero; ask for the absolute effect")]
+    #[error("the control's mean {0:e} cannot be told from zero; ask for the absolute effect, or wait for more people")]
     Baseline(f64),
     /// Expected counts too small for a chi-square.
     #[error("{0:.1} people expected in an arm, fewer than {EXPECTED}; wait for more")]

@@ -162,9 +162,12 @@ impl Design {
 }
 
 /// Where `enough` begins to hold, between `low` (where it does not, or is close enough) and `high` (where it does).
-fn bisect(mut low: f64, mut high: f64, enough: impl Fn(f64) -> bool) -> f64 {
+pub(super) fn bisect(mut low: f64, mut high: f64, enough: impl Fn(f64) -> bool) -> f64 {
     for _ in 0..200 {
         let middle = f64::midpoint(low, high);
+        if middle <= low || middle >= high {
+            break;
+        }
         if enough(middle) { high = middle } else { low = middle }
     }
     high

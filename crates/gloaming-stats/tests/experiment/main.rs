@@ -1,6 +1,7 @@
 //! Experiments: goldens by `tests/statistics/experiment.py`, simulations, invariants, and real data where there is any.
 #![allow(clippy::unwrap_used)]
 
+mod covered;
 mod data;
 mod goldens;
 mod properties;

@@ -2,7 +2,6 @@
 //!
 //! Runs draw sums, not people: binomial counts by inversion, so that two thousand experiments of forty looks are cheap.
 
-use gloaming_stats::Cells;
 use gloaming_stats::draws::Draws;
 use gloaming_stats::experiment::*;
 
@@ -14,17 +13,17 @@ const LOOKS: u32 = 40;
 const PEOPLE: usize = 500;
 
 /// Binomial draws by inverting the distribution, kept for each number of trials.
-struct Binomial {
+pub(super) struct Binomial {
     p: f64,
     known: Vec<Vec<f64>>,
 }
 
 impl Binomial {
-    fn new(p: f64) -> Self {
+    pub(super) fn new(p: f64) -> Self {
         Self { p, known: Vec::new() }
     }
 
-    fn draw(&mut self, trials: usize, draws: &mut Draws) -> f64 {
+    pub(super) fn draw(&mut self, trials: usize, draws: &mut Draws) -> f64 {
         if self.known.len() <= trials {
             self.known.resize(trials + 1, Vec::new());
         }
@@ -43,7 +42,7 @@ impl Binomial {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Noise {
+pub(super) enum Noise {
     None,
     /// Laplace of this scale on each sum.
     Laplace(f64),
@@ -52,7 +51,7 @@ enum Noise {
 }
 
 impl Noise {
-    fn variance(self) -> f64 {
+    pub(super) fn variance(self) -> f64 {
         match self {
             Self::None => 0.0,
             Self::Laplace(scale) => 2.0 * scale * scale,
@@ -60,7 +59,7 @@ impl Noise {
         }
     }
 
-    fn draw(self, draws: &mut Draws) -> f64 {
+    pub(super) fn draw(self, draws: &mut Draws) -> f64 {
         match self {
             Self::None => 0.0,
             Self::Laplace(scale) => {
@@ -73,16 +72,16 @@ impl Noise {
 }
 
 /// Both arms' totals after each look: (people, with outcome), noise added up.
-struct Run<'a> {
-    arms: [&'a mut Binomial; 2],
-    split: &'a mut Binomial,
-    noise: Noise,
-    totals: [[f64; 2]; 2],
-    releases: f64,
+pub(super) struct Run<'a> {
+    pub(super) arms: [&'a mut Binomial; 2],
+    pub(super) split: &'a mut Binomial,
+    pub(super) noise: Noise,
+    pub(super) totals: [[f64; 2]; 2],
+    pub(super) releases: f64,
 }
 
 impl Run<'_> {
-    fn look(&mut self, people: usize, draws: &mut Draws) -> [[f64; 2]; 2] {
+    pub(super) fn look(&mut self, people: usize, draws: &mut Draws) -> [[f64; 2]; 2] {
         let treated = self.split.draw(people, draws);
         for (side, count) in [people as f64 - treated, treated].into_iter().enumerate() {
             let with = self.arms[side].draw(count as usize, draws);
@@ -273,128 +272,6 @@ fn a_guardrail_errs_as_rarely_as_it_says_over_all_looks() {
     }
 }
 
-/// One person's (outcome, other quantity).
-type Person = fn(&mut Draws, f64) -> [f64; 2];
-
-fn drawn(people: usize, lift: f64, person: Person, noise: [f64; 6], draws: &mut Draws) -> [f64; 6] {
-    let mut sums = [0.0; 6];
-    for _ in 0..people {
-        let [y, x] = person(draws, lift);
-        for (sum, term) in sums.iter_mut().zip([1.0, y, y * y, x, x * x, x * y]) {
-            *sum += term;
-        }
-    }
-    for (sum, variance) in sums.iter_mut().zip(noise) {
-        *sum += Noise::Laplace((variance / 2.0).sqrt()).draw(draws);
-    }
-    sums
-}
-
-/// Intervals of one look, on small noisy experiments: the truth is inside at least as often as promised.
-#[test]
-fn intervals_hold_the_truth_as_often_as_they_say() {
-    let runs = 2_000;
-    let yes_no: Person = |draws, lift| [f64::from(draws.uniform() < 0.2 * lift), 0.0];
-    // Basket values from 0 to 10, skewed.
-    let value: Person = |draws, lift| [10.0 * draws.uniform().powi(3) * lift, 0.0];
-    let views: Person = |draws, lift| {
-        let views = 1.0 + (5.0 * draws.uniform()).floor();
-        [(0..views as u32).map(|_| f64::from(draws.uniform() < 0.3 * lift)).sum(), views]
-    };
-    let habit: Person = |draws, lift| {
-        let before = 4.0 * draws.uniform();
-        [(before + 2.0 * draws.uniform()) * lift, before]
-    };
-    for (name, metric, person, noise, means) in [
-        ("proportion", Metric::Proportion, yes_no, [80.0, 80.0, 0.0, 0.0, 0.0, 0.0], [0.2, 0.22]),
-        ("mean", Metric::Mean, value, [80.0, 2_000.0, 2e5, 0.0, 0.0, 0.0], [2.5, 2.75]),
-        ("ratio", Metric::Ratio, views, [80.0, 500.0, 2_000.0, 500.0, 5_000.0, 2_000.0], [0.3, 0.33]),
-        ("adjusted", Metric::Adjusted, habit, [80.0, 500.0, 5_000.0, 500.0, 5_000.0, 5_000.0], [3.0, 3.3]),
-    ] {
-        let mut draws = Draws::new(15);
-        let (mut held, mut asked, mut noisy, mut forgot) = ([0, 0], 0, 0.0, 0);
-        for _ in 0..runs {
-            let sums = [1.0, 1.1].map(|lift| drawn(400, lift, person, noise, &mut draws));
-            let pair = |noise: [f64; 6]| sums.map(|sums| arm(metric, sums, noise).unwrap());
-            let [control, treated] = pair(noise);
-            let truths = [means[1] - means[0], means[1] / means[0] - 1.0];
-            let found = [Scale::Absolute, Scale::Relative].map(|scale| effect(&control, &treated, scale));
-            let [Ok(absolute), Ok(relative)] = found else { continue };
-            asked += 1;
-            noisy += absolute.noise / (absolute.noise + absolute.sampling);
-            let holds = |effect: Effect, truth: f64| {
-                let interval = effect.fixed(0.05).unwrap().effect;
-                u32::from(interval.low <= truth && truth <= interval.high)
-            };
-            held[0] += holds(absolute, truths[0]);
-            held[1] += holds(relative, truths[1]);
-            let [control, treated] = pair([0.0; 6]);
-            forgot += effect(&control, &treated, Scale::Absolute).map_or(0, |effect| holds(effect, truths[0]));
-        }
-        let share = |count: u32| f64::from(count) / f64::from(asked);
-        println!(
-            "95 % intervals, {name} (noise is {:.0} % of the variance): absolute {:.1} %, relative {:.1} %, noise forgotten {:.1} %, {asked} of {runs} asked",
-            100.0 * noisy / f64::from(asked),
-            100.0 * share(held[0]),
-            100.0 * share(held[1]),
-            100.0 * share(forgot)
-        );
-        assert!(asked > runs * 9 / 10, "{name}: {asked}");
-        assert!(held.iter().all(|held| share(*held) >= 0.94), "{name}: {held:?} of {asked}");
-        assert!(share(forgot) < 0.93, "{name}: noise too small to tell");
-    }
-}
-
-/// The same for arms made of cells, whose people and outcomes share their noise.
-#[test]
-fn intervals_from_cells_hold_the_truth() {
-    let (runs, variance) = (2_000, 80.0);
-    let (mut draws, mut some) = (Draws::new(16), [Binomial::new(0.2), Binomial::new(0.25)]);
-    let (mut held, mut width) = (0, 0.0);
-    for _ in 0..runs {
-        let mut make = |side: usize| {
-            let with = some[side].draw(500, &mut draws);
-            let cells = [500.0 - with, with].map(|count| count + Noise::Normal(variance).draw(&mut draws));
-            let cells = Cells::new(cells.to_vec(), variance).unwrap();
-            Arm::from_cells(Metric::Proportion, &[(0.0, 0.0), (1.0, 0.0)], &cells).unwrap()
-        };
-        let (control, treated) = (make(0), make(1));
-        let found = effect(&control, &treated, Scale::Absolute).unwrap().fixed(0.05).unwrap().effect;
-        held += u32::from(found.low <= 0.05 && 0.05 <= found.high);
-        width += found.high - found.low;
-    }
-    println!("95 % intervals from cells: {held} of {runs} hold the truth, mean width {:.4}", width / f64::from(runs));
-    assert!(held >= runs * 94 / 100 && held <= runs * 965 / 1_000, "{held}");
-}
-
-/// Where outcomes are so rare that noise makes some counts negative and the variance between people is a guess.
-#[test]
-fn intervals_of_rare_outcomes_hold_the_truth_or_are_refused() {
-    let runs = 3_000;
-    for (people, p, variance) in [(400, 0.01, 20.0), (400, 0.01, 2.0), (1_000, 0.02, 2.0), (2_000, 0.005, 8.0)] {
-        let (mut some, mut draws) = ([Binomial::new(p), Binomial::new(1.5 * p)], Draws::new(20));
-        let (mut held, mut asked) = (0, 0);
-        for _ in 0..runs {
-            let mut make = |side: usize| {
-                let with = some[side].draw(people, &mut draws);
-                let noise = Noise::Normal(variance);
-                let sums = [people as f64 + noise.draw(&mut draws), with + noise.draw(&mut draws)];
-                arm(Metric::Proportion, [sums[0], sums[1], sums[1], 0.0, 0.0, 0.0], [variance; 6]).unwrap()
-            };
-            let Ok(found) = effect(&make(0), &make(1), Scale::Absolute) else { continue };
-            let found = found.fixed(0.05).unwrap().effect;
-            asked += 1;
-            held += u32::from(found.low <= 0.5 * p && 0.5 * p <= found.high);
-        }
-        println!(
-            "95 % intervals, {p} of {people} people, noise of variance {variance}: {:.1} % of {asked}, {} refused",
-            100.0 * f64::from(held) / f64::from(asked),
-            runs - asked
-        );
-        assert!(f64::from(held) >= 0.94 * f64::from(asked), "{held} of {asked}");
-    }
-}
-
 #[test]
 fn shares_under_noise_alarm_as_rarely_as_they_should() {
     let (mut split, mut draws) = (Binomial::new(0.3), Draws::new(17));
@@ -448,33 +325,4 @@ fn shares_looked_at_every_day_alarm_as_rarely_as_they_should() {
     let (_, always) = ever(Box::new(move |draws| split.draw(200, draws)), &mut draws);
     println!("of as many where one in 25 of an arm is missing: {always}");
     assert!(always > runs * 9 / 10, "{always}");
-}
-
-#[test]
-fn off_policy_intervals_hold_the_truth() {
-    let (runs, rows) = (1_500, 500);
-    let (logging, policy, pay) = ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.1, 0.3, 0.4]);
-    let truth: f64 = policy.iter().zip(pay).map(|(p, r)| p * r).sum();
-    let (policies, model) = (policy.repeat(rows), [0.2, 0.2, 0.3].repeat(rows));
-    let mut draws = Draws::new(18);
-    let mut held = [0; 3];
-    for _ in 0..runs {
-        let done: Vec<usize> = (0..rows)
-            .map(|_| match draws.uniform() {
-                u if u < 0.5 => 0,
-                u if u < 0.8 => 1,
-                _ => 2,
-            })
-            .collect();
-        let rewards: Vec<f64> = done.iter().map(|action| f64::from(draws.uniform() < pay[*action])).collect();
-        let propensities: Vec<f64> = done.iter().map(|action| logging[*action]).collect();
-        let logged = Logged::new(3, &done, &rewards, &propensities, &policies).unwrap();
-        let found = [logged.weighted(0.05), logged.self_normalised(0.05), logged.doubly_robust(&model, 0.05)];
-        for (count, found) in held.iter_mut().zip(found) {
-            let found = found.unwrap();
-            *count += u32::from(found.low <= truth && truth <= found.high);
-        }
-    }
-    println!("95 % intervals of IPW, SNIPW and DR: {held:?} of {runs} hold the truth");
-    assert!(held.iter().all(|held| *held >= runs * 94 / 100 && *held < runs), "{held:?}");
 }

@@ -415,7 +415,7 @@ pub fn run(
     let threshold = groups.threshold.or_else(|| described.score_edges.get(13).copied()).unwrap_or(0.5);
     let mut by = Vec::new();
     for (name, column) in groups.columns.iter().zip(&table.groups) {
-        let found = attribute(name, gaps(&scores, &table.outcomes, column, threshold, seed)?);
+        let found = attribute(name, gaps(&scores, &table.outcomes, column, threshold)?);
         line(&format!("selection gap by {name}"), &found.selection_gap);
         line(&format!("odds gap by {name}"), &found.odds_gap);
         by.push(found);
