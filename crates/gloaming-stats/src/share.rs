@@ -265,7 +265,9 @@ mod tests {
         let amounts = [(0.0, 1.0), (35.0, 1.0), (80.0, 1.0)];
         let ratios = [(0.0, 1.0), (1.0, 1.0), (0.0, 5.0), (1.0, 5.0)];
         let unbounded = [(0.0, 0.0), (1.0, 0.0), (0.0, 5.0), (1.0, 5.0)];
-        let cases: [(&[(f64, f64)], &[f64], f64, f64); 8] = [
+        /// What people have, how many have each, how many there are, and the noise.
+        type Case<'c> = (&'c [(f64, f64)], &'c [f64], f64, f64);
+        let cases: [Case<'_>; 8] = [
             (&amounts, &[0.9, 0.075, 0.025], 8_000.0, 5.0),
             (&amounts, &[0.9, 0.075, 0.025], 200.0, 2.0),
             (&amounts, &[0.98, 0.015, 0.005], 500.0, 0.0),

@@ -254,3 +254,34 @@ pub fn level(table: &Table) -> Result<Platt, PerformanceError> {
     }
     Ok(Platt { slope: 1.0, intercept: f64::midpoint(low, high) })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Cells;
+
+    fn table(counts: &[f64], scores: &[f64], noise: f64) -> Table {
+        Table::new(Cells::new(counts.to_vec(), noise).unwrap(), scores.to_vec()).unwrap()
+    }
+
+    /// The loss no longer fell by more than rounding, so the last steps were not taken and the fit was off by 1e-8.
+    #[test]
+    fn platt_takes_its_last_steps() {
+        let sigmoid = platt(&table(&[129.0, 124.0, 37.0, 104.0], &[0.25, 0.75], 0.0)).unwrap();
+        // Two bins and two parameters: the fit meets both rates.
+        let off = [(0.25, 124.0 / 253.0), (0.75, 104.0 / 141.0)].map(|(score, rate)| sigmoid.probability(score) - rate);
+        assert!(off.iter().all(|off| off.abs() < 1e-13), "{off:?} with {sigmoid:?}");
+    }
+
+    #[test]
+    fn empty_and_drowned_bins_get_what_lies_between() {
+        let exact = table(&[90.0, 10.0, 0.0, 0.0, 50.0, 50.0], &[0.1, 0.2, 0.4], 0.0);
+        assert!((isotonic(&exact).unwrap().probabilities()[1] - (0.1 + 0.4 / 3.0)).abs() < 1e-12);
+        let drowned = table(&[900.0, 100.0, -3.0, 8.0, 500.0, 500.0], &[0.1, 0.2, 0.4], 50.0);
+        assert!((isotonic(&drowned).unwrap().probabilities()[1] - (0.1 + 0.4 / 3.0)).abs() < 1e-12);
+        // Each bin drowns, their sum does not.
+        let flat = table(&[5.0; 80], &(1..=40).map(|bin| f64::from(bin) / 50.0).collect::<Vec<_>>(), 51.0);
+        assert!(isotonic(&flat).unwrap().probabilities().iter().all(|p| *p == 0.5));
+    }
+}
