@@ -255,7 +255,7 @@ k = 20
 #[tokio::test(flavor = "multi_thread")]
 async fn what_article_nine_protects_takes_a_yes_of_its_own_and_goes_with_it() {
     const SCORED: &str = "gloaming('status').then((s) => s.scores?.some(({ model }) => model == 'purchase-intent'))";
-    const HELD: &str = "atob(JSON.parse(Object.values(localStorage)[0]).s).includes('yes | ')";
+    const HELD: &str = "/-disability.yes \\| /s.test(atob(JSON.parse(Object.values(localStorage)[0]).s))";
     const LINE: &str = "gloaming('ledger').then((all) => { const { label, cell } = all.find(({ name }) => name == 'purchase-intent-fair-disability'); return [label.slice(0, 6), cell === null] })";
     let (stage, profile, page) = scene(Setting { edit: asks, ..Setting::default() }).await.unwrap();
     let all = &stage.demo.policy.metrics;
