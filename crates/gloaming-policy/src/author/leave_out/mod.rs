@@ -74,14 +74,18 @@ pub struct Fit {
 /// nothing of it could be put back while the rest fits.
 #[must_use]
 pub fn leave_out(policy: &Policy) -> Fit {
-    let parts = Parts::of(policy);
+    fit(&Parts::of(policy))
+}
+
+fn fit(parts: &Parts<'_>) -> Fit {
     let out = parts.chosen();
     Fit { rest: parts.rest(&out), left_out: parts.told(&out) }
 }
 
 /// What to do about a policy that costs more than its budget, in words.
 pub(super) fn remedy(policy: &Policy) -> String {
-    let (fit, parts) = (leave_out(policy), Parts::of(policy));
+    let parts = Parts::of(policy);
+    let fit = fit(&parts);
     let epsilon = |rho: Rho| format!("epsilon {:.2} a day", rho.epsilon(policy.delta()));
     let raise = |rho: Rho| {
         let to = format!(
