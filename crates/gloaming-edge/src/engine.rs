@@ -12,6 +12,7 @@ use gloaming_policy::author::{PublicKey, SignError, Signed};
 use gloaming_policy::{Policy, grace_ms};
 use gloaming_signal::hash;
 use gloaming_window::{Answer, Delivered, Edge, EdgeError, Keeper, LoadPolicyError, OutboxRow, Posted, Tally};
+use http::HeaderValue;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
@@ -57,7 +58,7 @@ pub(crate) struct Served {
     pub(crate) version: u32,
     pub(crate) policy: Bytes,
     pub(crate) notice: Bytes,
-    pub(crate) origins: Vec<String>,
+    pub(crate) origins: Vec<HeaderValue>,
     pub(crate) windows: Vec<(u64, u64)>,
     /// Edges that are home to the site.
     pub(crate) homes: Vec<String>,
@@ -119,7 +120,8 @@ pub(crate) fn served_of(policy: &Policy, signed: &Signed) -> Served {
         version: policy.version,
         policy: Bytes::from(signed.policy_bytes().to_vec()),
         notice: Bytes::from(signed.notice_json()),
-        origins: policy.origins.clone(),
+        // One that no header can say is no page's.
+        origins: policy.origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok()).collect(),
         windows: policy.spans().into_iter().map(|span| (span, grace_ms(span))).collect(),
         homes: policy.home_edges.clone(),
         may_stop: policy.experiments.iter().filter(|e| e.stops).map(|e| e.id.clone()).collect(),
@@ -288,11 +290,12 @@ impl Thread {
                 self.obey(command);
             }
             let group = self.turns.bodies(GROUP);
-            if !group.is_empty() {
+            let busy = !group.is_empty();
+            if busy {
                 next_commit = Instant::now() + PACE;
                 self.ingest(group);
             }
-            self.release();
+            self.release(busy);
             self.show();
         }
     }
@@ -392,8 +395,8 @@ impl Thread {
         }
     }
 
-    fn release(&mut self) {
-        for error in self.keeper.release(self.clock.now_ms(), &mut self.guest, &mut *self.entropy) {
+    fn release(&mut self, busy: bool) {
+        for error in self.keeper.release(self.clock.now_ms(), busy, &mut self.guest, &mut *self.entropy) {
             self.release_failures += u64::from(!matches!(error, EdgeError::Storage(_) | EdgeError::Anchor(_)));
             tracing::error!(%error, "a window was not released; it is tried again");
         }

@@ -79,12 +79,8 @@ pub(crate) fn unframe(name: &WindowName, mut run: &[u8]) -> Result<Vec<Chunk>, S
 }
 
 fn checksum(generation: u64, number: u64, body: &[u8]) -> [u8; 8] {
-    let mut text = Vec::with_capacity(16 + body.len());
-    text.extend_from_slice(&generation.to_le_bytes());
-    text.extend_from_slice(&number.to_le_bytes());
-    text.extend_from_slice(body);
     let mut sum = [0; 8];
-    sum.copy_from_slice(&hash::sha256(&text)[..8]);
+    sum.copy_from_slice(&hash::sha256_of(&[&generation.to_le_bytes(), &number.to_le_bytes(), body])[..8]);
     sum
 }
 
@@ -166,7 +162,10 @@ impl Journal {
 
     /// Makes chunks durable, all or none; `false` when there is no room for them, and nothing has happened.
     pub(crate) fn append(&mut self, chunks: &[Chunk]) -> Result<bool, StorageError> {
-        let mut bytes = vec![0; HEAD];
+        // Names and lengths are small beside what is sealed.
+        let sealed: usize = chunks.iter().map(|chunk| chunk.sealed.len()).sum();
+        let mut bytes = Vec::with_capacity(HEAD + sealed + 256 * chunks.len());
+        bytes.resize(HEAD, 0);
         for chunk in chunks {
             let (name, mut framed) = (cbor::to_vec(&chunk.name), Vec::with_capacity(chunk.sealed.len() + 12));
             frame(chunk.number, &chunk.sealed, &mut framed)?;

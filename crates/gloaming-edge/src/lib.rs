@@ -10,6 +10,7 @@
 mod anchor;
 mod clock;
 mod config;
+mod contributions;
 mod deliver;
 mod ending;
 mod engine;

@@ -7,22 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use gloaming_http::{Answers, Assets, Client, Listener, Network, TurnedAway, serve};
-use gloaming_signal::relay::Head;
-use gloaming_signal::{Reason, limits};
+use gloaming_http::{Answers, Assets, Client, Head, Listener, Network, Said, TurnedAway, serve};
+use gloaming_signal::Reason;
+use gloaming_signal::relay;
 use gloaming_window::Answer;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, Home};
+use crate::contributions::{CONTRIBUTIONS, Known, contributions, is_contribution};
 use crate::deliver::{deliver, hand_on};
 use crate::engine::{Engine, EngineError, Reload, Served};
 use crate::home;
@@ -32,7 +31,7 @@ use crate::relay::{Relays, Sites, apart, is_for_relay, leave_moved, relayed_site
 use crate::stops::{self, Asking, Stops, Whom};
 
 /// Edge time in answers, ms since 1970: devices name windows by it.
-static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
+pub(crate) static TIME: HeaderName = HeaderName::from_static("x-gloaming-time");
 /// Experiments of a policy that have ended by themselves, beside the policy.
 static STOPPED: HeaderName = HeaderName::from_static("x-gloaming-stopped");
 /// Models of a policy of which a newer version is signed and waits for its files, beside the policy.
@@ -83,16 +82,15 @@ impl Context {
     }
 
     /// The request's origin when a policy here allows it; `Err` when it names another one.
-    fn origin(&self, request: &HeaderMap) -> Result<Option<HeaderValue>, ()> {
-        let Some(origin) = request.get(header::ORIGIN) else { return Ok(None) };
-        let names = |served: &Served| served.origins.iter().any(|own| origin.as_bytes() == own.as_bytes());
-        self.find(|served| names(served).then(|| Some(origin.clone()))).ok_or(())
+    pub(crate) fn origin(&self, named: Option<&[u8]>) -> Result<Option<HeaderValue>, ()> {
+        let Some(named) = named else { return Ok(None) };
+        self.find(|served| served.origins.iter().find(|own| *own == named).cloned()).map(Some).ok_or(())
     }
 
     /// Judges a body, here or at its site's home edge.
-    async fn ingest(&self, body: Bytes, network: Option<u64>) -> Result<Answer, EngineError> {
+    pub(crate) async fn ingest(&self, body: Bytes, network: Option<u64>) -> Result<Answer, EngineError> {
         if let Some(relay) = &self.relay
-            && let Ok(Head { site, policy_version, .. }) = Head::of(&body)
+            && let Ok(relay::Head { site, policy_version, .. }) = relay::Head::of(&body)
             && is_for_relay(self.engine.version(&site), relay.version(&site), policy_version)
         {
             return relay.take(body, network).await;
@@ -250,9 +248,6 @@ pub async fn start(
     Ok(Running { stop, tasks, context })
 }
 
-/// Where browsers post.
-const CONTRIBUTIONS: &str = "/g/v1/contributions";
-
 /// What the world is answered. Nearly all requests are one kind, and that one is taken past the router.
 #[derive(Clone)]
 struct Public {
@@ -261,6 +256,16 @@ struct Public {
 }
 
 impl Answers for Public {
+    type Known = Known;
+
+    fn know(&self, head: &Head<'_>) -> Option<Known> {
+        Known::by(&self.context, head)
+    }
+
+    async fn answer_known(&self, known: Known, body: Bytes, network: Option<Network>) -> Said {
+        known.answer(&self.context, body, network).await
+    }
+
     async fn answer(&self, request: Request) -> Response {
         if is_contribution(&request) {
             return contributions(State(Arc::clone(&self.context)), request).await;
@@ -269,12 +274,12 @@ impl Answers for Public {
     }
 
     fn awaits(&self, head: &http::Request<()>) -> bool {
-        is_contribution(head) && self.context.origin(head.headers()).is_ok()
+        is_contribution(head) && self.context.origin(origin_of(head.headers())).is_ok()
     }
 }
 
-fn is_contribution<B>(request: &http::Request<B>) -> bool {
-    request.method() == Method::POST && request.uri().path() == CONTRIBUTIONS
+pub(crate) fn origin_of(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(header::ORIGIN).map(HeaderValue::as_bytes)
 }
 
 fn public_routes(context: Arc<Context>) -> Router {
@@ -290,24 +295,24 @@ fn public_routes(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
+/// What a page's own scripts may read of an answer.
+pub(crate) const EXPOSED: &str = "x-gloaming-time, x-gloaming-stopped, x-gloaming-last-good";
+
 /// Headers that every answer to a page carries. No policy of the page's kind among them: a worker whose
 /// response has no Content-Security-Policy may run wasm under the page's strictest one.
 fn finish(context: &Context, request: &HeaderMap, response: Response) -> Response {
-    finish_for(context, context.origin(request).unwrap_or_default(), response)
+    finish_for(context, context.origin(origin_of(request)).unwrap_or_default(), response)
 }
 
 /// As [`finish`], for an origin that was looked at already.
-fn finish_for(context: &Context, origin: Option<HeaderValue>, mut response: Response) -> Response {
+pub(crate) fn finish_for(context: &Context, origin: Option<HeaderValue>, mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(TIME.clone(), HeaderValue::from(context.engine.now_ms()));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(
-            header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("x-gloaming-time, x-gloaming-stopped, x-gloaming-last-good"),
-        );
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
     response
@@ -377,70 +382,4 @@ async fn windows(State(context): State<Arc<Context>>, Path(site): Path<String>, 
         None => unknown_site(&site),
     };
     finish(&context, &request, response)
-}
-
-/// What is answered to a submission that could be read: `{"accepted":1,"each":["accepted"]}`. Written by hand, as the
-/// words are ours and none needs to be escaped.
-fn judged(each: &[Reason]) -> Response {
-    let accepted = each.iter().filter(|reason| matches!(reason, Reason::Accepted | Reason::Duplicate)).count();
-    let mut body = String::with_capacity(32 + 16 * each.len());
-    body.push_str("{\"accepted\":");
-    body.push_str(&accepted.to_string());
-    body.push_str(",\"each\":[");
-    for (place, reason) in each.iter().enumerate() {
-        body.push_str(if place == 0 { "\"" } else { ",\"" });
-        body.push_str(reason.word());
-        body.push('"');
-    }
-    body.push_str("]}");
-    let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-async fn contributions(State(context): State<Arc<Context>>, request: Request) -> Response {
-    // A page of a site that is unknown here is turned away before its body is read.
-    let Ok(origin) = context.origin(request.headers()) else {
-        let body = serde_json::json!({ "reason": "origin", "remedy": "add the page's origin to `origins` in the policy and sign it again" });
-        return (StatusCode::FORBIDDEN, axum::Json(body)).into_response();
-    };
-    let network = request.extensions().get::<Network>().map(|Network(number)| *number);
-    let (head, body) = request.into_parts();
-    // What a page can post without a preflight is text: base64. Any other type is taken for the bytes.
-    let is_text = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
-    let body = to_bytes(body, limits::SUBMISSION_BYTES.div_ceil(3) * 4).await;
-    let body = body.map(|body| if is_text { STANDARD.decode(&body).map_or(body, Bytes::from) } else { body });
-    let response = match body {
-        Ok(body) if body.len() > limits::SUBMISSION_BYTES => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
-        Err(_) => refused(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
-        Ok(body) => match context.ingest(body, network).await {
-            Ok(answer) if answer.each == [Reason::Relayed] => {
-                (StatusCode::ACCEPTED, judged(&answer.each)).into_response()
-            }
-            Ok(answer) if answer.whole == Reason::Accepted => judged(&answer.each),
-            Ok(answer) => refused(status(answer.whole), answer.whole),
-            Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, Reason::Busy),
-        },
-    };
-    finish_for(&context, origin, response)
-}
-
-fn status(reason: Reason) -> StatusCode {
-    match reason {
-        Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::UnknownSite => StatusCode::NOT_FOUND,
-        Reason::UnknownPolicy | Reason::Expired => StatusCode::CONFLICT,
-        Reason::Busy => StatusCode::SERVICE_UNAVAILABLE,
-        Reason::Fault => StatusCode::INTERNAL_SERVER_ERROR,
-        _ => StatusCode::BAD_REQUEST,
-    }
-}
-
-fn refused(status: StatusCode, reason: Reason) -> Response {
-    let body = serde_json::json!({ "reason": reason.word(), "remedy": reason.remedy() });
-    let mut response = (status, axum::Json(body)).into_response();
-    if reason == Reason::Busy {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
 }

@@ -10,19 +10,26 @@ use std::pin::{Pin, pin};
 use axum::body::{Body, to_bytes};
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::CONNECTION;
+use http::{HeaderValue, Request};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use crate::house::House;
+use crate::house::{ADDRESSES, House};
 use crate::linger;
-use crate::plain::{self, Found, has_body};
-use crate::server::Answers;
+use crate::plain::{self, Found, Head, has_body};
+use crate::server::{Answers, Said};
 
 /// Bytes that are read at once: more than a head and a beacon.
 const ROOM: usize = 4 << 10;
 /// Bodies of answers up to this are sent in one piece with their head.
 const TOGETHER: usize = 8 << 10;
+
+/// A plain request whose head was read.
+enum Asked<K> {
+    Known(K, Option<IpAddr>),
+    Any(Box<Request<()>>, Option<IpAddr>),
+}
 
 /// One timer of a connection.
 struct Clock(Pin<Box<Sleep>>);
@@ -50,6 +57,15 @@ async fn more(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, room
 }
 
 impl<A: Answers> House<A> {
+    /// What is kept of a head.
+    fn asked(&self, peer: IpAddr, head: &Head<'_>) -> Option<Asked<A::Known>> {
+        let visitor = self.visitor(peer, head.values(ADDRESSES[0]));
+        match self.answers.know(head) {
+            Some(known) => Some(Asked::Known(known, visitor)),
+            None => Some(Asked::Any(Box::new(head.request()?), visitor)),
+        }
+    }
+
     /// Answers plain requests as they come. Gives back what has been read when something else comes; nothing when the
     /// connection is over. It ends after `ends`, and when the server stops, with the answer to what is open then.
     pub(crate) async fn converse<S>(
@@ -67,21 +83,21 @@ impl<A: Answers> House<A> {
         let mut clock = Clock(Box::pin(sleep_until(Instant::now() + limits.header)));
         let stop = stopped.clone();
         let mut stopped = pin!(stopped.changed());
-        let mut stopping = false;
+        let (mut stopping, mut seen) = (false, None);
         loop {
             let due = Instant::now() + limits.header;
             // A piece without a line's end ends no head: it is not parsed again for it.
-            let mut seen = 0;
-            let (mut request, head, length) = loop {
+            let mut parsed = 0;
+            let (asked, head, length) = loop {
                 if buffer.is_empty() {
                     if stopping {
                         return None;
                     }
-                } else if seen == 0 || buffer.len() >= plain::HEAD || buffer[seen..].contains(&b'\n') {
-                    match plain::read(&buffer, limits.headers) {
-                        Found::Plain(request, head, length) => break (request, head, length),
+                } else if parsed == 0 || buffer.len() >= plain::HEAD || buffer[parsed..].contains(&b'\n') {
+                    match plain::read(&buffer, limits.headers, |head| self.asked(peer, head)) {
+                        Found::Plain(asked, head, length) => break (asked, head, length),
                         Found::Other => return Some(buffer),
-                        Found::Part => seen = buffer.len(),
+                        Found::Part => parsed = buffer.len(),
                     }
                 }
                 let due = if buffer.is_empty() { due.min(ends) } else { due };
@@ -95,12 +111,16 @@ impl<A: Answers> House<A> {
             let due = Instant::now() + limits.request;
             let whole = head + length;
             // Of what is refused on its head no body is waited for: hyper refuses it and reads on for a while.
-            if buffer.len() < whole && !self.answers.awaits(&request) {
+            if let Asked::Any(request, _) = &asked
+                && buffer.len() < whole
+                && !self.answers.awaits(request)
+            {
                 return Some(buffer);
             }
-            let response = match self.admit(peer, &mut request) {
-                Err(turned_away) => turned_away,
-                Ok(_place) => {
+            let (Asked::Known(_, visitor) | Asked::Any(_, visitor)) = &asked;
+            let said = match self.admit(*visitor, &mut seen) {
+                Err(turned_away) => Said::Whole(turned_away),
+                Ok(place) => {
                     let answered = async {
                         while buffer.len() < whole {
                             let missing = whole - buffer.len();
@@ -109,12 +129,19 @@ impl<A: Answers> House<A> {
                             }
                         }
                         let body = Bytes::copy_from_slice(&buffer[head..whole]);
-                        Some(self.answers.answer(request.map(|()| Body::from(body))).await)
+                        Some(match asked {
+                            Asked::Known(known, _) => self.answers.answer_known(known, body, place.network).await,
+                            Asked::Any(mut request, _) => {
+                                place.mark(&mut request);
+                                let request = request.map(|()| Body::from(body));
+                                Said::Whole(self.answers.answer(request).await)
+                            }
+                        })
                     };
                     tokio::select! {
                         biased;
                         answered = answered => answered?,
-                        () = clock.at(due) => self.too_slow(),
+                        () = clock.at(due) => Said::Whole(self.too_slow()),
                     }
                 }
             };
@@ -122,18 +149,27 @@ impl<A: Answers> House<A> {
             if read {
                 buffer.advance(whole);
             }
-            let (parts, body) = response.into_parts();
-            // All of ours are at hand; one that comes bit by bit would have to be gathered within the request's time.
-            let body = if has_body(parts.status) {
-                timeout_at(due, to_bytes(body, usize::MAX)).await.ok()?.ok()?
-            } else {
-                Bytes::new()
-            };
-            let asked =
-                parts.headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-            let last = asked || !read || stop.has_changed().is_err() || Instant::now() >= ends;
+            let mut last = !read || stop.has_changed().is_err() || Instant::now() >= ends;
             answer.clear();
-            plain::write(&mut answer, &parts, body.len(), last);
+            let body = match said {
+                Said::Brief(brief) => {
+                    plain::write_brief(&mut answer, &brief, last);
+                    Bytes::new()
+                }
+                Said::Whole(response) => {
+                    let (parts, body) = response.into_parts();
+                    let close = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
+                    last |= parts.headers.get(CONNECTION).is_some_and(close);
+                    // All of ours are at hand; one that comes bit by bit would have to be gathered within the request's
+                    // time.
+                    let body = match has_body(parts.status) {
+                        true => timeout_at(due, to_bytes(body, usize::MAX)).await.ok()?.ok()?,
+                        false => Bytes::new(),
+                    };
+                    plain::write(&mut answer, &parts, body.len(), last);
+                    body
+                }
+            };
             let sent = tokio::select! {
                 biased;
                 sent = send(stream, &mut answer, &body) => sent.is_ok(),

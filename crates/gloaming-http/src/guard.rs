@@ -119,6 +119,15 @@ pub(crate) struct Guard {
     network: Rotating<[u8; 32]>,
 }
 
+/// What the address of a connection's last request was found to be: the same hashes are not worked out for each.
+pub(crate) struct Seen {
+    address: IpAddr,
+    table: Arc<Table>,
+    places: [usize; 2],
+    key: Arc<[u8; 32]>,
+    network: Network,
+}
+
 /// A connection that is counted until this is dropped.
 pub(crate) struct Counted(Arc<Table>, [usize; 2]);
 
@@ -138,12 +147,18 @@ impl Guard {
         Self { limits, entropy: Box::new(entropy), table, network }
     }
 
-    /// The number that stands for an address's network for now.
-    pub(crate) fn network(&self, address: IpAddr, now_us: u64) -> Network {
-        let hash = keyed(&self.network.at(now_us, &self.entropy), address, 24, 48);
-        let mut number = [0; 8];
-        number.copy_from_slice(&hash[..8]);
-        Network(u64::from_le_bytes(number))
+    /// What an address is under the keys of now; `seen` keeps it for its next request.
+    fn see<'s>(&self, address: IpAddr, now_us: u64, seen: &'s mut Option<Seen>) -> &'s Seen {
+        let (table, key) = (self.table.at(now_us, &self.entropy), self.network.at(now_us, &self.entropy));
+        let same =
+            |seen: &Seen| seen.address == address && Arc::ptr_eq(&seen.table, &table) && Arc::ptr_eq(&seen.key, &key);
+        let kept = seen.take().filter(same);
+        seen.insert(kept.unwrap_or_else(|| {
+            let mut number = [0; 8];
+            number.copy_from_slice(&keyed(&key, address, 24, 48)[..8]);
+            let network = Network(u64::from_le_bytes(number));
+            Seen { address, places: table.places(address), table, key, network }
+        }))
     }
 
     /// Counts a new connection, or has none to spare. `now_us` is any monotonic time.
@@ -155,20 +170,20 @@ impl Guard {
         (open.into_iter().min() < Some(self.limits.connections)).then_some(counted)
     }
 
-    /// Takes a token for a request, or has none.
-    pub(crate) fn request(&self, address: IpAddr, now_us: u64) -> bool {
+    /// Takes a token for a request, and says what number stands for the address's network for now; or has none.
+    pub(crate) fn request(&self, address: IpAddr, now_us: u64, seen: &mut Option<Seen>) -> Option<Network> {
+        let Seen { table, places, network, .. } = self.see(address, now_us, seen);
         if self.limits.per_second == 0 {
-            return true;
+            return Some(*network);
         }
-        let table = self.table.at(now_us, &self.entropy);
         let cost = 1_000_000 / u64::from(self.limits.per_second.max(1));
         let ahead = cost * u64::from(self.limits.burst.max(1));
         let mut taken = false;
-        for place in table.places(address) {
+        for place in places {
             let take = |full_at: u64| Some(full_at.max(now_us) + cost).filter(|after| *after <= now_us + ahead);
-            taken |= table.full_at[place].fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+            taken |= table.full_at[*place].fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
         }
-        taken
+        taken.then_some(*network)
     }
 }
 
@@ -191,13 +206,16 @@ mod tests {
     fn a_burst_then_a_rate() {
         let guard = guard(AddressLimits { per_second: 10, burst: 30, connections: 2 });
         let mut now = 5 * SECOND;
-        let passed = |now| (0..1_000).filter(|_| guard.request(v4(1), now)).count();
+        let mut seen = None;
+        let mut passed = |now| (0..1_000).filter(|_| guard.request(v4(1), now, &mut seen).is_some()).count();
         assert_eq!(passed(now), 30);
         now += SECOND;
         assert_eq!(passed(now), 10);
         now += 100 * SECOND;
         assert_eq!(passed(now), 30, "a pause gives back no more than the burst");
-        assert!(guard.request(v4(2), now), "another address has its own");
+        assert!(guard.request(v4(2), now, &mut seen).is_some(), "another address has its own");
+        assert!(guard.request(v4(1), now, &mut seen).is_none(), "one connection or two, it is the same address");
+        assert!(guard.request(v4(1), now + HOUR_MS * 1_000, &mut seen).is_some(), "the key that was seen is over");
     }
 
     #[test]
@@ -218,9 +236,10 @@ mod tests {
     fn one_flood_keeps_hardly_anybody_else_out() {
         let guard = guard(AddressLimits::default());
         for attacker in 0..1_000 {
-            assert!((0..600).any(|_| !guard.request(v4(attacker), 0)));
+            assert!((0..600).any(|_| guard.request(v4(attacker), 0, &mut None).is_none()));
         }
-        let out = (0..20_000).filter(|honest| !guard.request(v4(1_000_000 + 7 * honest), 0)).count();
+        let out = |honest: &u32| guard.request(v4(1_000_000 + 7 * honest), 0, &mut None).is_none();
+        let out = (0..20_000).filter(out).count();
         // (1 - exp(-1000/16384))^2 of 20,000 is 70.
         assert!(out < 150, "{out} of 20,000 honest addresses share both places with attackers");
     }
@@ -233,7 +252,8 @@ mod tests {
             key[..4].copy_from_slice(&keys.fetch_add(1, Ordering::Relaxed).to_le_bytes());
             key
         });
-        let of = |text: &str, hour: u64| guard.network(text.parse().unwrap(), hour * 3_600 * SECOND);
+        let mut seen = None;
+        let mut of = |text: &str, hour: u64| guard.see(text.parse().unwrap(), hour * 3_600 * SECOND, &mut seen).network;
         let first = of("192.0.2.1", 0);
         assert_eq!(of("192.0.2.255", 8 * 24 - 1), first);
         assert_ne!(of("192.0.3.1", 0), first);

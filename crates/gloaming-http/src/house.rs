@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
-use crate::guard::Guard;
+use crate::guard::{Guard, Network, Seen};
 use crate::linger::{self, Lingering};
 use crate::prefixed::Prefixed;
 use crate::server::{Answers, Limits, Listener, TurnedAway, count};
@@ -29,7 +29,7 @@ use crate::tls::Tls;
 use crate::visitor::Visitor;
 
 /// Headers in which proxies name a visitor's address: taken out before a handler sees a request.
-const ADDRESSES: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+pub(crate) const ADDRESSES: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
 /// Requests of one HTTP/2 connection at once.
 const STREAMS: u32 = 32;
@@ -186,24 +186,28 @@ impl<A: Answers> House<A> {
         }
     }
 
-    /// Lets a request in, or says why not. The address goes no further than this.
+    /// Whose request it is, of a peer that sends `X-Forwarded-For` with these values.
+    pub(crate) fn visitor<'v>(&self, peer: IpAddr, forwarded: impl Iterator<Item = &'v [u8]>) -> Option<IpAddr> {
+        Visitor { peer, trusted: &self.trusted }.of(forwarded)
+    }
+
+    /// Lets a visitor's request in, or says why not. The address goes no further than this; what does is its network's
+    /// number.
     #[expect(clippy::result_large_err, reason = "an answer is as large as it is, and is sent at once")]
-    pub(crate) fn admit<B>(&self, peer: IpAddr, request: &mut Request<B>) -> Result<SemaphorePermit<'_>, Response> {
-        let address = Visitor { peer, trusted: &self.trusted }.of(request.headers());
-        if let (Some(guard), Some(address)) = (&self.guard, address) {
-            if !guard.request(address, self.now_us()) {
+    pub(crate) fn admit(&self, visitor: Option<IpAddr>, seen: &mut Option<Seen>) -> Result<Place<'_>, Response> {
+        let mut network = None;
+        if let (Some(guard), Some(address)) = (&self.guard, visitor) {
+            network = guard.request(address, self.now_us(), seen);
+            if network.is_none() {
                 count(&self.turned_away.rate);
                 return Err(later(StatusCode::TOO_MANY_REQUESTS, "too many requests from this address\n"));
             }
-            request.extensions_mut().insert(guard.network(address, self.now_us()));
         }
-        for name in ADDRESSES {
-            request.headers_mut().remove(name);
-        }
-        self.requests.try_acquire().map_err(|_| {
+        let place = self.requests.try_acquire().map_err(|_| {
             count(&self.turned_away.busy);
             later(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n")
-        })
+        })?;
+        Ok(Place { network, _place: place })
     }
 
     /// What is said of a request whose time is over.
@@ -214,12 +218,32 @@ impl<A: Answers> House<A> {
 
     async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Response {
         let mut request = Lingering::over(request);
-        let _place = match self.admit(peer, &mut request) {
+        let forwarded = request.headers().get_all(ADDRESSES[0]).iter().map(|value| value.as_bytes());
+        let place = match self.admit(self.visitor(peer, forwarded), &mut None) {
             Ok(place) => place,
             Err(turned_away) => return turned_away,
         };
+        place.mark(&mut request);
         let answer = self.answers.answer(request.map(Body::new));
         tokio::time::timeout(self.limits.request, answer).await.unwrap_or_else(|_| self.too_slow())
+    }
+}
+
+/// A request that is being answered.
+pub(crate) struct Place<'h> {
+    pub(crate) network: Option<Network>,
+    _place: SemaphorePermit<'h>,
+}
+
+impl Place<'_> {
+    /// What a handler is to know of the sender, and nothing else.
+    pub(crate) fn mark<B>(&self, request: &mut Request<B>) {
+        if let Some(network) = self.network {
+            request.extensions_mut().insert(network);
+        }
+        for name in ADDRESSES {
+            request.headers_mut().remove(name);
+        }
     }
 }
 

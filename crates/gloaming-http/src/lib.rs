@@ -26,5 +26,6 @@ pub use assets::{Asset, Assets};
 pub use client::{Client, ClientError};
 pub use guard::{AddressLimits, Network};
 pub use ipnet::IpNet;
-pub use server::{Answers, Limits, Listener, TurnedAway, bind, serve};
+pub use plain::{Brief, Head};
+pub use server::{Answers, Limits, Listener, Said, TurnedAway, bind, serve};
 pub use tls::{Roots, Tls, TlsError};

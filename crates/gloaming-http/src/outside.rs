@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::house::House;
+use crate::house::{ADDRESSES, House};
 use crate::plain::{self, Found};
 use crate::server::{Answers, Listener};
 use crate::visitor::Visitor;
@@ -20,7 +20,7 @@ use crate::visitor::Visitor;
 /// it may have.
 #[must_use]
 pub fn plain(arrived: &[u8], most: usize) -> Option<(Request<()>, usize, usize)> {
-    match plain::read(arrived, most) {
+    match plain::read(arrived, most, |head| head.request()) {
         Found::Plain(request, head, body) => Some((request, head, body)),
         Found::Part | Found::Other => None,
     }
@@ -29,13 +29,13 @@ pub fn plain(arrived: &[u8], most: usize) -> Option<(Request<()>, usize, usize)>
 /// Whether what has arrived could still become a plain request.
 #[must_use]
 pub fn is_part(arrived: &[u8], most: usize) -> bool {
-    matches!(plain::read(arrived, most), Found::Part)
+    matches!(plain::read(arrived, most, |head| head.request()), Found::Part)
 }
 
 /// Whose request it is, by its peer, the proxies that are trusted, and what the request's head says.
 #[must_use]
 pub fn visitor(peer: IpAddr, trusted: &[IpNet], headers: &HeaderMap) -> Option<IpAddr> {
-    Visitor { peer, trusted }.of(headers)
+    Visitor { peer, trusted }.of(headers.get_all(ADDRESSES[0]).iter().map(|value| value.as_bytes()))
 }
 
 /// Serves one connection to its end: as the listener would, or by hyper from the first byte on.

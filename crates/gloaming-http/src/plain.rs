@@ -6,6 +6,7 @@
 //! so that there is one place where odd requests are understood or refused.
 
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::mem::MaybeUninit;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,18 +21,58 @@ const BODY: usize = 32 << 10;
 
 /// What stands at the beginning of what has arrived.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
-pub(crate) enum Found {
+pub(crate) enum Found<T> {
     /// Less than a head.
     Part,
-    /// A plain request: its head in bytes, and its body in bytes, which need not be there yet.
-    Plain(Request<()>, usize, usize),
+    /// A plain request: what was made of it, its head in bytes, and its body in bytes, which need not be there yet.
+    Plain(T, usize, usize),
     /// Something else.
     Other,
 }
 
-/// Reads what has arrived on a connection. `most`: headers that a request may have.
-pub(crate) fn read(arrived: &[u8], most: usize) -> Found {
+/// The head of a plain request, as it lies on its connection.
+pub struct Head<'b> {
+    method: Method,
+    path: &'b str,
+    headers: &'b [httparse::Header<'b>],
+}
+
+impl<'b> Head<'b> {
+    /// `GET` or `POST`.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Path and query, as they were sent.
+    #[must_use]
+    pub fn path(&self) -> &'b str {
+        self.path
+    }
+
+    /// What the headers of a name say, in order.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    }
+
+    /// As whoever answers requests in general knows them.
+    pub(crate) fn request(&self) -> Option<Request<()>> {
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for header in self.headers {
+            let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+            headers.try_append(name, HeaderValue::from_bytes(header.value).ok()?).ok()?;
+        }
+        let mut request = Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::try_from(self.path).ok()?;
+        *request.headers_mut() = headers;
+        Some(request)
+    }
+}
+
+/// Reads what has arrived on a connection. `most`: headers that a request may have; `take` makes of a plain one's head
+/// what is kept of it, or finds that it is not so plain.
+pub(crate) fn read<T>(arrived: &[u8], most: usize, take: impl FnOnce(&Head<'_>) -> Option<T>) -> Found<T> {
     let mut room = [const { MaybeUninit::uninit() }; HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     let head = match parsed.parse_with_uninit_headers(arrived, &mut room) {
@@ -39,43 +80,43 @@ pub(crate) fn read(arrived: &[u8], most: usize) -> Found {
         Ok(httparse::Status::Partial) if arrived.len() < HEAD => return Found::Part,
         _ => return Found::Other,
     };
-    match plain(&parsed) {
-        Some((request, body)) => Found::Plain(request, head, body),
+    match plain(&parsed).and_then(|(plain, body)| Some((take(&plain)?, body))) {
+        Some((taken, body)) => Found::Plain(taken, head, body),
         None => Found::Other,
     }
 }
 
-fn plain(parsed: &httparse::Request<'_, '_>) -> Option<(Request<()>, usize)> {
+/// Headers that leave something to interpret.
+const ODD: [HeaderName; 5] = [TRANSFER_ENCODING, EXPECT, UPGRADE, TE, TRAILER];
+
+fn plain<'b>(parsed: &'b httparse::Request<'_, 'b>) -> Option<(Head<'b>, usize)> {
     let method = match parsed.method? {
         "GET" => Method::GET,
         "POST" => Method::POST,
         _ => return None,
     };
     let path = parsed.path.filter(|path| path.starts_with('/'))?;
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let (mut length, mut hosts) = (None, 0);
     for header in &*parsed.headers {
-        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
-        if [TRANSFER_ENCODING, EXPECT, UPGRADE, TE, TRAILER].contains(&name)
-            || (name == CONNECTION && !header.value.eq_ignore_ascii_case(b"keep-alive"))
-            || ([CONTENT_LENGTH, HOST].contains(&name) && headers.contains_key(&name))
-        {
+        let is = |name: &HeaderName| header.name.eq_ignore_ascii_case(name.as_str());
+        if ODD.iter().any(is) || (is(&CONNECTION) && !header.value.eq_ignore_ascii_case(b"keep-alive")) {
             return None;
         }
-        headers.try_append(name, HeaderValue::from_bytes(header.value).ok()?).ok()?;
+        hosts += u32::from(is(&HOST));
+        // Said twice, it would have to be decided which one is meant.
+        if is(&CONTENT_LENGTH) && length.replace(length_of(header.value)?).is_some() {
+            return None;
+        }
     }
-    let body = match headers.get(CONTENT_LENGTH) {
+    let body = match length {
         None if method == Method::GET => 0,
-        Some(length) if method == Method::POST => length_of(length.as_bytes())?,
+        Some(length) if method == Method::POST => length,
         _ => return None,
     };
-    if parsed.version != Some(1) || body > BODY || !headers.contains_key(HOST) {
+    if parsed.version != Some(1) || body > BODY || hosts != 1 {
         return None;
     }
-    let mut request = Request::new(());
-    *request.method_mut() = method;
-    *request.uri_mut() = Uri::try_from(path).ok()?;
-    *request.headers_mut() = headers;
-    Some((request, body))
+    Some((Head { method, path, headers: &*parsed.headers }, body))
 }
 
 /// Digits and nothing else.
@@ -91,23 +132,47 @@ pub(crate) fn has_body(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
 
+/// An answer that is written by whoever gives it, as it is sent.
+pub struct Brief {
+    /// Its status line and its headers, each with its line's end, but for length, date and what becomes of the connection.
+    pub head: Vec<u8>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+fn put(answer: &mut Vec<u8>, pieces: &[&[u8]]) {
+    pieces.iter().for_each(|piece| answer.extend_from_slice(piece));
+}
+
+/// Ends the head of an answer; `last` says that the connection ends with it, and an answer without a length has no body.
+fn finish(answer: &mut Vec<u8>, length: Option<usize>, last: bool) {
+    if last {
+        put(answer, &[b"connection: close\r\n"]);
+    }
+    if let Some(length) = length {
+        // Into memory it cannot fail.
+        let _ = write!(answer, "content-length: {length}\r\n");
+    }
+    dated(SystemTime::now(), |date| put(answer, &[b"date: ", date.as_bytes(), b"\r\n\r\n"]));
+}
+
+/// Writes an answer that is written but for its end.
+pub(crate) fn write_brief(answer: &mut Vec<u8>, brief: &Brief, last: bool) {
+    answer.extend_from_slice(&brief.head);
+    finish(answer, Some(brief.body.len()), last);
+    answer.extend_from_slice(&brief.body);
+}
+
 /// Writes the head of an answer; `last` says that the connection ends with it.
 pub(crate) fn write(answer: &mut Vec<u8>, parts: &response::Parts, length: usize, last: bool) {
-    let mut put = |pieces: &[&[u8]]| pieces.iter().for_each(|piece| answer.extend_from_slice(piece));
     let reason = parts.status.canonical_reason().unwrap_or("");
-    put(&[b"HTTP/1.1 ", parts.status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
+    put(answer, &[b"HTTP/1.1 ", parts.status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
     for (name, value) in &parts.headers {
         if ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, DATE].contains(name) {
-            put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+            put(answer, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
-    if last {
-        put(&[b"connection: close\r\n"]);
-    }
-    if has_body(parts.status) {
-        put(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"]);
-    }
-    dated(SystemTime::now(), |date| put(&[b"date: ", date.as_bytes(), b"\r\n\r\n"]));
+    finish(answer, has_body(parts.status).then_some(length), last);
 }
 
 /// Gives the time as HTTP writes it: written once a second on each thread.
@@ -133,8 +198,8 @@ mod tests {
 
     use super::*;
 
-    fn found(text: &str) -> Found {
-        read(text.as_bytes(), 64)
+    fn found(text: &str) -> Found<Request<()>> {
+        read(text.as_bytes(), 64, |head| head.request())
     }
 
     const POST: &str = "POST /a?b HTTP/1.1\r\nHost: x\r\nOrigin: https://y\r\nContent-Length: 5\r\n";
@@ -204,9 +269,10 @@ mod tests {
             assert!(matches!(found(&text), Found::Other), "{text:?}");
         }
         let many = |count: usize| format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(count));
-        assert!(matches!(read(many(7).as_bytes(), 8), Found::Plain(..)));
-        assert!(matches!(read(many(8).as_bytes(), 8), Found::Other));
-        assert!(matches!(found(&many(64)), Found::Other));
+        let found = |text: String| read(text.as_bytes(), 8, |head| head.request());
+        assert!(matches!(found(many(7)), Found::Plain(..)));
+        assert!(matches!(found(many(8)), Found::Other));
+        assert!(matches!(found(many(64)), Found::Other));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The accept loop.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,14 +9,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::Request;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tower::Service as _;
 
-use crate::guard::{AddressLimits, Guard};
+use crate::guard::{AddressLimits, Guard, Network};
 use crate::house::House;
+use crate::plain::{Brief, Head};
 use crate::tls::Tls;
 
 /// What one listener allows.
@@ -168,8 +171,36 @@ impl Listener {
     }
 }
 
+/// What is said to a request that was known by its head.
+pub enum Said {
+    /// Written already.
+    Brief(Brief),
+    /// As to any other request.
+    Whole(Response),
+}
+
 /// Whoever answers the requests that a listener lets in.
+///
+/// Most requests may be of one kind. It can be told by its head as it lies on the connection, and is then answered past
+/// all that requests in general need: the same as it would be answered otherwise, for whoever sends it in another shape
+/// is.
 pub trait Answers: Clone + Send + Sync + 'static {
+    /// What is kept of a head by which a request was known.
+    type Known: Send;
+
+    /// Knows a plain request by its head, or does not. Its body is waited for.
+    fn know(&self, _head: &Head<'_>) -> Option<Self::Known> {
+        None
+    }
+
+    /// Answers a request that was known.
+    fn answer_known(
+        &self,
+        known: Self::Known,
+        body: Bytes,
+        network: Option<Network>,
+    ) -> impl Future<Output = Said> + Send;
+
     /// Answers one request. The sender's address is not in it.
     fn answer(&self, request: Request<Body>) -> impl Future<Output = Response> + Send;
 
@@ -181,6 +212,12 @@ pub trait Answers: Clone + Send + Sync + 'static {
 }
 
 impl Answers for Router {
+    type Known = Infallible;
+
+    async fn answer_known(&self, known: Infallible, _: Bytes, _: Option<Network>) -> Said {
+        match known {}
+    }
+
     async fn answer(&self, request: Request<Body>) -> Response {
         let Ok(response) = self.clone().call(request).await;
         response

@@ -139,7 +139,8 @@ impl Counter {
     #[inline]
     pub fn judge(&mut self, layout: &Layout, row: &Row, last: &mut usize) -> Reason {
         let Some(place) = layout.find(row.metric, last) else { return Reason::UnknownMetric };
-        let windows = self.windows(&layout.entries[place], place);
+        let entry = &layout.entries[place];
+        let windows = self.windows(entry, place);
         if row.window > windows.current {
             return Reason::FutureWindow;
         }
@@ -152,7 +153,7 @@ impl Counter {
         if row.check {
             return Reason::Checked;
         }
-        self.add(layout, place, row.window, row.cell, row.value);
+        self.add_to(entry, windows.current == row.window, row.window, row.cell, row.value);
         Reason::Accepted
     }
 
@@ -162,6 +163,11 @@ impl Counter {
     pub fn add(&mut self, layout: &Layout, place: usize, window: u64, cell: u32, value: u32) {
         let entry = &layout.entries[place];
         let current = self.windows(entry, place).current == window;
+        self.add_to(entry, current, window, cell, value);
+    }
+
+    #[inline]
+    fn add_to(&mut self, entry: &Entry, current: bool, window: u64, cell: u32, value: u32) {
         if entry.sum_max.is_some() {
             self.put(entry, current, window, 0, 1);
         }

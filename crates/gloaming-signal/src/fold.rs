@@ -50,19 +50,24 @@ impl Row {
         fold.extend_from_slice(&row);
     }
 
-    /// Rows of a fold; `None` when the bytes are none, or more than [`limits::FOLD_ROWS`]. A check lane that is neither
-    /// 0 nor 1 is one.
-    pub fn all(fold: &[u8]) -> Option<impl ExactSizeIterator<Item = Self> + '_> {
+    /// From its bytes. A check lane that is neither 0 nor 1 is one.
+    #[inline]
+    #[must_use]
+    pub fn read(row: &[u8; ROW]) -> Self {
+        Self {
+            window: u64::from_le_bytes(part(row, 0)),
+            metric: u32::from_le_bytes(part(row, 8)),
+            cell: u32::from_le_bytes(part(row, 12)),
+            value: u32::from_le_bytes(part(row, 16)),
+            check: part::<4>(row, 20) != [0; 4],
+        }
+    }
+
+    /// Rows of a fold, to be [read](Self::read); `None` when the bytes are none, or more than [`limits::FOLD_ROWS`].
+    #[must_use]
+    pub fn split(fold: &[u8]) -> Option<&[[u8; ROW]]> {
         let (rows, rest) = fold.as_chunks::<ROW>();
-        (rest.is_empty() && rows.len() <= limits::FOLD_ROWS).then(|| {
-            rows.iter().map(|row| Self {
-                window: u64::from_le_bytes(part(row, 0)),
-                metric: u32::from_le_bytes(part(row, 8)),
-                cell: u32::from_le_bytes(part(row, 12)),
-                value: u32::from_le_bytes(part(row, 16)),
-                check: part::<4>(row, 20) != [0; 4],
-            })
-        })
+        (rest.is_empty() && rows.len() <= limits::FOLD_ROWS).then_some(rows)
     }
 }
 

@@ -219,8 +219,8 @@ proptest! {
             rows.into_iter().map(|(window, metric, cell, value, check)| Row { window, metric, cell, value, check }).collect();
         let mut fold = Vec::new();
         rows.iter().for_each(|row| row.write(&mut fold));
-        prop_assert_eq!(Row::all(&fold).unwrap().collect::<Vec<_>>(), rows.clone());
-        prop_assert!(Row::all(&fold[..fold.len().saturating_sub(1)]).is_none() || fold.is_empty());
+        prop_assert_eq!(Row::split(&fold).unwrap().iter().map(Row::read).collect::<Vec<_>>(), rows.clone());
+        prop_assert!(Row::split(&fold[..fold.len().saturating_sub(1)]).is_none() || fold.is_empty());
 
         let key = |row: &Row| CellKey { metric: row.metric, window: row.window, cell: row.cell };
         let mut sums: Vec<(CellKey, u64)> = rows.iter().map(|row| (key(row), row.value.into())).collect();

@@ -11,7 +11,7 @@ use gloaming_signal::Reason;
 use crate::delivery::{Backoff, Outbox};
 use crate::error::{EdgeError, LoadPolicyError};
 use crate::guest::Guest;
-use crate::ids::Ids;
+use crate::ids::{Ids, Spare};
 use crate::ingest::Quarantine;
 use crate::open::Bounds;
 use crate::share::Shares;
@@ -80,6 +80,7 @@ pub struct Edge<S> {
     pub(crate) quarantine: Quarantine,
     pub(crate) counter: Counter,
     pub(crate) shares: Shares,
+    pub(crate) spare: Spare,
     pub(crate) quotas: BTreeMap<String, usize>,
     pub(crate) tally: Tally,
     pub(crate) floor_ms: u64,
@@ -244,7 +245,10 @@ impl<S: Storage> Edge<S> {
 
     /// Forgets open windows in memory.
     pub(crate) fn close(&mut self, gone: impl Fn(&WindowName) -> bool) {
-        self.open.retain(|name, _| !gone(name));
+        // Of all that may be open, half is kept ready.
+        for (_, open) in self.open.extract_if(|name, _| gone(name)) {
+            self.spare.give_window(open.ids, self.bounds.ids / 2);
+        }
         self.shares.close(&gone);
         self.ids = self.open.values().map(|open| open.ids.len()).sum();
     }

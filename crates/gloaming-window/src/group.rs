@@ -61,7 +61,6 @@ struct Asked {
 }
 
 /// Everything that the guest is asked, and why the rest is not.
-#[derive(Default)]
 struct Group {
     judged: Vec<Judged>,
     asked: Vec<Asked>,
@@ -91,8 +90,14 @@ impl<S: Storage> Edge<S> {
             .collect();
         let left = self.room(&place.0, &round.fresh);
         let Group { mut judged, asked, rows } = group(members, &known, &mut slots, left, &self.bounds, round);
-        let mut slots: Vec<(WindowName, Counts, Vec<[u8; 16]>)> =
-            slots.into_iter().map(|slot| (slot.name, slot.counts, Vec::new())).collect();
+        let mut slots: Vec<(WindowName, Counts, Vec<[u8; 16]>)> = slots
+            .into_iter()
+            .map(|Slot { name, counts, coming, .. }| {
+                let accepted = Vec::with_capacity(coming.len());
+                round.spare.give(coming);
+                (name, counts, accepted)
+            })
+            .collect();
 
         let mut failures = 0;
         let folded = rows.fold(guest, &in_force.hash, round.now_ms, &mut failures);
@@ -179,7 +184,7 @@ impl<S: Storage> Edge<S> {
                 let name = WindowName { site: policy.site.clone(), version: policy.version, span_ms, window };
                 self.releasable(&name).then(|| {
                     let (open, counts) = (self.open.get(&name), round.shares.lend(&name));
-                    slots.push(Slot { name, open, coming: IdSet::default(), counts });
+                    slots.push(Slot { name, open, coming: round.spare.set(), counts });
                     slots.len() - 1
                 })
             });
@@ -210,7 +215,12 @@ fn group(
     bounds: &Bounds,
     round: &Round<'_>,
 ) -> Group {
-    let (mut group, mut known) = (Group::default(), known.iter());
+    let mut group = Group {
+        judged: Vec::with_capacity(members.len()),
+        asked: Vec::with_capacity(known.len()),
+        rows: Rows::with_capacity(known.len(), members.len()),
+    };
+    let mut known = known.iter();
     for (index, submission) in members {
         let network = round.posted[index].network;
         let mut one = Judged { index, submission, each: Vec::new(), here: Vec::new() };
@@ -232,7 +242,7 @@ fn group(
                         (Reason::Duplicate, None)
                     } else if left == 0 || held >= bounds.window_ids {
                         (Reason::Busy, None)
-                    } else if !counts.take(metric, network, bounds) {
+                    } else if !counts.take(place.metric, network, bounds) {
                         (Reason::Crowded, None)
                     } else {
                         left -= 1;

@@ -45,7 +45,6 @@ pub trait Guest {
 }
 
 /// Rows that the guest is to judge, those of one submission after those of another.
-#[derive(Default)]
 pub(crate) struct Rows {
     bytes: Vec<u8>,
     /// Where each submission's rows end, in bytes.
@@ -53,6 +52,11 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// With room for so many rows of so many submissions.
+    pub(crate) fn with_capacity(rows: usize, submissions: usize) -> Self {
+        Self { bytes: Vec::with_capacity(rows * ROW), ends: Vec::with_capacity(submissions) }
+    }
+
     /// Adds one to the submission that is being added.
     pub(crate) fn push(&mut self, row: &Row) {
         row.write(&mut self.bytes);

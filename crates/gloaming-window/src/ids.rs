@@ -8,6 +8,52 @@ use std::collections::HashSet;
 /// Ids under a hash of some nanoseconds, keyed for each process: ids come from strangers.
 pub(crate) type IdSet = HashSet<u128, foldhash::fast::RandomState>;
 
+/// Empty sets whose room is used again. To give back what a window of half a million ids took, to fetch it anew for the
+/// next one page by page and to move it each time that it grows costs as much as to look the ids up, and everybody waits
+/// meanwhile.
+#[derive(Default)]
+pub(crate) struct Spare {
+    /// A round's.
+    sets: Vec<IdSet>,
+    /// Windows'.
+    windows: Vec<Ids>,
+    /// Ids that those of windows have room for.
+    room: usize,
+}
+
+impl Spare {
+    /// Sets of rounds that are kept, and ids for which the largest of them has room.
+    const MOST: usize = 8;
+    const ROOM: usize = 1 << 16;
+
+    pub(crate) fn set(&mut self) -> IdSet {
+        self.sets.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give(&mut self, mut set: IdSet) {
+        if self.sets.len() < Self::MOST && set.capacity() < Self::ROOM {
+            set.clear();
+            self.sets.push(set);
+        }
+    }
+
+    pub(crate) fn window(&mut self) -> Ids {
+        let ids = self.windows.pop().unwrap_or_default();
+        self.room -= ids.room();
+        ids
+    }
+
+    /// Keeps a closed window's room while all that is kept is for no more than `most` ids.
+    pub(crate) fn give_window(&mut self, mut ids: Ids, most: usize) {
+        let room = ids.room();
+        if room > 0 && room <= most.saturating_sub(self.room) {
+            ids.clear();
+            self.windows.push(ids);
+            self.room += room;
+        }
+    }
+}
+
 const TABLES: usize = 64;
 
 /// A set of ids.
@@ -36,6 +82,16 @@ impl Ids {
         self.len
     }
 
+    /// Ids for which there is room without more memory, if they spread evenly.
+    fn room(&self) -> usize {
+        self.tables.iter().map(IdSet::capacity).sum()
+    }
+
+    fn clear(&mut self) {
+        self.tables.iter_mut().for_each(IdSet::clear);
+        self.len = 0;
+    }
+
     /// Returns how many are new.
     pub(crate) fn extend(&mut self, ids: &[[u8; 16]]) -> usize {
         let ids = ids.iter().map(|id| u128::from_le_bytes(*id));
@@ -48,6 +104,43 @@ impl Ids {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rounds_room_is_used_again_and_a_large_one_is_given_back() {
+        let mut spare = Spare::default();
+        let mut set = spare.set();
+        assert!((0..1_000).all(|id| set.insert(id)));
+        let room = set.capacity();
+        spare.give(set);
+        let mut set = spare.set();
+        assert_eq!((set.len(), set.capacity(), spare.set().capacity()), (0, room, 0));
+        set.reserve(Spare::ROOM);
+        spare.give(set);
+        assert!(spare.sets.is_empty());
+        (0..100).for_each(|_| spare.give(IdSet::default()));
+        assert_eq!(spare.sets.len(), Spare::MOST);
+    }
+
+    #[test]
+    fn a_windows_room_is_used_again_up_to_a_bound_and_nothing_of_it_is_remembered() {
+        let some: Vec<[u8; 16]> = (0..10_000u128).map(|id| (id << 100 | id).to_le_bytes()).collect();
+        let full = || {
+            let mut ids = Ids::default();
+            ids.extend(&some);
+            ids
+        };
+        let (mut spare, room) = (Spare::default(), full().room());
+        assert!(room >= some.len());
+        for _ in 0..5 {
+            spare.give_window(full(), 3 * room);
+        }
+        spare.give_window(Ids::default(), 9 * room);
+        assert_eq!((spare.windows.len(), spare.room), (3, 3 * room), "three fit, and an empty one is nothing to keep");
+        let mut again = spare.window();
+        assert_eq!((again.len(), again.room(), spare.room), (0, room, 2 * room));
+        assert!(!some.iter().any(|id| again.contains(u128::from_le_bytes(*id))));
+        assert_eq!((again.extend(&some), again.room()), (some.len(), room), "nothing has to grow");
+    }
 
     #[test]
     fn an_id_is_new_once_whatever_its_table() {

@@ -9,7 +9,7 @@ use gloaming_signal::{CellKey, Reason, Submission, cbor, hash, limits};
 use crate::edge::{Edge, Open};
 use crate::error::EdgeError;
 use crate::guest::Guest;
-use crate::ids::Ids;
+use crate::ids::{Ids, Spare};
 use crate::share::{Posted, Shares};
 use crate::storage::{Chunk, Cursor, Storage, WindowName};
 use crate::vault::{Entropy, WindowKey};
@@ -60,6 +60,7 @@ pub(crate) struct Round<'b> {
     pub(crate) now_ms: u64,
     pub(crate) fresh: Fresh,
     pub(crate) shares: Shares,
+    pub(crate) spare: Spare,
     pub(crate) answers: Vec<Option<Answer>>,
 }
 
@@ -83,8 +84,8 @@ impl<S: Storage> Edge<S> {
         entropy: Entropy<'_>,
     ) -> Result<Vec<Answer>, EdgeError> {
         let now_ms = self.time(now_ms);
-        let (fresh, shares) = (Fresh::new(), std::mem::take(&mut self.shares));
-        let mut round = Round { posted, now_ms, fresh, shares, answers: Vec::with_capacity(posted.len()) };
+        let (fresh, shares, spare) = (Fresh::new(), std::mem::take(&mut self.shares), std::mem::take(&mut self.spare));
+        let mut round = Round { posted, now_ms, fresh, shares, spare, answers: Vec::with_capacity(posted.len()) };
         let mut groups: BTreeMap<(String, u32), Vec<(usize, Submission)>> = BTreeMap::new();
         for (index, Posted { body, .. }) in posted.iter().enumerate() {
             match self.route(body, now_ms) {
@@ -98,19 +99,25 @@ impl<S: Storage> Edge<S> {
         for (place, members) in groups {
             self.fold_group(&place, members, guest, &mut round);
         }
-        self.shares = round.shares;
+        (self.shares, self.spare) = (round.shares, round.spare);
         self.commit(round.fresh, entropy)?;
         let answers: Vec<Answer> = round
             .answers
             .into_iter()
             .map(|answer| answer.unwrap_or(Answer { whole: Reason::Fault, each: Vec::new() }))
             .collect();
+        // Nearly all are of a few kinds: counted by number, each kind is looked up once.
+        let mut counts = [(0, Reason::Accepted); 256];
         for answer in &answers {
             let alone = [answer.whole];
             let reasons = if answer.whole == Reason::Accepted { &answer.each[..] } else { &alone[..] };
             for reason in reasons {
-                *self.tally.reasons.entry(*reason).or_default() += 1;
+                let count = &mut counts[usize::from(reason.number())];
+                *count = (count.0 + 1, *reason);
             }
+        }
+        for (count, reason) in counts.into_iter().filter(|(count, _)| *count > 0) {
+            *self.tally.reasons.entry(reason).or_default() += count;
         }
         Ok(answers)
     }
@@ -175,7 +182,7 @@ impl<S: Storage> Edge<S> {
         }
         self.storage.append(&chunks)?;
         for (name, key, ids, cells) in merges {
-            let open = self.open.entry(name).or_insert_with(|| Open::new(key));
+            let open = self.open.entry(name).or_insert_with(|| Open::new(key, self.spare.window()));
             open.next_chunk += 1;
             self.ids += open.merge(&ids, &cells);
         }
@@ -184,8 +191,9 @@ impl<S: Storage> Edge<S> {
 }
 
 impl Open {
-    pub(crate) fn new(key: WindowKey) -> Self {
-        Self { key, next_chunk: 0, ids: Ids::default(), cells: HashMap::new() }
+    /// `ids`: room for those that will come.
+    pub(crate) fn new(key: WindowKey, ids: Ids) -> Self {
+        Self { key, next_chunk: 0, ids, cells: HashMap::new() }
     }
 
     /// Returns how many ids are new.
@@ -221,7 +229,7 @@ mod tests {
                 *byte = state;
             });
         };
-        let mut open = Open::new(WindowKey::draw(&mut entropy));
+        let mut open = Open::new(WindowKey::draw(&mut entropy), Ids::default());
         assert_eq!(open.merge(&[[1; 16]], &[(key(0), u64::MAX - 1), (key(1), 3)]), 1);
         assert_eq!(open.merge(&[[2; 16]], &[(key(0), u64::from(limits::VALUE)), (key(1), 4)]), 1);
         assert_eq!(open.merge(&[[2; 16]], &[(key(0), 1)]), 0);

@@ -18,7 +18,7 @@ use crate::vault::Entropy;
 
 /// How long to wait before a store that failed is opened again, ms.
 const REOPEN_MS: u64 = 1_000;
-/// Windows released in one turn, so that a long catch-up does not keep senders waiting.
+/// Windows released in one turn, so that a long catch-up does not keep operators waiting.
 const TURN: usize = 16;
 
 /// Where the store and its anchor lie.
@@ -208,11 +208,12 @@ impl<P: Place> Keeper<P> {
         self.edge.as_mut().map_or_else(Vec::new, Edge::quarantined)
     }
 
-    /// Releases what is due, a few windows at a time, and returns what went wrong. A batch can leave only
-    /// after the anchor knows of it.
-    pub fn release(&mut self, now_ms: u64, guest: &mut dyn Guest, entropy: Entropy<'_>) -> Vec<EdgeError> {
+    /// Releases what is due, a few windows at a time, and only one while senders keep this edge `busy`; returns what went
+    /// wrong. A batch can leave only after the anchor knows of it.
+    pub fn release(&mut self, now_ms: u64, busy: bool, guest: &mut dyn Guest, entropy: Entropy<'_>) -> Vec<EdgeError> {
         let mut wrong = Vec::new();
-        for _ in 0..TURN {
+        // Each is some milliseconds for whoever waits, and at midnight all sites have one.
+        for _ in 0..if busy { 1 } else { TURN } {
             match self.with(now_ms, |edge| edge.release_due(now_ms, guest, entropy)) {
                 Ok(true) => {
                     let anchor = self.edge.as_ref().map(Edge::anchor);

@@ -17,6 +17,7 @@ use crate::delivery::Outbox;
 use crate::edge::{END_MS, Edge, InForce, Open, Tally};
 use crate::error::EdgeError;
 use crate::guest::Guest;
+use crate::ids::{Ids, Spare};
 use crate::ingest::Quarantine;
 use crate::share::Shares;
 use crate::storage::{PolicyRow, Snapshot, Storage};
@@ -180,6 +181,7 @@ impl<S: Storage> Edge<S> {
             quarantine: Quarantine::default(),
             counter: Counter::default(),
             shares: Shares::default(),
+            spare: Spare::default(),
             quotas: opening.quotas.clone(),
             tally: Tally::default(),
             floor_ms: snapshot.floor_ms.max(left_ms),
@@ -249,7 +251,7 @@ impl<S: Storage> Edge<S> {
         for (name, wrapped) in &snapshot.keys {
             let key = WindowKey::unwrap(wrapped, &self.wrapping, name)
                 .ok_or_else(|| EdgeError::Unreadable(format!("a window key of {}", name.site)))?;
-            let open = Open::new(key);
+            let open = Open::new(key, Ids::default());
             // A window that holds something had begun, whatever the clock says now.
             self.floor_ms = self.floor_ms.max(name.window.saturating_mul(name.span_ms).min(END_MS));
             self.open.insert(name.clone(), open);

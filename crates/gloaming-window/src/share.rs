@@ -36,9 +36,9 @@ impl<'b> From<&'b [u8]> for Posted<'b> {
 /// What came to one window.
 #[derive(Default)]
 pub(crate) struct Counts {
-    /// Contributions to each metric.
-    all: HashMap<u32, u64, RandomState>,
-    /// Those of one network.
+    /// Contributions to each metric, by its place in the policy: a window is of one policy.
+    all: Vec<u64>,
+    /// Those of one network, likewise.
     own: Own,
 }
 
@@ -96,9 +96,13 @@ pub(crate) struct Shares(HashMap<WindowName, Counts>);
 impl Counts {
     /// Counts a contribution, or finds that its network has had its share of the metric: the larger of
     /// `network_floor` and `network_percent` of all that has come.
-    pub(crate) fn take(&mut self, metric: u32, network: Option<u64>, bounds: &Bounds) -> bool {
-        let all = self.all.entry(metric).or_default();
+    pub(crate) fn take(&mut self, metric: usize, network: Option<u64>, bounds: &Bounds) -> bool {
+        if metric >= self.all.len() {
+            self.all.resize(metric + 1, 0);
+        }
+        let all = &mut self.all[metric];
         if let Some(network) = network {
+            let metric = u32::try_from(metric).unwrap_or(u32::MAX);
             let share = bounds.network_floor.max(*all * bounds.network_percent / 100);
             if u64::from(self.own.count(metric, network)) >= share {
                 return false;
@@ -136,7 +140,7 @@ mod tests {
     }
 
     /// How many of `tries` are taken.
-    fn taken(shares: &mut Shares, metric: u32, network: Option<u64>, tries: u32) -> usize {
+    fn taken(shares: &mut Shares, metric: usize, network: Option<u64>, tries: u32) -> usize {
         let mut counts = shares.lend(&name(1));
         let taken = (0..tries).filter(|_| counts.take(metric, network, &Bounds::default())).count();
         shares.take_back(name(1), counts);

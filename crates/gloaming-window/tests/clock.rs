@@ -156,7 +156,7 @@ fn a_store_that_is_opened_again_doubts_the_clock_as_at_start() {
     let mut keeper = Keeper::open(shelf, opening, START, &mut guest, &mut |b| stream.fill(b)).unwrap();
     keeper.place_mut().fails = true;
     let now = START + 2 * HOUR;
-    assert_eq!(keeper.release(now, &mut guest, &mut |b| stream.fill(b)).len(), 1);
+    assert_eq!(keeper.release(now, false, &mut guest, &mut |b| stream.fill(b)).len(), 1);
     assert!(keeper.edge().is_none());
     let outcome = keeper.reopen(now + YEAR, &mut guest, &mut |b| stream.fill(b));
     assert!(matches!(outcome, Some(Err(EdgeError::Clock(ClockDoubt::Ahead { .. })))), "{outcome:?}");

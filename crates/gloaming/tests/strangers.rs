@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -17,9 +19,13 @@ const BOMB: &str = "cbffff3ff82700e2b14020f7fe8fffff7ff04f00c4611180eefd1fffffff
 
 /// Posts with these header lines; the answer. What the sender has not sent is never sent.
 async fn post(site: &Site, lines: &str, body: &[u8]) -> String {
+    send(site, &format!("connection: close\r\n{lines}"), body).await
+}
+
+/// As [`post`], without a word on what becomes of the connection.
+async fn send(site: &Site, lines: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(site.listen.trim_start_matches("http://")).await.unwrap();
-    let head =
-        format!("POST /g/v1/contributions HTTP/1.1\r\nhost: blog.example\r\nconnection: close\r\n{lines}\r\n\r\n");
+    let head = format!("POST /g/v1/contributions HTTP/1.1\r\nhost: blog.example\r\n{lines}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let _ = stream.write_all(body).await;
     let (mut answer, mut some) = (Vec::new(), [0; 4_096]);
@@ -114,4 +120,59 @@ async fn a_packed_body_is_taken_for_its_own_bytes() {
     let grown = peak_memory(&edge).saturating_sub(before);
     println!("80 bombs: {} kB more memory", grown / 1_024);
     assert!(grown < 8 << 20, "{grown} bytes");
+}
+
+/// An answer's status, its headers in order, and its body, without what may differ: the time.
+fn parts(answer: &str) -> (String, Vec<String>, String) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (status, lines) = head.split_once("\r\n").unwrap();
+    let differs = |line: &str| ["date:", "x-gloaming-time:", "connection:"].iter().any(|name| line.starts_with(name));
+    let mut lines: Vec<String> = lines.split("\r\n").filter(|line| !differs(line)).map(str::to_owned).collect();
+    lines.sort();
+    assert!(head.contains("\r\ndate: "), "{head}");
+    (status.to_owned(), lines, body.to_owned())
+}
+
+/// Nearly all submissions are known by the head as it lies on the connection and answered past all that requests in general
+/// need. Whoever sends one in another shape, here by ending the connection with it, is answered the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_by_its_head_is_answered_as_anything_else_is() {
+    let site = Site::new();
+    let _edge = site.start("edge");
+    until_ready(&site.admin).await;
+    let window = site.window().await;
+    let (good, many) = (body(&site.policy, window, 0..10), body(&site.policy, window, 10..20));
+    let mut other = site.policy.clone();
+    other.site = "other.example".to_owned();
+    let (other, text) = (body(&other, window, 0..10), STANDARD.encode(&good));
+    // So that each is taken twice before it is compared.
+    for first in [&good, &many] {
+        assert!(send(&site, &format!("content-length: {}", first.len()), first).await.contains("\"accepted\":10"));
+    }
+    let own = "origin: https://blog.example\r\n";
+    let mut statuses = Vec::new();
+    for (lines, body) in [
+        (own, &good[..]),
+        ("", &many),
+        ("origin: https://blog.example\r\ncontent-type: text/plain;charset=UTF-8\r\n", text.as_bytes()),
+        ("origin: https://blog.example\r\ncontent-type: text/plain\r\n", &good),
+        ("Origin:https://blog.example\r\nContent-Type: application/cbor\r\n", text.as_bytes()),
+        ("origin: https://blog.example\r\norigin: https://other.example\r\n", &good),
+        ("origin: https://other.example\r\n", &good),
+        ("origin: null\r\n", &good),
+        (own, &other),
+        (own, b"no submission"),
+        (own, b""),
+        (own, &[0xa7; 20_000]),
+        (own, &[0xa7; 32_000]),
+    ] {
+        let lines = format!("{lines}content-length: {}", body.len());
+        let (known, anything) = (send(&site, &lines, body).await, post(&site, &lines, body).await);
+        assert!(!known.contains("connection: close") && anything.contains("connection: close"), "{lines}: {known}");
+        assert_eq!(parts(&known), parts(&anything), "{lines}");
+        statuses.push(parts(&known).0);
+    }
+    for status in [" 200 ", " 400 ", " 403 ", " 404 ", " 413 "] {
+        assert!(statuses.iter().any(|line| line.contains(status)), "{statuses:?}");
+    }
 }

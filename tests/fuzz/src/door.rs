@@ -1,13 +1,14 @@
 //! What strangers send to a listener: requests, what is said about whose they are, and a connection full of them.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::response::Response;
 use gloaming_http::outside::{converse, is_part, visitor as visitor_of};
-use gloaming_http::{Answers, IpNet, Listener, outside};
+use gloaming_http::{Answers, IpNet, Listener, Network, Said, outside};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::TcpListener;
 
@@ -125,6 +126,12 @@ pub(crate) fn visitor(bytes: &[u8]) {
 struct Echo;
 
 impl Answers for Echo {
+    type Known = Infallible;
+
+    async fn answer_known(&self, known: Infallible, _: Bytes, _: Option<Network>) -> Said {
+        match known {}
+    }
+
     async fn answer(&self, request: Request<Body>) -> Response {
         let (parts, body) = request.into_parts();
         let mut text = format!("{} {} {:?}\n", parts.method, parts.uri, parts.version).into_bytes();

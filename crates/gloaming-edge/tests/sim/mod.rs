@@ -317,8 +317,9 @@ impl World {
 
     fn release(&mut self) {
         let (now, random) = (self.now(), &mut self.random);
+        let busy = random.below(2) == 0;
         if let Some(keeper) = &mut self.keeper {
-            for error in keeper.release(now, &mut self.guest, &mut |b| random.fill(b)) {
+            for error in keeper.release(now, busy, &mut self.guest, &mut |b| random.fill(b)) {
                 self.say(&error);
             }
         }
