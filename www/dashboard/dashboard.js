@@ -26,9 +26,13 @@ const facts = (overview) => {
     card('Policy', `version ${overview.policy_version}`, `valid before ${new Date(overview.expires_day * 864e5).toISOString().slice(0, 10)}; edges that delivered: ${overview.edges.join(', ') || 'none yet'}.`)
   ]
   if (overview.alarms) alarm(overview.alarms > 1 ? 'Alarms' : 'Alarm', number(overview.alarms), `The latest: ${overview.last_alarm}. “Running an edge and a centre” says what to do.`)
-  for (const metric of overview.metrics) {
-    const newest = metric.sudden.at(-1)
-    if (newest) alarm('Sudden growth', `${number(newest.value)}, usually ${number(newest.usual)}`, `${metric.name.replaceAll('-', ' ')}: ${metric.labels[newest.cell]} at ${newest.edge}, in the window of ${new Date(newest.start_ms).toISOString().slice(0, 16).replace('T', ' ')} UTC, while the rest stayed as it was. A campaign, or somebody who posts what nobody did.`)
+  // One crowd is in one cell of many metrics: each window of an edge is told once, by the cell that grew most.
+  const grown = Object.groupBy(overview.metrics.flatMap((metric) => metric.sudden.slice(-1).map((sudden) => ({ metric, ...sudden }))), ({ edge, start_ms }) => `${edge} ${start_ms}`)
+  for (const cells of Object.values(grown)) {
+    const [most, ...more] = cells.sort((one, next) => next.value - next.usual - one.value + one.usual)
+    const named = ({ metric, cell }) => `${metric.name.replaceAll('-', ' ')}: ${metric.labels[cell]}`
+    const beside = more.length ? `; so did ${more.slice(0, 5).map(named).join(', ')}${more.length > 5 ? ` and ${more.length - 5} more` : ''}` : ''
+    alarm('Sudden growth', `${number(most.value)}, usually ${number(most.usual)}`, `${named(most)} at ${most.edge}, in the window of ${new Date(most.start_ms).toISOString().slice(0, 16).replace('T', ' ')} UTC, while the rest stayed as it was${beside}. A campaign, or somebody who posts what nobody did.`)
   }
   at('facts').replaceChildren(...alarms, ...cards)
 }

@@ -6,6 +6,7 @@ use gloaming_policy::Policy;
 use gloaming_signal::hash::hex;
 
 use crate::overview::Overview;
+use crate::sudden::Sudden;
 use crate::trials::ExperimentView;
 use crate::watch::{Figure, ModelView};
 
@@ -37,6 +38,41 @@ pub(crate) struct Found {
 
 fn of(kind: &'static str, key: &[&str], words: String) -> Found {
     Found { key: [&[kind], key].concat().join("/"), lasts_since_ms: None, kind, words }
+}
+
+/// Cells that are named beside the one that grew most.
+const NAMED: usize = 5;
+
+/// A cell that grew: its metric's name, its label, and how.
+type Grown<'m> = (&'m str, &'m str, &'m Sudden);
+
+/// What grew suddenly and alone, each window of an edge once: one crowd is in one cell of many metrics.
+fn grown<'m>(cells: impl Iterator<Item = Grown<'m>>) -> Vec<Found> {
+    let mut by_window: BTreeMap<(&str, u64), Vec<Grown<'_>>> = BTreeMap::new();
+    for cell in cells {
+        by_window.entry((&cell.2.edge, cell.2.start_ms)).or_default().push(cell);
+    }
+    let told = |((edge, start_ms), mut cells): ((&str, u64), Vec<Grown<'_>>)| {
+        let by = |sudden: &Sudden| sudden.value as f64 - sudden.usual;
+        cells.sort_by(|one, next| by(next.2).total_cmp(&by(one.2)));
+        let (name, label, most) = cells[0];
+        let more: Vec<String> = cells[1..].iter().map(|(name, label, _)| format!("{name}: {label}")).collect();
+        let words = match more.len() {
+            0 => String::new(),
+            all => {
+                let rest = all.saturating_sub(NAMED);
+                let named = more[..all - rest].join(", ");
+                let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+                format!("; so did {named}{rest}, each by itself among its metric's cells")
+            }
+        };
+        let words = format!(
+            "{name}: {label} at {edge} was {}, usually {:.0}, while the rest stayed as it was{words}: a campaign, or somebody who posts what nobody did",
+            most.value, most.usual
+        );
+        of("sudden", &[edge, &start_ms.to_string()], words)
+    };
+    by_window.into_iter().map(told).collect()
 }
 
 /// What drifted, each thing once: several models may take the same feature.
@@ -166,20 +202,10 @@ pub(crate) fn found(
         let words = format!("{}: {}", experiment.id, experiment.words);
         found.push(of(kind, &[&experiment.id, experiment.verdict, &what], words));
     }
-    for metric in &overview.metrics {
-        for sudden in &metric.sudden {
-            let (cell, start) = (sudden.cell.to_string(), sudden.start_ms.to_string());
-            let words = format!(
-                "{}: {} at {} was {}, usually {:.0}, while the rest stayed as it was: a campaign, or somebody who posts what nobody did",
-                metric.name,
-                metric.labels.get(sudden.cell).map_or("?", String::as_str),
-                sudden.edge,
-                sudden.value,
-                sudden.usual
-            );
-            found.push(of("sudden", &[&metric.name, &sudden.edge, &cell, &start], words));
-        }
-    }
+    found.extend(grown(overview.metrics.iter().flat_map(|metric| {
+        let label = |cell: usize| metric.labels.get(cell).map_or("?", String::as_str);
+        metric.sudden.iter().map(move |sudden| (&*metric.name, label(sudden.cell), sudden))
+    })));
     if let Some(what) = overview.last_alarm.as_ref().filter(|_| now_ms.saturating_sub(alarmed_ms) < ALARMED_MS) {
         found.push(of(
             "conflict",
@@ -242,5 +268,26 @@ mod tests {
         let waits = told([0.0, 0.0], 80.0);
         assert_eq!((waits.len(), waits[0].0), (1, "last-good"));
         assert!(waits[0].1.starts_with("buys: its last good version scored in 80 of 1000 visits"), "{waits:?}");
+    }
+
+    #[test]
+    fn a_crowd_that_is_seen_in_many_metrics_is_told_of_once_a_window() {
+        let sudden =
+            |edge: &str, start_ms, value| Sudden { start_ms, edge: edge.to_owned(), cell: 0, value, usual: 10.0 };
+        let (one, other) = (sudden("a", 600_000, 90), sudden("b", 600_000, 95));
+        let alone = grown([("source", "social", &one), ("source", "mail", &other)].into_iter());
+        assert_eq!(alone.iter().map(|found| &*found.key).collect::<Vec<_>>(), ["sudden/a/600000", "sudden/b/600000"]);
+        let words = "source: social at a was 90, usually 10, while the rest stayed as it was: a campaign, or somebody who posts what nobody did";
+        assert_eq!(alone[0].words, words);
+
+        let names: Vec<String> = (0..8).map(|number| format!("m{number}")).collect();
+        let cells: Vec<Sudden> = (0..8).map(|number| sudden("a", 600_000, 100 + 7 * number % 50)).collect();
+        let of = |most: usize| grown(names.iter().zip(&cells).take(most).map(|(name, cell)| (&**name, "x", cell)));
+        let (all, two) = (of(8), of(2));
+        assert_eq!((all.len(), &*all[0].key), (1, "sudden/a/600000"));
+        assert!(all[0].words.starts_with("m7: x at a was 149, usually 10, while"), "{}", all[0].words);
+        let named = "; so did m6: x, m5: x, m4: x, m3: x, m2: x and 2 more, each by itself among its metric's cells: a campaign";
+        assert!(all[0].words.contains(named), "{}", all[0].words);
+        assert!(two[0].words.contains("; so did m0: x, each by itself"), "{}", two[0].words);
     }
 }

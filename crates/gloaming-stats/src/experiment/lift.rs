@@ -37,6 +37,8 @@ pub fn lift(control: &Arm, treated: &Arm, alpha: f64, tau: f64) -> Result<Findin
         return Err(ExperimentError::Baseline(plain.mean));
     }
     let possible = |k: f64| {
+        // A slope is divided by it: of nothing, a billionth is near enough.
+        let k = if k.abs() < 1e-9 { 1e-9 } else { k };
         let mine = control.figure(theta / k)?;
         let (sampling, noise) = (k * k * mine.sampling + other.sampling, k * k * mine.noise + other.noise);
         nothing(Effect { estimate: other.mean - k * mine.mean, sampling, noise, ..absolute })
