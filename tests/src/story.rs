@@ -20,7 +20,27 @@ use gloaming_signal::EventKind;
 use gloaming_stats::draws::Draws;
 use serde_json::Value;
 
+use crate::browser::Browser;
+use crate::page::Page;
 use crate::stage::{Stage, WINDOW_S};
+
+/// The centre's page, once all that it says of the story is there. Uses of models come at once, what is told of the models
+/// themselves when the centre has drawn its thresholds, which takes a while where it is not optimised.
+///
+/// # Errors
+/// When it is not there within two minutes.
+pub async fn centre_page(browser: &Browser, stage: &Stage) -> Result<Page> {
+    let page = browser.profile().await?.tab("").await?;
+    page.goto(&stage.demo.central).await?;
+    let mut seen = Ok(());
+    for _ in 0..4 {
+        seen = page.until("document.querySelectorAll('#models .model table').length > 2").await;
+        if seen.is_ok() {
+            break;
+        }
+    }
+    seen.map(|()| page)
+}
 
 /// Posts on their way at once.
 const TOGETHER: usize = 16;

@@ -5,16 +5,14 @@ use gloaming_e2e::browser::Browser;
 use gloaming_e2e::look::look;
 use gloaming_e2e::relearn::relearn;
 use gloaming_e2e::stage::{Setting, Stage};
-use gloaming_e2e::story::{CAUSE, drift};
+use gloaming_e2e::story::{CAUSE, centre_page, drift};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_campaign_is_seen_told_and_put_right_and_what_cannot_be_is_learnt_again() {
     let stage = Stage::start(Setting::default()).await.unwrap();
     let browser = Browser::launch().await.unwrap();
     let see = async |name: &str| {
-        let page = browser.profile().await?.tab("").await?;
-        page.goto(&stage.demo.central).await?;
-        page.until("document.querySelectorAll('.model table').length > 2").await?;
+        let page = centre_page(&browser, &stage).await?;
         if name == "alarm" {
             page.until("document.querySelector('#alerts h2 + ul')?.textContent.includes('pages product')").await?;
         }

@@ -27,7 +27,7 @@ const facts = (overview) => {
   ]
   if (overview.alarms) alarm(overview.alarms > 1 ? 'Alarms' : 'Alarm', number(overview.alarms), `The latest: ${overview.last_alarm}. “Running an edge and a centre” says what to do.`)
   // One crowd is in one cell of many metrics: each window of an edge is told once, by the cell that grew most.
-  const grown = Object.groupBy(overview.metrics.flatMap((metric) => metric.sudden.slice(-1).map((sudden) => ({ metric, ...sudden }))), ({ edge, start_ms }) => `${edge} ${start_ms}`)
+  const grown = Object.groupBy(overview.metrics.flatMap((metric) => metric.sudden.slice(-1).map((sudden) => ({ metric, ...sudden }))), ({ metric, edge, start_ms }) => `${edge} ${start_ms} ${metric.window_ms}`)
   for (const cells of Object.values(grown)) {
     const [most, ...more] = cells.sort((one, next) => next.value - next.usual - one.value + one.usual)
     const named = ({ metric, cell }) => `${metric.name.replaceAll('-', ' ')}: ${metric.labels[cell]}`

@@ -11,7 +11,9 @@ const share = (values, half, cells, all = values.map((_, i) => i)) => {
   const variance = all.reduce((total, i) => total + (half[i] * ((cells.includes(i) ? 1 : 0) - part)) ** 2, 0)
   return { value: 100 * part, half: 100 * variance ** 0.5 / whole, whole }
 }
-const percent = (found) => found ? `${number(found.value, 1)} % (${number(Math.max(0, found.value - found.half), 1)} to ${number(Math.min(100, found.value + found.half), 1)})` : 'too few to say'
+/** Noise takes an estimate below nothing and above all of it; no share is there, so neither is what is said of one. */
+const possible = (part) => number(Math.min(100, Math.max(0, part)), 1)
+const percent = (found) => found ? `${possible(found.value)} % (${possible(found.value - found.half)} to ${possible(found.value + found.half)})` : 'too few to say'
 const utc = (ms) => `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`
 const cellsFrom = (metric, least) => metric.labels.map((_, i) => i).filter((i) => metric.score_edges[i] >= least - 1e-3)
 

@@ -118,7 +118,10 @@ impl<A: Answers> House<A> {
                 return Some(buffer);
             }
             let (Asked::Known(_, visitor) | Asked::Any(_, visitor)) = &asked;
-            let said = match self.admit(*visitor, &mut seen) {
+            // The peer's address is the socket's; one that a proxy names is not kept from one request to the next.
+            let mut forgotten = None;
+            let seen = if *visitor == Some(peer) { &mut seen } else { &mut forgotten };
+            let said = match self.admit(*visitor, seen) {
                 Err(turned_away) => Said::Whole(turned_away),
                 Ok(place) => {
                     let answered = async {

@@ -245,9 +245,12 @@ impl<S: Storage> Edge<S> {
 
     /// Forgets open windows in memory.
     pub(crate) fn close(&mut self, gone: impl Fn(&WindowName) -> bool) {
-        // Of all that may be open, half is kept ready.
-        for (_, open) in self.open.extract_if(|name, _| gone(name)) {
-            self.spare.give_window(open.ids, self.bounds.ids / 2);
+        let closed: Vec<_> = self.open.extract_if(|name, _| gone(name)).collect();
+        if !closed.is_empty() {
+            // Room for half of all ids that may be open is kept ready, with what open windows were given and do not need.
+            let unused: usize = self.open.values().map(|open| open.ids.excess()).sum();
+            let most = (self.bounds.ids / 2).saturating_sub(unused);
+            closed.into_iter().for_each(|(name, open)| self.spare.give_window(name, open.ids, most));
         }
         self.shares.close(&gone);
         self.ids = self.open.values().map(|open| open.ids.len()).sum();

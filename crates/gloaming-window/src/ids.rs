@@ -3,7 +3,9 @@
 //! A table of a million ids that grows moves all of them at once, and everybody waits for that: tens of milliseconds.
 //! Of 64 tables one grows at a time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+
+use crate::storage::WindowName;
 
 /// Ids under a hash of some nanoseconds, keyed for each process: ids come from strangers.
 pub(crate) type IdSet = HashSet<u128, foldhash::fast::RandomState>;
@@ -15,10 +17,8 @@ pub(crate) type IdSet = HashSet<u128, foldhash::fast::RandomState>;
 pub(crate) struct Spare {
     /// A round's.
     sets: Vec<IdSet>,
-    /// Windows'.
-    windows: Vec<Ids>,
-    /// Ids that those of windows have room for.
-    room: usize,
+    /// Windows', by site and span.
+    windows: BTreeMap<(String, u64), Ids>,
 }
 
 impl Spare {
@@ -37,19 +37,20 @@ impl Spare {
         }
     }
 
-    pub(crate) fn window(&mut self) -> Ids {
-        let ids = self.windows.pop().unwrap_or_default();
-        self.room -= ids.room();
-        ids
+    /// What an earlier window of the same site and span had.
+    pub(crate) fn window(&mut self, name: &WindowName) -> Ids {
+        self.windows.remove(&(name.site.clone(), name.span_ms)).unwrap_or_default()
     }
 
-    /// Keeps a closed window's room while all that is kept is for no more than `most` ids.
-    pub(crate) fn give_window(&mut self, mut ids: Ids, most: usize) {
-        let room = ids.room();
-        if room > 0 && room <= most.saturating_sub(self.room) {
+    /// Keeps a closed window's room for the next of its kind, if it needed at least half of it, and while all that is
+    /// kept is for no more than `most` ids. One crowd keeps nothing for longer than its like comes.
+    pub(crate) fn give_window(&mut self, name: WindowName, mut ids: Ids, most: usize) {
+        let key = (name.site, name.span_ms);
+        self.windows.remove(&key);
+        let (room, kept) = (ids.room(), self.windows.values().map(Ids::room).sum::<usize>());
+        if ids.len() > 0 && 2 * ids.len() >= room && kept + room <= most {
             ids.clear();
-            self.windows.push(ids);
-            self.room += room;
+            self.windows.insert(key, ids);
         }
     }
 }
@@ -80,6 +81,11 @@ impl Ids {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Room beyond what so many ids would have taken by themselves, in ids.
+    pub(crate) fn excess(&self) -> usize {
+        self.room().saturating_sub(2 * self.len)
     }
 
     /// Ids for which there is room without more memory, if they spread evenly.
@@ -129,16 +135,21 @@ mod tests {
             ids.extend(&some);
             ids
         };
+        let name = |site: &str, window| WindowName { site: site.to_owned(), version: 1, span_ms: 1_000, window };
         let (mut spare, room) = (Spare::default(), full().room());
-        assert!(room >= some.len());
-        for _ in 0..5 {
-            spare.give_window(full(), 3 * room);
+        assert!(room >= some.len() && full().excess() == 0);
+        for site in ["a", "b", "c", "d", "a"] {
+            spare.give_window(name(site, 1), full(), 3 * room);
         }
-        spare.give_window(Ids::default(), 9 * room);
-        assert_eq!((spare.windows.len(), spare.room), (3, 3 * room), "three fit, and an empty one is nothing to keep");
-        let mut again = spare.window();
-        assert_eq!((again.len(), again.room(), spare.room), (0, room, 2 * room));
+        assert!(spare.windows.keys().map(|(site, _)| &**site).eq(["a", "b", "c"]), "three fit, and each has one");
+        let mut again = spare.window(&name("a", 3));
+        assert_eq!((again.len(), again.room(), again.excess(), spare.window(&name("a", 3)).room()), (0, room, room, 0));
         assert!(!some.iter().any(|id| again.contains(u128::from_le_bytes(*id))));
+        // Hardly used, it is no longer kept.
+        again.extend(&some[..some.len() / 9]);
+        spare.give_window(name("a", 3), again, 3 * room);
+        assert!(!spare.windows.contains_key(&("a".to_owned(), 1_000)));
+        let mut again = spare.window(&name("b", 3));
         assert_eq!((again.extend(&some), again.room()), (some.len(), room), "nothing has to grow");
     }
 

@@ -1,5 +1,6 @@
 //! What comes in: bodies are routed, duplicates found, the rest folded by the guest, stored, answered.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 
@@ -182,7 +183,13 @@ impl<S: Storage> Edge<S> {
         }
         self.storage.append(&chunks)?;
         for (name, key, ids, cells) in merges {
-            let open = self.open.entry(name).or_insert_with(|| Open::new(key, self.spare.window()));
+            let open = match self.open.entry(name) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(place) => {
+                    let ids = self.spare.window(place.key());
+                    place.insert(Open::new(key, ids))
+                }
+            };
             open.next_chunk += 1;
             self.ids += open.merge(&ids, &cells);
         }

@@ -45,7 +45,8 @@ impl<S: Storage> Edge<S> {
         due.min_by_key(|(cursor, next)| closes_at(cursor.span_ms, *next))
     }
 
-    /// Whether a site's batches can wait: releases do not depend on anything else than this and the clock.
+    /// Whether a site's batches can wait: which windows are released depends on this, the clock and the policy, and on
+    /// nothing that was counted. How soon also depends on how much there is to do.
     fn has_room(&self, site: &str) -> bool {
         let (rows, bytes) = self.outbox.of(site);
         rows < self.bounds.outbox && bytes < self.bounds.outbox_bytes

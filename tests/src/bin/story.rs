@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use gloaming_e2e::browser::Browser;
 use gloaming_e2e::relearn::relearn;
 use gloaming_e2e::stage::{Setting, Stage};
-use gloaming_e2e::story::drift;
+use gloaming_e2e::story::{centre_page, drift};
 use gloaming_edge::system_entropy;
 
 /// The stories.
@@ -61,10 +61,7 @@ async fn tell(Arguments { story: Story::Drift, visits, pictures, once }: Argumen
     let see = async |name: &str| {
         let (Some(folder), Some(browser)) = (&pictures, &browser) else { return Ok(()) };
         std::fs::create_dir_all(folder)?;
-        let page = browser.profile().await?.tab("").await?;
-        page.goto(&stage.demo.central).await?;
-        page.until("document.querySelectorAll('.model table').length > 2").await?;
-        page.picture(&folder.join(format!("{name}.png")), false).await
+        centre_page(browser, &stage).await?.picture(&folder.join(format!("{name}.png")), false).await
     };
     let folder = tempfile::tempdir()?;
     let say = |line: &str| println!("{line}");

@@ -43,20 +43,20 @@ fn of(kind: &'static str, key: &[&str], words: String) -> Found {
 /// Cells that are named beside the one that grew most.
 const NAMED: usize = 5;
 
-/// A cell that grew: its metric's name, its label, and how.
-type Grown<'m> = (&'m str, &'m str, &'m Sudden);
+/// A cell that grew: its metric's name and window length in ms, its label, and how.
+type Grown<'m> = (&'m str, u64, &'m str, &'m Sudden);
 
 /// What grew suddenly and alone, each window of an edge once: one crowd is in one cell of many metrics.
 fn grown<'m>(cells: impl Iterator<Item = Grown<'m>>) -> Vec<Found> {
-    let mut by_window: BTreeMap<(&str, u64), Vec<Grown<'_>>> = BTreeMap::new();
+    let mut by_window: BTreeMap<(&str, u64, u64), Vec<Grown<'_>>> = BTreeMap::new();
     for cell in cells {
-        by_window.entry((&cell.2.edge, cell.2.start_ms)).or_default().push(cell);
+        by_window.entry((&cell.3.edge, cell.3.start_ms, cell.1)).or_default().push(cell);
     }
-    let told = |((edge, start_ms), mut cells): ((&str, u64), Vec<Grown<'_>>)| {
+    let told = |((edge, start_ms, span_ms), mut cells): ((&str, u64, u64), Vec<Grown<'_>>)| {
         let by = |sudden: &Sudden| sudden.value as f64 - sudden.usual;
-        cells.sort_by(|one, next| by(next.2).total_cmp(&by(one.2)));
-        let (name, label, most) = cells[0];
-        let more: Vec<String> = cells[1..].iter().map(|(name, label, _)| format!("{name}: {label}")).collect();
+        cells.sort_by(|one, next| by(next.3).total_cmp(&by(one.3)));
+        let (name, _, label, most) = cells[0];
+        let more: Vec<String> = cells[1..].iter().map(|(name, _, label, _)| format!("{name}: {label}")).collect();
         let words = match more.len() {
             0 => String::new(),
             all => {
@@ -70,7 +70,7 @@ fn grown<'m>(cells: impl Iterator<Item = Grown<'m>>) -> Vec<Found> {
             "{name}: {label} at {edge} was {}, usually {:.0}, while the rest stayed as it was{words}: a campaign, or somebody who posts what nobody did",
             most.value, most.usual
         );
-        of("sudden", &[edge, &start_ms.to_string()], words)
+        of("sudden", &[edge, &start_ms.to_string(), &span_ms.to_string()], words)
     };
     by_window.into_iter().map(told).collect()
 }
@@ -204,7 +204,7 @@ pub(crate) fn found(
     }
     found.extend(grown(overview.metrics.iter().flat_map(|metric| {
         let label = |cell: usize| metric.labels.get(cell).map_or("?", String::as_str);
-        metric.sudden.iter().map(move |sudden| (&*metric.name, label(sudden.cell), sudden))
+        metric.sudden.iter().map(move |sudden| (&*metric.name, metric.window_ms, label(sudden.cell), sudden))
     })));
     if let Some(what) = overview.last_alarm.as_ref().filter(|_| now_ms.saturating_sub(alarmed_ms) < ALARMED_MS) {
         found.push(of(
@@ -275,16 +275,21 @@ mod tests {
         let sudden =
             |edge: &str, start_ms, value| Sudden { start_ms, edge: edge.to_owned(), cell: 0, value, usual: 10.0 };
         let (one, other) = (sudden("a", 600_000, 90), sudden("b", 600_000, 95));
-        let alone = grown([("source", "social", &one), ("source", "mail", &other)].into_iter());
-        assert_eq!(alone.iter().map(|found| &*found.key).collect::<Vec<_>>(), ["sudden/a/600000", "sudden/b/600000"]);
+        let alone = grown(
+            [("source", 300, "social", &one), ("source", 300, "mail", &other), ("visits", 900, "first", &one)]
+                .into_iter(),
+        );
+        // A day and its first hour begin together and are two windows.
+        let keys: Vec<&str> = alone.iter().map(|found| &*found.key).collect();
+        assert_eq!(keys, ["sudden/a/600000/300", "sudden/a/600000/900", "sudden/b/600000/300"]);
         let words = "source: social at a was 90, usually 10, while the rest stayed as it was: a campaign, or somebody who posts what nobody did";
         assert_eq!(alone[0].words, words);
 
         let names: Vec<String> = (0..8).map(|number| format!("m{number}")).collect();
         let cells: Vec<Sudden> = (0..8).map(|number| sudden("a", 600_000, 100 + 7 * number % 50)).collect();
-        let of = |most: usize| grown(names.iter().zip(&cells).take(most).map(|(name, cell)| (&**name, "x", cell)));
+        let of = |most: usize| grown(names.iter().zip(&cells).take(most).map(|(name, cell)| (&**name, 300, "x", cell)));
         let (all, two) = (of(8), of(2));
-        assert_eq!((all.len(), &*all[0].key), (1, "sudden/a/600000"));
+        assert_eq!((all.len(), &*all[0].key), (1, "sudden/a/600000/300"));
         assert!(all[0].words.starts_with("m7: x at a was 149, usually 10, while"), "{}", all[0].words);
         let named = "; so did m6: x, m5: x, m4: x, m3: x, m2: x and 2 more, each by itself among its metric's cells: a campaign";
         assert!(all[0].words.contains(named), "{}", all[0].words);

@@ -57,9 +57,11 @@ fn body(policy: &Policy, contributions: usize, number: u64) -> Vec<u8> {
 }
 
 impl Beacons {
-    pub(crate) fn new(policies: Vec<Arc<Policy>>) -> Result<Self> {
+    /// With so many contributions each; without a number, with as many as fit.
+    pub(crate) fn new(policies: Vec<Arc<Policy>>, contributions: Option<usize>) -> Result<Self> {
         let policy = policies.first().context("no policy")?;
-        let contributions = (1..64).take_while(|count| body(policy, *count, 0).len() <= BYTES).last().unwrap_or(1);
+        let fit = || (1..64).take_while(|count| body(policy, *count, 0).len() <= BYTES).last().unwrap_or(1);
+        let contributions = contributions.unwrap_or_else(fit);
         let bytes = body(policy, contributions, 1 << 40).len();
         Ok(Self { policies, contributions, bytes, number: AtomicU64::new(1) })
     }

@@ -85,7 +85,7 @@ impl Attack {
 pub(crate) async fn run(command: &Path, time: Duration) -> Result<()> {
     // Attacker and honest come from other addresses of this machine; none of them is a proxy.
     let edge = EdgeStand::start(command, "trusted_proxies = []").await?;
-    let beacons = Arc::new(Beacons::new(edge.policies())?);
+    let beacons = Arc::new(Beacons::new(edge.policies(), None)?);
     let load = Load { connections: 60, time, rate: Some(RATE), addresses: true };
     let mut held = true;
     for (name, mode) in MODES {

@@ -36,6 +36,9 @@ struct Arguments {
     /// Connections that are kept open.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     connections: u32,
+    /// Contributions of a beacon; as many as 512 bytes hold when left out.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=63))]
+    contributions: Option<u8>,
     /// Beacons a second of the open-loop measurement; half of what was reached when left out.
     #[arg(long)]
     rate: Option<f64>,
@@ -88,7 +91,7 @@ async fn bench(arguments: Arguments) -> Result<()> {
 
     let edge = EdgeStand::start(&arguments.command, "").await?;
     let nginx = Nginx::start()?;
-    let beacons = Arc::new(Beacons::new(edge.policies())?);
+    let beacons = Arc::new(Beacons::new(edge.policies(), arguments.contributions.map(usize::from))?);
     println!(
         "beacons of {} bytes, {} contributions each, {} connections",
         beacons.bytes(),

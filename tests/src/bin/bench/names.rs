@@ -115,7 +115,7 @@ async fn attack(address: &str, flooded: &[Arc<Policy>]) -> Result<u64> {
 /// beacons come to the other sites; whether the edge held, and counted those as if nobody else had come.
 pub(crate) async fn run(command: &Path, time: Duration) -> Result<bool> {
     let (edge, flooded) = EdgeStand::beside_floods(command).await?;
-    let beacons = Arc::new(Beacons::new(edge.policies())?);
+    let beacons = Arc::new(Beacons::new(edge.policies(), None)?);
     let (before, began) = (edge.peak_memory()?, Instant::now());
     let took = Arc::new(AtomicU64::new(0));
     let (address, ended) = (edge.address().to_owned(), Arc::clone(&took));

@@ -38,7 +38,7 @@ fn slope(looks: &[Look], of: impl Fn(&Look) -> f64) -> f64 {
 /// the time does not count: tables find their size, the store's file as well.
 pub(crate) async fn run(command: &Path, time: Duration, share: f64, connections: u32) -> Result<()> {
     let edge = EdgeStand::with_centre(command).await?;
-    let beacons = Arc::new(Beacons::new(edge.policies())?);
+    let beacons = Arc::new(Beacons::new(edge.policies(), None)?);
     let closed = Load { connections, time: Duration::from_secs(10), rate: None, addresses: false };
     let reached = closed.run(edge.address(), &beacons, true).await?;
     let rate = share * reached.answered as f64 / reached.seconds;
