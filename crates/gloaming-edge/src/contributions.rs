@@ -116,6 +116,7 @@ fn refused(status: StatusCode, reason: Reason) -> Response {
     }
     response
 }
+
 /// What is answered to a submission that could be read: `{"accepted":1,"each":["accepted"]}`. Written by hand, as the
 /// words are ours and none needs to be escaped.
 fn judged(each: &[Reason]) -> Vec<u8> {

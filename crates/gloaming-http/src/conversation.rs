@@ -27,8 +27,8 @@ const TOGETHER: usize = 8 << 10;
 
 /// A plain request whose head was read.
 enum Asked<K> {
-    Known(K, Option<IpAddr>),
-    Any(Box<Request<()>>, Option<IpAddr>),
+    Known(K),
+    Any(Box<Request<()>>),
 }
 
 /// One timer of a connection.
@@ -57,13 +57,13 @@ async fn more(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, room
 }
 
 impl<A: Answers> House<A> {
-    /// What is kept of a head.
-    fn asked(&self, peer: IpAddr, head: &Head<'_>) -> Option<Asked<A::Known>> {
-        let visitor = self.visitor(peer, head.values(ADDRESSES[0]));
-        match self.answers.know(head) {
-            Some(known) => Some(Asked::Known(known, visitor)),
-            None => Some(Asked::Any(Box::new(head.request()?), visitor)),
-        }
+    /// What is kept of a head, and whose it is.
+    fn asked(&self, peer: IpAddr, head: &Head<'_>) -> Option<(Asked<A::Known>, Option<IpAddr>)> {
+        let asked = match self.answers.know(head) {
+            Some(known) => Asked::Known(known),
+            None => Asked::Any(Box::new(head.request()?)),
+        };
+        Some((asked, self.visitor(peer, head.values(ADDRESSES[0]))))
     }
 
     /// Answers plain requests as they come. Gives back what has been read when something else comes; nothing when the
@@ -88,7 +88,7 @@ impl<A: Answers> House<A> {
             let due = Instant::now() + limits.header;
             // A piece without a line's end ends no head: it is not parsed again for it.
             let mut parsed = 0;
-            let (asked, head, length) = loop {
+            let ((asked, visitor), head, length) = loop {
                 if buffer.is_empty() {
                     if stopping {
                         return None;
@@ -111,17 +111,16 @@ impl<A: Answers> House<A> {
             let due = Instant::now() + limits.request;
             let whole = head + length;
             // Of what is refused on its head no body is waited for: hyper refuses it and reads on for a while.
-            if let Asked::Any(request, _) = &asked
+            if let Asked::Any(request) = &asked
                 && buffer.len() < whole
                 && !self.answers.awaits(request)
             {
                 return Some(buffer);
             }
-            let (Asked::Known(_, visitor) | Asked::Any(_, visitor)) = &asked;
             // The peer's address is the socket's; one that a proxy names is not kept from one request to the next.
             let mut forgotten = None;
-            let seen = if *visitor == Some(peer) { &mut seen } else { &mut forgotten };
-            let said = match self.admit(*visitor, seen) {
+            let seen = if visitor == Some(peer) { &mut seen } else { &mut forgotten };
+            let said = match self.admit(visitor, seen) {
                 Err(turned_away) => Said::Whole(turned_away),
                 Ok(place) => {
                     let answered = async {
@@ -133,8 +132,8 @@ impl<A: Answers> House<A> {
                         }
                         let body = Bytes::copy_from_slice(&buffer[head..whole]);
                         Some(match asked {
-                            Asked::Known(known, _) => self.answers.answer_known(known, body, place.network).await,
-                            Asked::Any(mut request, _) => {
+                            Asked::Known(known) => self.answers.answer_known(known, body, place.network).await,
+                            Asked::Any(mut request) => {
                                 place.mark(&mut request);
                                 let request = request.map(|()| Body::from(body));
                                 Said::Whole(self.answers.answer(request).await)
